@@ -1,0 +1,48 @@
+"""Errors that a user can mend. Each message is one line: what is wrong, what was expected, how to mend it."""
+
+from __future__ import annotations
+
+
+class GpcnnError(Exception):
+    """Base of all expected errors; a command prints the message and exits with `exit_code`."""
+
+    exit_code = 1
+
+
+class UsageError(GpcnnError):
+    """The request itself is wrong: an unknown label, a count of 0, a temperature that is not positive."""
+
+    exit_code = 2
+
+
+class SpecError(GpcnnError):
+    """A model spec that contradicts itself or lies outside what the model supports."""
+
+
+class DataError(GpcnnError):
+    """Training data that is missing, corrupt or of the wrong shape."""
+
+
+class CheckpointError(GpcnnError):
+    """A checkpoint that is missing, truncated, foreign or of a newer schema."""
+
+
+class EngineError(GpcnnError):
+    """An engine file that is missing, foreign, of a newer schema, or that cannot run here."""
+
+
+class ParityError(GpcnnError):
+    """An engine that does not draw what eager PyTorch draws, beyond what a proven near-tie explains."""
+
+
+class OutputError(GpcnnError):
+    """A result that cannot be written: no space, no permission, a folder in its place."""
+
+
+class MissingExtraError(GpcnnError):
+    """An optional dependency that the request needs and that is not installed."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(
+            f"{purpose} needs the package '{package}', which is not installed: pip install 'gpcnn-deploy[{extra}]'"
+        )

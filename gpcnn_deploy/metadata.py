@@ -1,0 +1,133 @@
+"""Engine metadata: what an engine file is, readable before anything in it runs.
+
+An ONNX engine carries this as JSON under the key `gpcnn` of its `metadata_props`; a TensorRT plan has it beside it in
+`model.plan.json` (`PlanMetadata`), because it must be read before the plan is deserialized.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from gpcnn_deploy.errors import EngineError, SpecError, UsageError
+from gpcnn_deploy.spec import ModelSpec
+
+SCHEMA = 1
+METADATA_KEY = "gpcnn"
+MAX_METADATA_BYTES = 1 << 20
+
+Role = Literal["sampler", "step"]
+Precision = Literal["fp32", "fp16"]
+
+
+class ParityReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What the export's check against eager PyTorch found.
+
+    Attributes:
+        images: images compared, noise equal on both sides.
+        identical: images equal in every sub-pixel.
+        near_ties: images that differ, each explained by a proven near-tie at its first differing sub-pixel.
+        log_prob_error: largest absolute difference of log-probabilities, in nats per sub-pixel.
+        log_prob_tolerance: the limit that `log_prob_error` was held to, in nats per sub-pixel.
+    """
+
+    images: int
+    identical: int
+    near_ties: int
+    log_prob_error: float
+    log_prob_tolerance: float
+
+
+class EngineMetadata(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a runtime needs to know about an engine.
+
+    Attributes:
+        schema: version of this layout; a reader refuses newer ones.
+        role: `sampler` (the whole image in one call) or `step` (one Jacobi step over the whole image).
+        spec: the model's dimensions.
+        class_names: one name per label; empty without labels.
+        precision: arithmetic of the network; the head and the sampling are fp32 always.
+        window: columns sampled at a time by a `sampler`; None for a `step`.
+        parameters: number of weights of the trained model.
+        checkpoint_digest: SHA-256 of the checkpoint that the engine was made from.
+        tools: package name → version used by the export.
+        parity: the export's proof; None only while the export has not finished.
+    """
+
+    schema: int = SCHEMA
+    role: Role
+    spec: ModelSpec
+    class_names: tuple[str, ...] = ()
+    precision: Precision = "fp32"
+    window: int | None = None
+    parameters: int
+    checkpoint_digest: str
+    tools: dict[str, str]
+    parity: ParityReport | None = None
+
+    def label_number(self, text: str) -> int:
+        """Number of a label given as a number or as a class name.
+
+        Raises:
+            UsageError: the model has no labels, or not this one; the message lists those it has.
+        """
+        if self.spec.conditioning != "label":
+            raise UsageError("this model is unconditional: it takes no label; leave --label out")
+        if text in self.class_names:
+            return self.class_names.index(text)
+        if text.isascii() and text.isdigit() and int(text) < self.spec.conditioning_size:
+            return int(text)
+        known = ", ".join(
+            f"{k} {name}" if name != str(k) else name for k, name in enumerate(self.class_names)
+        )
+        raise UsageError(f"unknown label '{text}': expected one of {known}")
+
+
+class _SchemaOnly(msgspec.Struct):
+    schema: int
+
+
+def encode_metadata(metadata: EngineMetadata) -> str:
+    """JSON of the metadata, stable from run to run."""
+    return msgspec.json.encode(metadata, order="sorted").decode()
+
+
+def decode_metadata(text: str | bytes, source: str) -> EngineMetadata:
+    """Read metadata that was found in `source` (a path, for messages).
+
+    Raises:
+        EngineError: not JSON of this layout, inconsistent, or of a newer schema.
+    """
+    if len(text) > MAX_METADATA_BYTES:
+        raise EngineError(f"{source}: metadata of {len(text)} bytes; expected at most {MAX_METADATA_BYTES}")
+    try:
+        schema = msgspec.json.decode(text, type=_SchemaOnly).schema
+        if schema > SCHEMA:
+            raise EngineError(
+                f"{source}: written with metadata schema {schema}, this version reads up to {SCHEMA}: "
+                "pip install --upgrade gpcnn-deploy"
+            )
+        metadata = msgspec.json.decode(text, type=EngineMetadata)
+    except (msgspec.DecodeError, RecursionError, SpecError) as error:
+        raise EngineError(f"{source}: metadata is damaged ({error}): export the engine anew") from error
+    check_metadata(metadata, source)
+    return metadata
+
+
+def check_metadata(metadata: EngineMetadata, source: str) -> None:
+    """Refuse metadata whose parts contradict each other.
+
+    Raises:
+        EngineError: names the contradiction.
+    """
+    spec = metadata.spec
+    classes = spec.conditioning_size if spec.conditioning == "label" else 0
+    if len(metadata.class_names) != classes:
+        raise EngineError(
+            f"{source}: {len(metadata.class_names)} class names for {classes} classes: export it anew"
+        )
+    if metadata.role == "sampler" and not 1 <= (metadata.window or 0) <= spec.width:
+        raise EngineError(
+            f"{source}: window is {metadata.window}; expected 1 to {spec.width}: export it anew"
+        )

@@ -1,0 +1,98 @@
+"""The model spec: every dimension of a Gated PixelCNN, frozen, validated once, carried by checkpoints and engines."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from gpcnn_deploy.errors import SpecError
+
+Conditioning = Literal["none", "label", "embedding"]
+
+MAX_PIXELS = 1 << 20
+MAX_FEATURES = 4096
+MAX_LAYERS = 512
+
+
+class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Dimensions of a Gated PixelCNN (van den Oord et al. 2016, arXiv 1606.05328).
+
+    Shape legend used throughout: N images, C channels, H rows, W columns, K levels, F features, L layers.
+
+    Attributes:
+        height: H, image rows.
+        width: W, image columns.
+        channels: C, 1 (grey) or 3 (R, then G given R, then B given R and G).
+        levels: K, values a sub-pixel can take, 2 to 256.
+        features: F, feature maps of each stack; gates work on 2F.
+        layers: L, gated layers of each stack.
+        first_kernel_size: odd k of layer 1, which sees pixels: k//2 rows above × k, and k//2 pixels to the left.
+        kernel_size: odd k of layers 2..L, which see features: (k//2 rows above + this row) × k, k//2 + 1 to the left.
+        head_features: hidden features per channel of the 1×1 head behind the skip sum.
+        conditioning: what the gates are conditioned on: nothing, a class label, or an embedding vector h.
+        conditioning_size: number of classes, or length of h; 0 without conditioning.
+
+    Raises:
+        SpecError: a dimension is out of range or two of them contradict each other.
+    """
+
+    height: int
+    width: int
+    channels: int = 1
+    levels: int = 2
+    features: int = 32
+    layers: int = 12
+    first_kernel_size: int = 7
+    kernel_size: int = 3
+    head_features: int = 64
+    conditioning: Conditioning = "none"
+    conditioning_size: int = 0
+
+    def __post_init__(self) -> None:
+        _between("height", self.height, 1, MAX_PIXELS)
+        _between("width", self.width, 1, MAX_PIXELS)
+        _between("height × width", self.height * self.width, 1, MAX_PIXELS)
+        if self.channels not in (1, 3):
+            raise SpecError(f"channels is {self.channels}: expected 1 (grey) or 3 (RGB)")
+        _between("levels", self.levels, 2, 256)
+        _between("features", self.features, 1, MAX_FEATURES)
+        _between("layers", self.layers, 1, MAX_LAYERS)
+        _between("head_features", self.head_features, 1, MAX_FEATURES)
+        for name in ("first_kernel_size", "kernel_size"):
+            size = getattr(self, name)
+            if size < 3 or size % 2 == 0 or size > 63:
+                raise SpecError(f"{name} is {size}: expected an odd number from 3 to 63")
+        if self.conditioning == "none" and self.conditioning_size != 0:
+            raise SpecError(
+                f"conditioning_size is {self.conditioning_size} but conditioning is none: expected 0"
+            )
+        if self.conditioning != "none":
+            _between(f"conditioning_size ({self.conditioning})", self.conditioning_size, 1, 1_000_000)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image."""
+        return self.channels, self.height, self.width
+
+    @property
+    def subpixels(self) -> int:
+        """C × H × W, the number of conditionals in the factorization of one image."""
+        return self.channels * self.height * self.width
+
+    def multiply_adds(self) -> int:
+        """Multiply-adds of one image when each row and column is evaluated once: the arithmetic floor of a sampler."""
+        f, c, above, taps = self.features, self.channels, self.kernel_size // 2 + 1, self.kernel_size // 2 + 1
+        k1 = self.first_kernel_size
+        vertical = (k1 // 2) * k1 * c * 2 * f + (self.layers - 1) * above * self.kernel_size * f * 2 * f
+        link = self.layers * 2 * f * 2 * f
+        horizontal = (k1 // 2) * c * 2 * f + (self.layers - 1) * taps * f * 2 * f
+        out = (self.layers - 1) * f * f + self.layers * f * f  # the last layer's residual output is not used
+        head = f * c * self.head_features + c * self.head_features * self.levels
+        head += (c * (c - 1) // 2) * self.head_features  # earlier channels of the same pixel
+        return (vertical + link + horizontal + out + head) * self.height * self.width
+
+
+def _between(name: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise SpecError(f"{name} is {value}: expected {low} to {high}")

@@ -1,0 +1,217 @@
+"""Gated PixelCNN (van den Oord et al. 2016, arXiv 1606.05328) and its three cuts.
+
+Shape legend: N images, C channels, H rows, W columns, K levels, F features, L layers; a suffix names the axes.
+
+Layer l of the paper (figure 2), with v the vertical and h the horizontal stack:
+
+    p_v = conv_v(v)                     rows above (and, from layer 2 on, this row)      N 2F H W
+    v'  = tanh(p_v,a) · sigmoid(p_v,b)  equation 2                                       N  F H W
+    p_h = conv_h(h) + link(p_v)         pixels to the left, and all that is above        N 2F H W
+    g   = tanh(p_h,a) · sigmoid(p_h,b)                                                   N  F H W
+    h'  = h + out(g)                    residual; layer 1 has no h to add                N  F H W
+    s   = s + skip(g)                   read by the head                                 N  F H W
+
+A condition y enters as V^T y in every gate of both stacks (equation 4). The head factorizes the channels of a pixel as
+p(R|x<) p(G|x<,R) p(B|x<,R,G) (section 2.1).
+
+`forward` evaluates a whole image; `vertical_row` and `horizontal_window` evaluate one row and one window of columns on
+the same weights, from caches. They are equal by test.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gpcnn_deploy.errors import UsageError
+from gpcnn_deploy.spec import ModelSpec
+
+
+def gate(preactivation: Tensor) -> Tensor:
+    """tanh(a) · sigmoid(b) of the halves of axis 1: [N, 2F, …] → [N, F, …] (equation 2)."""
+    a, b = preactivation.chunk(2, dim=1)
+    return torch.tanh(a) * torch.sigmoid(b)
+
+
+class GatedLayer(nn.Module):
+    """One layer of both stacks: the weights, and nothing that depends on an image's size."""
+
+    def __init__(self, spec: ModelSpec, index: int) -> None:
+        super().__init__()
+        first, last = index == 0, index == spec.layers - 1
+        inputs = spec.channels if first else spec.features
+        size = spec.first_kernel_size if first else spec.kernel_size
+        f = spec.features
+        self.above = size // 2
+        self.left = size // 2
+        self.this = 0 if first else 1  # from layer 2 on, features of this row and this column may be seen
+        self.vertical = nn.Conv2d(inputs, 2 * f, (self.above + self.this, size))
+        self.link = nn.Conv2d(2 * f, 2 * f, 1, bias=False)  # the horizontal gate's bias is in `horizontal`
+        self.horizontal = nn.Conv2d(inputs, 2 * f, (1, self.left + self.this))
+        self.out = None if last else nn.Conv2d(f, f, 1, bias=False)  # the next gate has a bias
+        self.skip = nn.Conv2d(f, f, 1)
+
+
+class Head(nn.Module):
+    """Skip sum → logits of each channel, given the channels of the same pixel that come before it."""
+
+    earlier_mask: Tensor
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        c, s = spec.channels, spec.head_features
+        self.channels, self.levels = c, spec.levels
+        self.hidden = nn.Conv2d(spec.features, c * s, 1)
+        self.earlier = nn.Conv2d(c, c * s, 1, bias=False) if c > 1 else None
+        self.logits = nn.Conv2d(c * s, c * spec.levels, 1, groups=c)
+        mask = torch.ones(c, c).tril(-1).repeat_interleave(s, 0)[:, :, None, None]
+        self.register_buffer("earlier_mask", mask, persistent=False)
+
+    def forward(self, skip_NFHW: Tensor, values_NCHW: Tensor) -> Tensor:
+        """Logits float32 [N, K, C, H, W]; channel c reads channels 0..c-1 of `values_NCHW` at its own pixel."""
+        hidden = self.hidden(torch.relu(skip_NFHW))
+        if self.earlier is not None:
+            hidden = hidden + functional.conv2d(values_NCHW, self.earlier.weight * self.earlier_mask)
+        logits = self.logits(torch.relu(hidden))
+        n, _, h, w = logits.shape
+        return logits.view(n, self.channels, self.levels, h, w).transpose(1, 2)
+
+
+class GatedPixelCNN(nn.Module):
+    """The network: levels of an image → logits of every sub-pixel's conditional distribution."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.layers = nn.ModuleList(GatedLayer(spec, index) for index in range(spec.layers))
+        self.head = Head(spec)
+        gates = spec.layers * 2 * 2 * spec.features
+        self.condition_projection: nn.Module | None = None
+        if spec.conditioning == "label":
+            self.condition_projection = nn.Embedding(spec.conditioning_size, gates)
+            nn.init.normal_(self.condition_projection.weight, std=0.05)
+        elif spec.conditioning == "embedding":
+            self.condition_projection = nn.Linear(spec.conditioning_size, gates, bias=False)
+
+    def values(self, levels_NCHW: Tensor) -> Tensor:
+        """Levels 0..K-1 → network inputs in [-1, 1]: the integer 2x - (K-1) is exact, so one rounding in all engines."""
+        top = self.spec.levels - 1
+        return (2 * levels_NCHW - top).to(self.head.hidden.weight.dtype) * (1 / top)
+
+    def condition(self, condition: Tensor | None) -> Tensor | None:
+        """V^T y for every gate: label int [N] or embedding float [N, E] → [L, 2, N, 2F]; None without conditioning.
+
+        Axis 1 is (vertical, horizontal).
+
+        Raises:
+            UsageError: a condition is missing, or given to an unconditional model.
+        """
+        if self.condition_projection is None:
+            if condition is not None:
+                raise UsageError("this model is unconditional: it takes no condition")
+            return None
+        if condition is None:
+            raise UsageError(f"this model is conditioned on a {self.spec.conditioning}: pass one per image")
+        bias = self.condition_projection(condition)
+        n = bias.shape[0]
+        return bias.view(n, self.spec.layers, 2, 2 * self.spec.features).permute(1, 2, 0, 3)
+
+    def forward(self, levels_NCHW: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Logits of every sub-pixel given all that come before it in raster and channel order.
+
+        Args:
+            levels_NCHW: int [N, C, H, W], each in [0, K).
+            condition: label int [N], embedding float [N, E], or None.
+
+        Returns:
+            float [N, K, C, H, W], unnormalized log-probabilities.
+        """
+        values = self.values(levels_NCHW)
+        bias = self.condition(condition)
+        height, width = values.shape[2:]
+        v = h = values
+        skip: Tensor | None = None
+        for index, layer in enumerate(self.layers):
+            assert isinstance(layer, GatedLayer)
+            above, left = layer.above, layer.left
+            # `above` rows on top: row i of the result reads rows i-above .. i-1+this.
+            p_v = layer.vertical(functional.pad(v, (left, left, above, 0)))[:, :, :height]
+            p_h = layer.horizontal(functional.pad(h, (left, 0, 0, 0)))[:, :, :, :width]
+            if bias is not None:
+                p_v = p_v + bias[index, 0, :, :, None, None]
+                p_h = p_h + bias[index, 1, :, :, None, None]
+            p_h = p_h + layer.link(p_v)
+            g = gate(p_h)
+            skip = layer.skip(g) if skip is None else skip + layer.skip(g)
+            if layer.out is not None:
+                v = gate(p_v)
+                h = layer.out(g) if index == 0 else h + layer.out(g)
+        assert skip is not None
+        logits: Tensor = self.head(skip, values)
+        return logits
+
+    def vertical_row(
+        self, above_NCAW: Tensor, caches: list[Tensor], bias: Tensor | None
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """The vertical stack at one row.
+
+        Args:
+            above_NCAW: values [N, C, k1//2, W] of the rows above, zero outside the image.
+            caches: per layer 2..L, v [N, F, k//2, W] of the rows above, zero outside the image.
+            bias: what `condition` returned.
+
+        Returns:
+            (links, caches): per layer, what link adds to the horizontal gate, [N, 2F, 1, W], its condition included;
+            and the caches for the next row.
+        """
+        links: list[Tensor] = []
+        new_caches: list[Tensor] = []
+        rows = above_NCAW
+        for index, layer in enumerate(self.layers):
+            assert isinstance(layer, GatedLayer)
+            p_v = layer.vertical(functional.pad(rows, (layer.left, layer.left, 0, 0)))
+            if bias is not None:
+                p_v = p_v + bias[index, 0, :, :, None, None]
+            link = layer.link(p_v)
+            links.append(link if bias is None else link + bias[index, 1, :, :, None, None])
+            if layer.out is not None:
+                rows = torch.cat([caches[index], gate(p_v)], dim=2)
+                new_caches.append(rows[:, :, 1:])
+        return links, new_caches
+
+    def horizontal_window(
+        self, values_NC1X: Tensor, caches: list[Tensor], links: list[Tensor]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The horizontal stack and the head at one window of w columns of one row.
+
+        Args:
+            values_NC1X: values [N, C, 1, k1//2 + w]: the pixels left of the window (zero outside the image), then the
+                window itself (a guess; column j of the result reads columns < j, and channels < c of column j).
+            caches: per layer 2..L, h [N, F, 1, k//2] left of the window, zero outside the image.
+            links: per layer, `vertical_row`'s links cut to the window, [N, 2F, 1, w].
+
+        Returns:
+            (logits [N, K, C, 1, w], features): features holds per layer 2..L its input [N, F, 1, k//2 + w], whose last
+            k//2 columns are the next window's cache once the guess has become the image.
+        """
+        width = links[0].shape[3]
+        x = values_NC1X[:, :, :, :-1]  # layer 1 does not see the pixel itself
+        skip: Tensor | None = None
+        h: Tensor | None = None
+        features: list[Tensor] = []
+        for index, layer in enumerate(self.layers):
+            assert isinstance(layer, GatedLayer)
+            g = gate(layer.horizontal(x) + links[index])
+            skip = layer.skip(g) if skip is None else skip + layer.skip(g)
+            if layer.out is not None:
+                h = layer.out(g) if h is None else h + layer.out(g)
+                x = torch.cat([caches[index], h], dim=3)
+                features.append(x)
+        assert skip is not None
+        return self.head(skip, values_NC1X[:, :, :, -width:]), features
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Number of trained weights."""
+    return sum(parameter.numel() for parameter in model.parameters())

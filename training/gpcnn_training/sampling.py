@@ -1,0 +1,123 @@
+"""Reference samplers in eager PyTorch. All are the same function of the noise; they differ in cost alone.
+
+Shapes: noise float [N, C, H, W] in [0, 1); levels int32 [N, C, H, W]; mask bool [N, C, H, W], true where `known` is kept.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gpcnn_training.model import GatedLayer, GatedPixelCNN
+
+
+def inverse_cdf(logits_NK: Tensor, noise_N: Tensor, temperature: Tensor | float = 1.0) -> Tensor:
+    """Level x = #{k < K-1 : CDF(k) <= u} of the softmax at a temperature: logits [N, K, …], noise [N, …] → int32 [N, …]."""
+    cdf = torch.softmax(logits_NK / temperature, dim=1).cumsum(dim=1)
+    return (cdf[:, :-1] <= noise_N.unsqueeze(1)).sum(dim=1, dtype=torch.int32)
+
+
+def log_probability(logits_NK: Tensor, levels_N: Tensor) -> Tensor:
+    """log p(level) in nats under the model itself (temperature 1): logits [N, K, …], levels [N, …] → float [N, …]."""
+    chosen = levels_N.long().unsqueeze(1)
+    return torch.log_softmax(logits_NK, dim=1).gather(1, chosen).squeeze(1)
+
+
+@torch.no_grad()
+def score(model: GatedPixelCNN, levels_NCHW: Tensor, condition: Tensor | None = None) -> Tensor:
+    """Log-probability of each sub-pixel given those before it, float [N, C, H, W], nats."""
+    return log_probability(model(levels_NCHW, condition), levels_NCHW)
+
+
+def _start(noise: Tensor, known: Tensor | None, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    known = torch.zeros_like(noise, dtype=torch.int32) if known is None else known.to(torch.int32)
+    mask = torch.zeros_like(noise, dtype=torch.bool) if mask is None else mask
+    return torch.where(mask, known, 0), known, mask
+
+
+@torch.no_grad()
+def sample_raster(
+    model: GatedPixelCNN,
+    noise: Tensor,
+    condition: Tensor | None = None,
+    known: Tensor | None = None,
+    mask: Tensor | None = None,
+    temperature: float = 1.0,
+) -> Tensor:
+    """The naive loop: the full network once per sub-pixel, in raster and channel order. The definition of the sample."""
+    image, _, mask = _start(noise, known, mask)
+    c, h, w = noise.shape[1:]
+    for i in range(h):
+        for j in range(w):
+            for k in range(c):
+                logits = model(image, condition)[:, :, k, i, j]
+                drawn = inverse_cdf(logits, noise[:, k, i, j], temperature)
+                image[:, k, i, j] = torch.where(mask[:, k, i, j], image[:, k, i, j], drawn)
+    return image
+
+
+@torch.no_grad()
+def sample_jacobi(
+    model: GatedPixelCNN,
+    noise: Tensor,
+    condition: Tensor | None = None,
+    known: Tensor | None = None,
+    mask: Tensor | None = None,
+    temperature: float = 1.0,
+) -> tuple[Tensor, int]:
+    """Sample every pixel at once from a guess until nothing changes; returns (levels, evaluations)."""
+    image, known, mask = _start(noise, known, mask)
+    evaluations = 0
+    while True:
+        drawn = torch.where(mask, known, inverse_cdf(model(image, condition), noise, temperature))
+        evaluations += 1
+        if torch.equal(drawn, image):
+            return image, evaluations
+        image = drawn
+
+
+@torch.no_grad()
+def sample_cached(
+    model: GatedPixelCNN,
+    noise: Tensor,
+    condition: Tensor | None = None,
+    known: Tensor | None = None,
+    mask: Tensor | None = None,
+    temperature: float = 1.0,
+    window: int = 1,
+) -> tuple[Tensor, Tensor]:
+    """Row and column caches, `window` columns at a time: returns (levels, log_prob [N, C, H, W])."""
+    image, known, mask = _start(noise, known, mask)
+    spec = model.spec
+    n, (c, height, width) = noise.shape[0], spec.image_shape
+    first, last = model.layers[0], model.layers[-1]
+    assert isinstance(first, GatedLayer)
+    assert isinstance(last, GatedLayer)
+    bias = model.condition(condition)
+    v_caches = [noise.new_zeros(n, spec.features, last.above, width) for _ in range(spec.layers - 1)]
+    above = noise.new_zeros(n, c, first.above, width)
+    log_prob = torch.empty_like(noise)
+    for i in range(height):
+        links, v_caches = model.vertical_row(above, v_caches, bias)
+        h_caches = [noise.new_zeros(n, spec.features, 1, last.left) for _ in range(spec.layers - 1)]
+        row = noise.new_zeros(n, c, 1, first.left + width)
+        for start in range(0, width, window):
+            here = slice(start, min(start + window, width))
+            values_here = slice(first.left + here.start, first.left + here.stop)
+            links_here = [link[..., here] for link in links]
+            row[..., values_here] = model.values(image[:, :, i : i + 1, here])
+            while True:
+                logits, features = model.horizontal_window(
+                    row[..., here.start : values_here.stop], h_caches, links_here
+                )
+                drawn = inverse_cdf(logits, noise[:, :, i : i + 1, here], temperature)
+                drawn = torch.where(mask[:, :, i : i + 1, here], known[:, :, i : i + 1, here], drawn)
+                done = torch.equal(drawn, image[:, :, i : i + 1, here])
+                image[:, :, i : i + 1, here] = drawn
+                row[..., values_here] = model.values(drawn)
+                if done:
+                    break
+            log_prob[:, :, i : i + 1, here] = log_probability(logits, drawn)
+            h_caches = [x[..., x.shape[3] - last.left :] for x in features]
+        above = torch.cat([above, row[..., first.left :]], dim=2)[:, :, 1:]
+    return image, log_prob
