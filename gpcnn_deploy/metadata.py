@@ -78,9 +78,7 @@ class EngineMetadata(msgspec.Struct, frozen=True, kw_only=True):
             return self.class_names.index(text)
         if text.isascii() and text.isdigit() and int(text) < self.spec.conditioning_size:
             return int(text)
-        known = ", ".join(
-            f"{k} {name}" if name != str(k) else name for k, name in enumerate(self.class_names)
-        )
+        known = ", ".join(f"{k} {name}" if name != str(k) else name for k, name in enumerate(self.class_names))
         raise UsageError(f"unknown label '{text}': expected one of {known}")
 
 
@@ -124,10 +122,6 @@ def check_metadata(metadata: EngineMetadata, source: str) -> None:
     spec = metadata.spec
     classes = spec.conditioning_size if spec.conditioning == "label" else 0
     if len(metadata.class_names) != classes:
-        raise EngineError(
-            f"{source}: {len(metadata.class_names)} class names for {classes} classes: export it anew"
-        )
+        raise EngineError(f"{source}: {len(metadata.class_names)} class names for {classes} classes: export it anew")
     if metadata.role == "sampler" and not 1 <= (metadata.window or 0) <= spec.width:
-        raise EngineError(
-            f"{source}: window is {metadata.window}; expected 1 to {spec.width}: export it anew"
-        )
+        raise EngineError(f"{source}: window is {metadata.window}; expected 1 to {spec.width}: export it anew")

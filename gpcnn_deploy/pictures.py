@@ -23,9 +23,7 @@ def levels_from_pixels(pixels: npt.NDArray[np.uint8], levels: int) -> npt.NDArra
     return np.rint(np.asarray(pixels, np.float64) * ((levels - 1) / 255)).astype(np.int32)
 
 
-def grid(
-    pixels_NCHW: npt.NDArray[np.uint8], columns: int | None = None, gap: int = 2
-) -> npt.NDArray[np.uint8]:
+def grid(pixels_NCHW: npt.NDArray[np.uint8], columns: int | None = None, gap: int = 2) -> npt.NDArray[np.uint8]:
     """Lay images out in reading order on a grey ground.
 
     Args:

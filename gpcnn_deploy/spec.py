@@ -64,9 +64,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             if size < 3 or size % 2 == 0 or size > 63:
                 raise SpecError(f"{name} is {size}: expected an odd number from 3 to 63")
         if self.conditioning == "none" and self.conditioning_size != 0:
-            raise SpecError(
-                f"conditioning_size is {self.conditioning_size} but conditioning is none: expected 0"
-            )
+            raise SpecError(f"conditioning_size is {self.conditioning_size} but conditioning is none: expected 0")
         if self.conditioning != "none":
             _between(f"conditioning_size ({self.conditioning})", self.conditioning_size, 1, 1_000_000)
 
