@@ -95,7 +95,7 @@ class GatedPixelCNN(nn.Module):
             self.condition_projection = nn.Linear(spec.conditioning_size, gates, bias=False)
 
     def values(self, levels_NCHW: Tensor) -> Tensor:
-        """Levels 0..K-1 → network inputs in [-1, 1]: the integer 2x - (K-1) is exact, so one rounding in all engines."""
+        """Levels 0..K-1 → network inputs in [-1, 1]: 2x - (K-1) is exact, so one rounding everywhere."""
         top = self.spec.levels - 1
         return (2 * levels_NCHW - top).to(self.head.hidden.weight.dtype) * (1 / top)
 

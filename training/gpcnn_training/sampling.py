@@ -1,6 +1,6 @@
 """Reference samplers in eager PyTorch. All are the same function of the noise; they differ in cost alone.
 
-Shapes: noise float [N, C, H, W] in [0, 1); levels int32 [N, C, H, W]; mask bool [N, C, H, W], true where `known` is kept.
+Shapes: noise float [N, C, H, W] in [0, 1); levels int32 [N, C, H, W]; mask bool [N, C, H, W], true where `known` stays.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from gpcnn_training.model import GatedLayer, GatedPixelCNN
 
 
 def inverse_cdf(logits_NK: Tensor, noise_N: Tensor, temperature: Tensor | float = 1.0) -> Tensor:
-    """Level x = #{k < K-1 : CDF(k) <= u} of the softmax at a temperature: logits [N, K, …], noise [N, …] → int32 [N, …]."""
+    """Level #{k < K-1 : CDF(k) <= u} of the softmax at a temperature: logits [N, K, …], noise [N, …] → int32 [N, …]."""
     cdf = torch.softmax(logits_NK / temperature, dim=1).cumsum(dim=1)
     return (cdf[:, :-1] <= noise_N.unsqueeze(1)).sum(dim=1, dtype=torch.int32)
 
@@ -44,7 +44,7 @@ def sample_raster(
     mask: Tensor | None = None,
     temperature: float = 1.0,
 ) -> Tensor:
-    """The naive loop: the full network once per sub-pixel, in raster and channel order. The definition of the sample."""
+    """The naive loop, which defines the sample: the full network once per sub-pixel, in raster and channel order."""
     image, _, mask = _start(noise, known, mask)
     c, h, w = noise.shape[1:]
     for i in range(h):
