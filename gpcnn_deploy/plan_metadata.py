@@ -1,0 +1,136 @@
+"""Plan metadata: what a TensorRT plan is and where it runs, read from `model.plan.json` before the plan is deserialized.
+
+A plan is executable code. Its digest ties it to this file; the checks here say why a plan cannot run on a machine
+without handing a byte of it to TensorRT.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from gpcnn_deploy.errors import EngineError, SpecError
+from gpcnn_deploy.files import sha256
+from gpcnn_deploy.metadata import MAX_METADATA_BYTES, EngineMetadata, check_metadata
+
+PLAN_SCHEMA = 1
+
+Flavor = Literal["tensorrt", "tensorrt-rtx"]
+Mode = Literal["input", "output"]
+
+
+class PlanTensor(msgspec.Struct, frozen=True, kw_only=True):
+    """One input or output of a plan.
+
+    Attributes:
+        name: as in the ONNX graph.
+        mode: `input` or `output`.
+        dtype: NumPy's name, such as `float32`, `int32`, `bool`.
+        shape: as built; -1 is the batch.
+        profile: (smallest, optimal, largest) shape of an input whose batch is dynamic; None otherwise.
+    """
+
+    name: str
+    mode: Mode
+    dtype: str
+    shape: tuple[int, ...]
+    profile: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] | None = None
+
+
+class PlanMetadata(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that must be known about a plan before it is deserialized.
+
+    Attributes:
+        schema: version of this layout; a reader refuses newer ones.
+        engine: the metadata of the ONNX engine that the plan was built from, with the plan's own precision.
+        digest: SHA-256 of the plan file.
+        flavor: the TensorRT that built it, and the only one that runs it.
+        tensorrt_version: exact version of that TensorRT; plans do not move between versions.
+        platform: operating system and machine of the build, such as `linux-x86_64`.
+        compute_capabilities: GPUs that the plan runs on, such as ("8.6", "8.9").
+        max_batch: most images in one call.
+        opt_batch: batch size that the build was tuned for.
+        tensors: inputs and outputs.
+    """
+
+    schema: int = PLAN_SCHEMA
+    engine: EngineMetadata
+    digest: str
+    flavor: Flavor
+    tensorrt_version: str
+    platform: str
+    compute_capabilities: tuple[str, ...]
+    max_batch: int
+    opt_batch: int
+    tensors: tuple[PlanTensor, ...]
+
+
+class _SchemaOnly(msgspec.Struct):
+    schema: int
+
+
+def metadata_path(plan: Path) -> Path:
+    """`model.plan` → `model.plan.json`, in the same folder."""
+    return plan.with_name(plan.name + ".json")
+
+
+def portable_path(plan: Path) -> Path:
+    """`model.plan` → `model.onnx`, the engine that runs where the plan cannot."""
+    return plan.with_suffix(".onnx")
+
+
+def encode_plan_metadata(metadata: PlanMetadata) -> bytes:
+    """Indented JSON of the metadata, stable from run to run."""
+    return msgspec.json.format(msgspec.json.encode(metadata, order="sorted"), indent=2) + b"\n"
+
+
+def read_plan_metadata(plan: Path) -> PlanMetadata:
+    """Read the metadata beside a plan; the plan itself is not opened.
+
+    Raises:
+        EngineError: the plan or its metadata is missing, damaged or of a newer schema.
+    """
+    source = metadata_path(plan)
+    if not plan.is_file():
+        raise EngineError(f"{plan}: no such file; gpcnn-export --format trt writes one")
+    try:
+        with source.open("rb") as stream:
+            text = stream.read(MAX_METADATA_BYTES + 1)
+    except OSError as error:
+        raise EngineError(
+            f"{source}: cannot be read ({error.strerror}): a plan runs only with the metadata that was written beside it"
+        ) from error
+    if len(text) > MAX_METADATA_BYTES:
+        raise EngineError(f"{source}: more than {MAX_METADATA_BYTES} bytes; this is not a plan's metadata")
+    try:
+        schema = msgspec.json.decode(text, type=_SchemaOnly).schema
+        if schema > PLAN_SCHEMA:
+            raise EngineError(
+                f"{source}: written with plan schema {schema}, this version reads up to {PLAN_SCHEMA}: "
+                "pip install --upgrade gpcnn-deploy"
+            )
+        metadata = msgspec.json.decode(text, type=PlanMetadata)
+    except (msgspec.DecodeError, RecursionError, SpecError) as error:
+        raise EngineError(f"{source}: metadata is damaged ({error}): export the plan anew") from error
+    check_metadata(metadata.engine, str(source))
+    if not 1 <= metadata.opt_batch <= metadata.max_batch:
+        raise EngineError(
+            f"{source}: opt_batch {metadata.opt_batch} and max_batch {metadata.max_batch} contradict: export the plan anew"
+        )
+    return metadata
+
+
+def check_digest(plan: Path, metadata: PlanMetadata) -> None:
+    """Refuse a plan whose bytes are not those that were built.
+
+    Raises:
+        EngineError: the digests differ.
+    """
+    found = sha256(plan)
+    if found != metadata.digest:
+        raise EngineError(
+            f"{plan}: digest {found[:12]}… is not the {metadata.digest[:12]}… of {metadata_path(plan).name}: "
+            "the plan was changed or exchanged; build it anew"
+        )
