@@ -1,0 +1,284 @@
+"""Engines on ONNX Runtime: one self-contained .onnx file, checked against its own metadata before anything runs."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gpcnn_deploy.errors import EngineError, MissingExtraError
+from gpcnn_deploy.metadata import METADATA_KEY, EngineMetadata, decode_metadata
+from gpcnn_runtime.engine import (
+    Engine,
+    EngineInfo,
+    OutOfMemoryError,
+    Request,
+    Result,
+    StepBatch,
+    StepEngine,
+    Strategy,
+    refuse_strategy,
+)
+
+if TYPE_CHECKING:
+    import onnxruntime  # type: ignore[import-untyped]
+
+EXPORT_ANEW = "make one with gpcnn-export"
+# Names that a message gives the providers, by ONNX Runtime's own.
+PROVIDERS = {"CPUExecutionProvider": "CPU"}
+
+_ALLOCATION = re.compile("bad.?alloc|failed to allocate|out of memory", re.IGNORECASE)
+
+_Ports = dict[str, tuple[str, tuple[int | None, ...]]]
+
+
+def load_onnx_engine(path: Path, providers: Sequence[str] = ("CPUExecutionProvider",)) -> Engine:
+    """Load an ONNX engine of either role.
+
+    Args:
+        path: the file; its first bytes decide, not its name.
+        providers: ONNX Runtime's execution providers, most wanted first.
+
+    Raises:
+        EngineError: missing, empty, truncated or foreign file, no metadata of ours, a newer schema, or inputs and
+            outputs that are not those of its role.
+        MissingExtraError: ONNX Runtime is not installed.
+    """
+    content = _read(path)
+    session = _session(path, content, providers)
+    metadata = _metadata(path, session)
+    _check_ports(path, "input", session.get_inputs(), _inputs(metadata))
+    _check_ports(path, "output", session.get_outputs(), _outputs(metadata))
+    kind = OnnxSampler if metadata.role == "sampler" else OnnxStep
+    return kind(session, metadata, path)
+
+
+class _OnnxEngine(Engine):
+    concurrent = True
+
+    def __init__(self, session: onnxruntime.InferenceSession, metadata: EngineMetadata, path: Path) -> None:
+        import onnxruntime
+
+        self.metadata = metadata
+        running = session.get_providers()[0]
+        self.info = EngineInfo(path, "ONNX Runtime", onnxruntime.__version__, PROVIDERS.get(running, running))
+        self._session: onnxruntime.InferenceSession | None = session
+        self.outputs = tuple(output.name for output in session.get_outputs())
+
+    def close(self) -> None:
+        self._session = None
+
+    def evaluate(self, inputs: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+        """Outputs of the graph by name, checked for shape and range.
+
+        Raises:
+            EngineError: the engine is closed, or ONNX Runtime failed.
+            OutOfMemoryError: not enough memory for this batch.
+        """
+        path = self.info.path
+        if self._session is None:
+            raise EngineError(f"{path}: the engine is closed: load it again")
+        shape = inputs["noise"].shape
+        try:
+            outputs = dict(zip(self.outputs, self._session.run(self.outputs, inputs), strict=True))
+        except MemoryError as error:
+            raise _out_of_memory(shape[0]) from error
+        except Exception as error:  # ONNX Runtime's classes share no base but Exception
+            if _ALLOCATION.search(str(error)):
+                raise _out_of_memory(shape[0]) from error
+            raise EngineError(f"{path}: ONNX Runtime failed ({_brief(error)}): {EXPORT_ANEW}") from error
+        levels = outputs.get("image", outputs.get("image_next"))
+        assert levels is not None
+        top = self.metadata.spec.levels - 1
+        if levels.shape != shape or outputs["log_prob"].shape != shape:
+            raise EngineError(f"{path}: drew images of shape {levels.shape}, expected {shape}: {EXPORT_ANEW}")
+        if levels.size and (levels.min() < 0 or levels.max() > top):
+            raise EngineError(f"{path}: drew levels outside 0 to {top}: {EXPORT_ANEW}")
+        return outputs
+
+
+class OnnxSampler(_OnnxEngine):
+    """Role `sampler`: the graph draws the whole image in one call."""
+
+    def run(self, request: Request, strategy: Strategy = "jacobi") -> Result:
+        """Draw one batch in one call of ONNX Runtime; shapes and errors as `Engine.run`."""
+        refuse_strategy(self.metadata, strategy)
+        outputs = self.evaluate(request.inputs())
+        counted = outputs.get("evaluations")
+        return Result(outputs["image"], outputs["log_prob"], None if counted is None else int(counted))
+
+
+class OnnxStep(_OnnxEngine, StepEngine):
+    """Role `step`: the graph evaluates the network once; `StepEngine.run` iterates it."""
+
+    @contextlib.contextmanager
+    def open(self, request: Request) -> Iterator[StepBatch]:
+        """A batch in host memory."""
+        yield _OnnxStepBatch(self, request)
+
+
+class _OnnxStepBatch:
+    """Images that a step leaves unchanged have reached their fixed point: they are set aside, the rest goes on."""
+
+    def __init__(self, engine: OnnxStep, request: Request) -> None:
+        self._engine = engine
+        self._inputs = request.inputs()
+        self._per_image = [name for name in self._inputs if name != "temperature"]
+        self._log_prob = np.zeros_like(request.noise)
+        self.place(request.start())
+
+    def place(self, levels: npt.NDArray[np.int32]) -> None:
+        self._levels = levels.copy()
+        self._going = np.arange(len(levels))
+        self._going_inputs = self._inputs
+
+    def advance(self, steps: int) -> int:
+        changed = 0
+        for _ in range(steps):
+            outputs = self._engine.evaluate({"image": self._levels[self._going], **self._going_inputs})
+            self._levels[self._going] = outputs["image_next"]
+            self._log_prob[self._going] = outputs["log_prob"]
+            changed = int(outputs["changed"].sum())
+            if changed == 0:
+                break
+            still = outputs["changed"] != 0
+            if not still.all():
+                self._going = self._going[still]
+                self._going_inputs = {**self._inputs}
+                for name in self._per_image:
+                    self._going_inputs[name] = self._inputs[name][self._going]
+        return changed
+
+    def read(self) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+        return self._levels, self._log_prob
+
+
+def _out_of_memory(count: int) -> OutOfMemoryError:
+    return OutOfMemoryError(f"not enough memory for {count} images at a time")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise EngineError(f"{path}: no such file; {EXPORT_ANEW}, or name another with --engine") from None
+    except IsADirectoryError:
+        raise EngineError(f"{path} is a folder: expected an engine file (.onnx)") from None
+    except MemoryError:
+        raise EngineError(f"{path}: not enough memory to read it: expected an ONNX file of a few MB") from None
+    except OSError as error:
+        raise EngineError(f"cannot read {path}: {error.strerror or error}") from error
+    if not content:
+        raise EngineError(f"{path} is empty: {EXPORT_ANEW}")
+    # A ModelProto starts with field 1, ir_version, unless its writer chose otherwise: then ONNX Runtime decides.
+    for magic, kind in _FOREIGN.items():
+        if content.startswith(magic):
+            raise EngineError(f"{path} is {kind}, no ONNX file: {EXPORT_ANEW}")
+    if b"\x0a\x08location\x12" in content:
+        raise EngineError(
+            f"{path} keeps weights in other files (ONNX external data), which is refused: an engine is one "
+            f"self-contained file; {EXPORT_ANEW}"
+        )
+    return content
+
+
+_FOREIGN = {
+    b"\x89PNG": "a PNG picture",
+    b"\xff\xd8\xff": "a JPEG picture",
+    b"PK\x03\x04": "a zip archive (an .npz or PyTorch file?)",
+    b"ftrt": "a TensorRT plan",
+    b"ptrt": "a TensorRT plan",
+    b"\x7fELF": "a program",
+}
+
+
+def _session(path: Path, content: bytes, providers: Sequence[str]) -> onnxruntime.InferenceSession:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingExtraError("onnxruntime", "cpu", "an .onnx engine") from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # batches are spread over threads by the sampler, each in its own call
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 4  # errors come as exceptions; nothing is printed
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=list(providers))
+    except MemoryError:
+        raise EngineError(f"{path}: not enough memory to load it") from None
+    except Exception as error:  # ONNX Runtime's classes share no base but Exception
+        raise EngineError(
+            f"{path} cannot be loaded as ONNX: truncated, damaged or foreign ({_brief(error)}): {EXPORT_ANEW}"
+        ) from error
+
+
+def _metadata(path: Path, session: onnxruntime.InferenceSession) -> EngineMetadata:
+    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    if text is None:
+        raise EngineError(f"{path} is an ONNX file without gpcnn-deploy metadata: {EXPORT_ANEW}")
+    return decode_metadata(text, str(path))
+
+
+def _inputs(metadata: EngineMetadata) -> _Ports:
+    spec = metadata.spec
+    image = (None, *spec.image_shape)
+    ports: _Ports = {
+        "noise": ("tensor(float)", image),
+        "known": ("tensor(int32)", image),
+        "mask": ("tensor(bool)", image),
+        "temperature": ("tensor(float)", ()),
+    }
+    if metadata.role == "step":
+        ports["image"] = ("tensor(int32)", image)
+    if spec.conditioning == "label":
+        ports["label"] = ("tensor(int32)", (None,))
+    elif spec.conditioning == "embedding":
+        ports["embedding"] = ("tensor(float)", (None, spec.conditioning_size))
+    return ports
+
+
+def _outputs(metadata: EngineMetadata) -> _Ports:
+    image = (None, *metadata.spec.image_shape)
+    ports: _Ports = {"log_prob": ("tensor(float)", image)}
+    if metadata.role == "step":
+        ports["image_next"] = ("tensor(int32)", image)
+        ports["changed"] = ("tensor(int32)", (None,))
+    else:
+        ports["image"] = ("tensor(int32)", image)
+    return ports
+
+
+_OPTIONAL_OUTPUTS = {"evaluations"}
+
+
+def _check_ports(path: Path, kind: str, found: Sequence[Any], expected: _Ports) -> None:
+    ports = {port.name: (port.type, port.shape) for port in found}
+    extra = set(ports) - set(expected) - (_OPTIONAL_OUTPUTS if kind == "output" else set())
+    if missing := set(expected) - set(ports):
+        raise EngineError(f"{path}: no {kind} '{min(missing)}', which its role needs: {EXPORT_ANEW}")
+    if extra and kind == "input":
+        raise EngineError(f"{path}: unexpected input '{min(extra)}': {EXPORT_ANEW}")
+    for name, (dtype, shape) in expected.items():
+        found_dtype, found_shape = ports[name]
+        # A dimension that the graph leaves open has a name or None for a length.
+        fits = len(found_shape) == len(shape) and all(
+            not isinstance(there, int) or there == wanted for there, wanted in zip(found_shape, shape, strict=True)
+        )
+        if found_dtype != dtype or not fits:
+            wanted_shape = ["N" if length is None else length for length in shape]
+            raise EngineError(
+                f"{path}: {kind} '{name}' is {found_dtype} {found_shape}, expected {dtype} {wanted_shape}: "
+                f"{EXPORT_ANEW}"
+            )
+
+
+def _brief(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= 160 else text[:157] + "…"

@@ -1,0 +1,136 @@
+"""The border of the runtime: what a caller asks for is checked here once, against the model, and trusted behind it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gpcnn_deploy.errors import UsageError
+from gpcnn_deploy.metadata import EngineMetadata
+from gpcnn_deploy.noise import MAX_SEED
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Conditions:
+    """A checked request: M conditions, `count` images of each, N = M · count.
+
+    Attributes:
+        seed: of the noise.
+        first: noise stream of the image at position 0.
+        count: images of each condition.
+        total: N.
+        temperature: above 0.
+        label: int32 [M], or None.
+        embedding: float32 [M, E], or None.
+        known: int32 [1 or N, C, H, W], 0 where the mask is false; None if nothing is known.
+        mask: bool of the same shape, or None.
+    """
+
+    seed: int
+    first: int
+    count: int
+    total: int
+    temperature: float
+    label: npt.NDArray[np.int32] | None
+    embedding: npt.NDArray[np.float32] | None
+    known: npt.NDArray[np.int32] | None
+    mask: npt.NDArray[np.bool_] | None
+
+
+def check_conditions(
+    metadata: EngineMetadata,
+    labels: Any,
+    seed: int,
+    count: int,
+    temperature: float,
+    known: npt.ArrayLike | None,
+    mask: npt.ArrayLike | None,
+    embedding: npt.ArrayLike | None,
+    first: int,
+) -> Conditions:
+    """Check the arguments of `Sampler.sample`, which describes them.
+
+    Raises:
+        UsageError: what is wrong, what was expected, how to mend it.
+    """
+    if count < 1:
+        raise UsageError(f"count is {count}: expected at least 1")
+    if not 0 <= seed <= MAX_SEED:
+        raise UsageError(f"seed is {seed}: expected 0 to 2**64 - 1")
+    with np.errstate(over="ignore", under="ignore"):
+        in_graph = float(np.float32(temperature))
+    if not (math.isfinite(in_graph) and in_graph > 0):
+        raise UsageError(f"temperature is {temperature:g}: expected a number above 0; 1 is the model itself")
+    label = _labels(metadata, labels)
+    vectors = _embedding(metadata, embedding)
+    conditions = len(label) if label is not None else len(vectors) if vectors is not None else 1
+    total = conditions * count
+    if first < 0 or first + total > MAX_SEED:
+        raise UsageError(f"noise streams {first} to {first + total - 1}: expected 0 to 2**64 - 2")
+    known, mask = _known(metadata, known, mask, total)
+    return Conditions(seed, first, count, total, in_graph, label, vectors, known, mask)
+
+
+def _labels(metadata: EngineMetadata, labels: Any) -> npt.NDArray[np.int32] | None:
+    spec = metadata.spec
+    if spec.conditioning != "label":
+        if labels is not None:
+            metadata.label_number(str(labels))  # raises: the model has no labels
+        return None
+    if labels is None:
+        names = ", ".join(metadata.class_names)
+        raise UsageError(f"this model draws one class at a time: choose with --label, one of {names}, or all")
+    if isinstance(labels, np.ndarray):
+        labels = labels.tolist()
+    several: Sequence[Any] = [labels] if isinstance(labels, (str, int, np.integer)) else list(labels)
+    if not several:
+        raise UsageError("no labels: expected at least one")
+    return np.array([metadata.label_number(str(label)) for label in several], np.int32)
+
+
+def _embedding(metadata: EngineMetadata, embedding: npt.ArrayLike | None) -> npt.NDArray[np.float32] | None:
+    spec = metadata.spec
+    if spec.conditioning != "embedding":
+        if embedding is not None:
+            raise UsageError("this model is not conditioned on an embedding: leave it out")
+        return None
+    if embedding is None:
+        raise UsageError(f"this model is conditioned on an embedding: pass one, {spec.conditioning_size} numbers long")
+    vectors = np.ascontiguousarray(np.atleast_2d(np.asarray(embedding, np.float32)))
+    if vectors.ndim != 2 or vectors.shape[1] != spec.conditioning_size or len(vectors) == 0:
+        raise UsageError(f"embedding has shape {np.shape(embedding)}: expected [M, {spec.conditioning_size}]")
+    if not np.isfinite(vectors).all():
+        raise UsageError("embedding holds nan or infinite numbers: expected finite ones")
+    return vectors
+
+
+def _known(
+    metadata: EngineMetadata, known: npt.ArrayLike | None, mask: npt.ArrayLike | None, total: int
+) -> tuple[npt.NDArray[np.int32] | None, npt.NDArray[np.bool_] | None]:
+    if known is None and mask is None:
+        return None, None
+    if known is None or mask is None:
+        raise UsageError("known and mask belong together: pass both or neither")
+    spec = metadata.spec
+    levels, kept = np.asarray(known), np.asarray(mask)
+    c, h, w = spec.image_shape
+    for name, array in (("known", levels), ("mask", kept)):
+        if array.shape not in ((c, h, w), (total, c, h, w)):
+            raise UsageError(
+                f"{name} has shape {list(array.shape)}: expected [{c}, {h}, {w}] or [{total}, {c}, {h}, {w}]"
+            )
+    if levels.dtype.kind not in "iu":
+        raise UsageError(f"known has dtype {levels.dtype}: expected integer levels 0 to {spec.levels - 1}")
+    if kept.dtype != np.bool_:
+        raise UsageError(f"mask has dtype {kept.dtype}: expected bool")
+    if levels.ndim != kept.ndim:
+        levels, kept = np.broadcast_to(levels, (total, c, h, w)), np.broadcast_to(kept, (total, c, h, w))
+    levels, kept = levels.reshape(-1, c, h, w), kept.reshape(-1, c, h, w)
+    if kept.any() and (levels[kept].min() < 0 or levels[kept].max() >= spec.levels):
+        raise UsageError(f"known holds levels outside 0 to {spec.levels - 1} where the mask keeps them")
+    return np.where(kept, levels, 0).astype(np.int32), np.ascontiguousarray(kept)

@@ -1,0 +1,319 @@
+"""Draw, complete and score images on any engine.
+
+Image k of a call is a function of its own noise, stream (seed, first + k): the batch it is drawn in, the number of
+threads and the strategy do not change it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gpcnn_deploy.errors import UsageError
+from gpcnn_deploy.metadata import EngineMetadata
+from gpcnn_deploy.noise import noise
+from gpcnn_deploy.pictures import grid, pixels_from_levels
+from gpcnn_runtime.engine import Engine, OutOfMemoryError, Request, Strategy
+from gpcnn_runtime.load import load_engine
+from gpcnn_runtime.request import Conditions, check_conditions
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from typing_extensions import Self
+
+BATCH_SIZE = 64
+
+Labels = int | str | Sequence[int | str] | npt.NDArray[np.integer[Any]]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Samples:
+    """Images drawn, in the order of their positions in the call: condition by condition, `count` images of each.
+
+    Attributes:
+        levels: uint8 [N, C, H, W], each in [0, K).
+        log_prob: float32 [N, C, H, W], nats of each sub-pixel given those before it, at temperature 1.
+        labels: int32 [N], or None for a model without labels.
+        positions: int64 [N], each image's place in the call; its noise is stream (seed, first + position).
+        evaluations: evaluations of the network, each over a part of the batch; None where the engine does not count.
+        seconds: wall-clock time of drawing, in seconds.
+        depth: K, the number of levels.
+    """
+
+    levels: npt.NDArray[np.uint8]
+    log_prob: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int32] | None
+    positions: npt.NDArray[np.int64]
+    evaluations: int | None
+    seconds: float
+    depth: int
+
+    def __len__(self) -> int:
+        return len(self.levels)
+
+    def pixels(self) -> npt.NDArray[np.uint8]:
+        """Levels spread over 8-bit values: uint8 [N, C, H, W]."""
+        return pixels_from_levels(self.levels, self.depth)
+
+    def grid(self, columns: int | None = None) -> npt.NDArray[np.uint8]:
+        """All images on one sheet: uint8 [rows, columns] or, in colour, [rows, columns, 3]."""
+        return grid(self.pixels(), columns)
+
+    def nats(self) -> npt.NDArray[np.float64]:
+        """Log-probability of each image under the model: float64 [N], nats."""
+        nats: npt.NDArray[np.float64] = self.log_prob.sum(axis=(1, 2, 3), dtype=np.float64)
+        return nats
+
+
+class Sampler:
+    """An engine and the threads that share a batch. Several threads may use one sampler at once.
+
+    Attributes:
+        engine: the engine; the sampler closes it.
+        threads: parts of a batch that are drawn at the same time.
+        batch_size: most images that one of the threads draws at a time: the bound on memory.
+    """
+
+    def __init__(self, engine: Engine, threads: int | None = None, batch_size: int = BATCH_SIZE) -> None:
+        """Take over an engine.
+
+        Raises:
+            UsageError: threads or batch_size below 1.
+        """
+        if threads is not None and threads < 1:
+            raise UsageError(f"threads is {threads}: expected at least 1")
+        if batch_size < 1:
+            raise UsageError(f"batch size is {batch_size}: expected at least 1")
+        self.engine = engine
+        self.threads = (threads or available_cores()) if engine.concurrent else 1
+        self.batch_size = min(batch_size, engine.max_batch or batch_size)
+
+    @classmethod
+    def load(cls, path: str | Path, threads: int | None = None, batch_size: int = BATCH_SIZE) -> Self:
+        """Load an engine file.
+
+        Args:
+            path: an .onnx engine.
+            threads: default: the cores that this process may use.
+            batch_size: most images that one thread draws at a time.
+
+        Raises:
+            EngineError: the file is missing, damaged, foreign, or cannot run here.
+            MissingExtraError: the library that runs it is not installed.
+            UsageError: threads or batch_size below 1.
+        """
+        return cls(load_engine(path), threads, batch_size)
+
+    @property
+    def metadata(self) -> EngineMetadata:
+        """What the engine says about itself."""
+        return self.engine.metadata
+
+    def close(self) -> None:
+        """Release the engine."""
+        self.engine.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def sample(
+        self,
+        labels: Labels | None = None,
+        seed: int = 0,
+        count: int = 1,
+        *,
+        temperature: float = 1.0,
+        known: npt.ArrayLike | None = None,
+        mask: npt.ArrayLike | None = None,
+        embedding: npt.ArrayLike | None = None,
+        first: int = 0,
+        strategy: Strategy = "jacobi",
+    ) -> Samples:
+        """Draw `count` images of each condition; with `known` and `mask`, complete or score images.
+
+        Args:
+            labels: a label, by number or class name, or several of them, for a model with labels; M of them.
+            seed: 0 to 2**64 - 1.
+            count: images of each label, or of each embedding, or of an unconditional model.
+            temperature: divides the logits before drawing; 1 is the model itself.
+            known: levels to keep, integer [C, H, W] for all images or [N, C, H, W] with N = M · count.
+            mask: bool of the same shapes: true keeps `known`, false draws. All true scores `known`.
+            embedding: float [E] or [M, E] for a model with embeddings.
+            first: number of the first image's noise stream.
+            strategy: schedule of a step engine; every one draws the same images.
+
+        Raises:
+            UsageError: an argument is out of range, of the wrong shape, or does not fit the model.
+            EngineError: the engine failed; `OutOfMemoryError` names the batch size to try.
+        """
+        begin = time.perf_counter()
+        chunks = list(
+            self.stream(
+                labels,
+                seed,
+                count,
+                temperature=temperature,
+                known=known,
+                mask=mask,
+                embedding=embedding,
+                first=first,
+                strategy=strategy,
+            )
+        )
+        try:
+            return _join(chunks, time.perf_counter() - begin)
+        except MemoryError as error:
+            raise OutOfMemoryError("the images do not fit into memory together: draw fewer, or stream them") from error
+
+    def stream(
+        self,
+        labels: Labels | None = None,
+        seed: int = 0,
+        count: int = 1,
+        *,
+        temperature: float = 1.0,
+        known: npt.ArrayLike | None = None,
+        mask: npt.ArrayLike | None = None,
+        embedding: npt.ArrayLike | None = None,
+        first: int = 0,
+        strategy: Strategy = "jacobi",
+        positions: Sequence[int] | None = None,
+    ) -> Iterator[Samples]:
+        """As `sample`, part by part in order of position, holding few parts at a time however many images there are.
+
+        Args:
+            positions: draw only the images at these positions of the call, ascending; default: all of them.
+
+        Raises:
+            UsageError, EngineError: as `sample`; the request is checked before this returns.
+        """
+        conditions = check_conditions(self.metadata, labels, seed, count, temperature, known, mask, embedding, first)
+        if positions is None:
+            positions = range(conditions.total)
+        elif any(not 0 <= position < conditions.total for position in positions):
+            raise UsageError(f"positions: expected each in 0 to {conditions.total - 1}")
+        return self._stream(conditions, positions, strategy)
+
+    def _stream(self, conditions: Conditions, positions: Sequence[int], strategy: Strategy) -> Iterator[Samples]:
+        parts = split(len(positions), self.threads, self.batch_size)
+        workers = min(self.threads, len(parts))
+        if workers <= 1:
+            for start, stop in parts:
+                yield self._draw(conditions, positions[start:stop], strategy)
+            return
+        from concurrent.futures import ThreadPoolExecutor
+
+        pending: deque[Future[Samples]] = deque()
+        pool = ThreadPoolExecutor(workers, thread_name_prefix="gpcnn-sampler")
+        try:
+            for start, stop in parts:
+                # One part waits behind those being drawn, so that no thread idles while the caller takes a result.
+                if len(pending) > workers:
+                    yield pending.popleft().result()
+                pending.append(pool.submit(self._draw, conditions, positions[start:stop], strategy))
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _draw(self, conditions: Conditions, positions: Sequence[int], strategy: Strategy) -> Samples:
+        begin = time.perf_counter()
+        where = np.asarray(positions, np.int64)
+        try:
+            request = _request(self.metadata, conditions, where)
+            result = self.engine.run(request, strategy)
+        except (OutOfMemoryError, MemoryError) as error:
+            raise self._advise(len(positions)) from error
+        return Samples(
+            result.levels.astype(np.uint8),
+            result.log_prob,
+            request.label,
+            where,
+            result.evaluations,
+            time.perf_counter() - begin,
+            self.metadata.spec.levels,
+        )
+
+    def _advise(self, count: int) -> OutOfMemoryError:
+        if count > 1:
+            advice = f"try --batch-size {count // 2}"
+        elif self.threads > 1:
+            advice = "try --threads 1"
+        else:
+            advice = "one image is the least there is: use a machine with more memory or a smaller model"
+        at_once = f"{count} image{'s' if count > 1 else ''}"
+        if self.threads > 1:
+            at_once = f"{self.threads} × {at_once}"
+        return OutOfMemoryError(f"not enough memory for {at_once} at a time: {advice}")
+
+
+def split(total: int, threads: int, batch_size: int) -> list[tuple[int, int]]:
+    """Cut `total` images into [start, stop) parts of equal size ±1, at most `batch_size` each.
+
+    There are a multiple of `threads` of them, so that no thread waits; fewer images than threads make parts of one.
+    """
+    rounds = -(-total // (threads * batch_size))
+    parts = min(total, rounds * threads)
+    return [(total * k // parts, total * (k + 1) // parts) for k in range(parts)]
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _request(metadata: EngineMetadata, conditions: Conditions, where: npt.NDArray[np.int64]) -> Request:
+    spec = metadata.spec
+    streams = (conditions.first + int(position) for position in where)
+    noise_NCHW = np.concatenate([noise(spec, conditions.seed, 1, stream) for stream in streams])
+    shape = noise_NCHW.shape
+    known, mask = conditions.known, conditions.mask
+    if known is None or mask is None:
+        known, mask = np.zeros(shape, np.int32), np.zeros(shape, np.bool_)
+    elif known.shape[0] == 1:
+        known = np.ascontiguousarray(np.broadcast_to(known, shape))
+        mask = np.ascontiguousarray(np.broadcast_to(mask, shape))
+    else:
+        known, mask = known[where], mask[where]
+    rows = where // conditions.count
+    return Request(
+        noise_NCHW,
+        known,
+        mask,
+        None if conditions.label is None else conditions.label[rows],
+        None if conditions.embedding is None else conditions.embedding[rows],
+        conditions.temperature,
+    )
+
+
+def _join(chunks: list[Samples], seconds: float) -> Samples:
+    if len(chunks) == 1:
+        return dataclasses.replace(chunks[0], seconds=seconds)
+    counted = [chunk.evaluations for chunk in chunks]
+    labels = [chunk.labels for chunk in chunks if chunk.labels is not None]
+    return Samples(
+        np.concatenate([chunk.levels for chunk in chunks]),
+        np.concatenate([chunk.log_prob for chunk in chunks]),
+        np.concatenate(labels) if labels else None,
+        np.concatenate([chunk.positions for chunk in chunks]),
+        None if None in counted else sum(number for number in counted if number is not None),
+        seconds,
+        chunks[0].depth,
+    )
