@@ -76,9 +76,9 @@ def step_graph(model: GatedPixelCNN) -> onnx.ModelProto:
         torch.tensor(1.0),
     )
     batch = torch.export.Dim("N", min=1, max=65536)
-    shapes: dict[str, dict[int, torch.export.Dim] | None] = dict.fromkeys(
-        ("image", "noise", "known", "mask"), {0: batch}
-    )
+    shapes: dict[str, dict[int, torch.export.Dim] | None] = {
+        name: {0: batch} for name in ("image", "noise", "known", "mask")
+    }
     shapes["temperature"] = None
     names = ["image", "noise", "known", "mask", "temperature"]
     keywords: dict[str, Tensor] = {}

@@ -1,0 +1,128 @@
+"""A thin builder over `onnx.helper`: an operator is a method call, a Python array is a constant, a body is a `with`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+OPSET = 18
+IR_VERSION = 9  # what onnxruntime 1.16 and later read
+
+Array = npt.NDArray[Any]
+
+ONNX_TYPES: dict[str, int] = {
+    "float": TensorProto.FLOAT,
+    "int32": TensorProto.INT32,
+    "int64": TensorProto.INT64,
+    "bool": TensorProto.BOOL,
+}
+
+
+class Graph:
+    """A graph under construction, or a body of one; a body sees the values of the graphs around it.
+
+    Constants go to the outermost graph, once each, so that all bodies share them.
+    """
+
+    def __init__(self, name: str, parent: Graph | None = None) -> None:
+        self.name = name
+        self.root: Graph = self if parent is None else parent.root
+        self.nodes: list[onnx.NodeProto] = []
+        self.inputs: list[onnx.ValueInfoProto] = []
+        self.outputs: list[onnx.ValueInfoProto] = []
+        if parent is None:
+            self.constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+            self.initializers: list[onnx.TensorProto] = []
+            self.counts: dict[str, int] = {}
+
+    def fresh(self, stem: str) -> str:
+        """A name that no other value of the whole model has."""
+        count = self.root.counts.get(stem, 0)
+        self.root.counts[stem] = count + 1
+        return f"{stem}_{count}"
+
+    def constant(self, value: Array | Sequence[int] | float, dtype: type[Any] | None = None) -> str:
+        """Name of an initializer with this value; equal values share one."""
+        array = np.ascontiguousarray(np.asarray(value, dtype))  # of a scalar it makes [1]: undone by reshape
+        array = array.reshape(np.asarray(value).shape)
+        key = (array.dtype.str, array.shape, array.tobytes())
+        if key not in self.root.constants:
+            name = self.fresh("constant")
+            self.root.constants[key] = name
+            self.root.initializers.append(numpy_helper.from_array(array, name))
+        return self.root.constants[key]
+
+    def op(self, op_type: str, *inputs: str | Array, **attributes: Any) -> str:
+        """Append an operator with one output; returns the output's name."""
+        return self.ops(op_type, 1, *inputs, **attributes)[0]
+
+    def ops(self, op_type: str, outputs: int, *inputs: str | Array, **attributes: Any) -> list[str]:
+        """Append an operator with several outputs; returns their names."""
+        names = [value if isinstance(value, str) else self.constant(value) for value in inputs]
+        results = [self.fresh(op_type.lower()) for _ in range(outputs)]
+        self.nodes.append(helper.make_node(op_type, names, results, **attributes))
+        return results
+
+    def int64(self, *values: int) -> str:
+        """A constant int64 vector."""
+        return self.constant(np.array(values, np.int64))
+
+    def reshape(self, value: str, *dims: int | str) -> str:
+        """Reshape; a dimension is a number, -1, or the name of an int64 [1] value."""
+        if all(isinstance(dim, int) for dim in dims):
+            return self.op("Reshape", value, self.int64(*(int(dim) for dim in dims)))
+        parts = [dim if isinstance(dim, str) else self.int64(dim) for dim in dims]
+        return self.op("Reshape", value, self.op("Concat", *parts, axis=0))
+
+    def zeros(self, *dims: int | str) -> str:
+        """Zeros float32 of a shape given as in `reshape`."""
+        parts = [dim if isinstance(dim, str) else self.int64(dim) for dim in dims]
+        shape = self.op("Concat", *parts, axis=0)
+        zero = numpy_helper.from_array(np.zeros(1, np.float32))
+        return self.op("ConstantOfShape", shape, value=zero)
+
+    def rows(self, value: str, start: int | str, stop: int | str) -> str:
+        """Slice along axis 0; a bound is a number or the name of an int64 [1] value."""
+        return self.slice(value, 0, start, stop)
+
+    def slice(self, value: str, axis: int, start: int | str, stop: int | str) -> str:
+        """Slice along one axis; a bound is a number or the name of an int64 [1] value."""
+        bounds = [bound if isinstance(bound, str) else self.int64(bound) for bound in (start, stop)]
+        return self.op("Slice", value, *bounds, self.int64(axis))
+
+    def input(self, stem: str, dtype: str, shape: Sequence[Any] | None, exact: bool = False) -> str:
+        """Declare an input; bodies get a fresh name, the outermost graph's inputs keep theirs (`exact`)."""
+        name = stem if exact else self.fresh(stem)
+        self.inputs.append(helper.make_tensor_value_info(name, ONNX_TYPES[dtype], shape))
+        return name
+
+    def output(self, value: str, dtype: str, shape: Sequence[Any] | None, name: str | None = None) -> None:
+        """Declare an output; a body's input or an outer value passes through an Identity."""
+        known = {output for node in self.nodes for output in node.output}
+        taken = {output.name for output in self.outputs}
+        if name is not None or value not in known or value in taken:
+            target = name or self.fresh("output")
+            self.nodes.append(helper.make_node("Identity", [value], [target]))
+            value = target
+        self.outputs.append(helper.make_tensor_value_info(value, ONNX_TYPES[dtype], shape))
+
+    def body(self, name: str) -> Graph:
+        """A new body inside this graph."""
+        return Graph(self.fresh(name), self)
+
+    def proto(self) -> onnx.GraphProto:
+        """This graph as ONNX; the outermost one carries the constants."""
+        initializers = self.initializers if self.root is self else []
+        return helper.make_graph(self.nodes, self.name, self.inputs, self.outputs, initializers)
+
+    def model(self) -> onnx.ModelProto:
+        """The whole model, without metadata."""
+        model = helper.make_model(self.proto(), opset_imports=[helper.make_opsetid("", OPSET)])
+        model.ir_version = IR_VERSION
+        model.producer_name, model.producer_version = "gpcnn-deploy", ""
+        return model
