@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from gpcnn_deploy.errors import EngineError, UsageError
 from gpcnn_deploy.metadata import EngineMetadata
+from gpcnn_runtime.cancel import Cancellation
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -41,6 +42,7 @@ class Request:
         label: int32 [N] for a model conditioned on labels, else None.
         embedding: float32 [N, E] for a model conditioned on embeddings, else None.
         temperature: divides the logits before drawing; above 0.
+        cancellation: looked at between steps; an engine whose single call takes long may hook into it.
     """
 
     noise: npt.NDArray[np.float32]
@@ -49,6 +51,7 @@ class Request:
     label: npt.NDArray[np.int32] | None = None
     embedding: npt.NDArray[np.float32] | None = None
     temperature: float = 1.0
+    cancellation: Cancellation = dataclasses.field(default_factory=Cancellation)
 
     @property
     def count(self) -> int:
@@ -129,6 +132,7 @@ class Engine(abc.ABC):
         Raises:
             EngineError: the engine failed; `OutOfMemoryError` if memory was what it lacked.
             UsageError: the engine's role has no such strategy.
+            Cancelled: the request was called off.
         """
 
     @abc.abstractmethod
@@ -200,16 +204,17 @@ class StepEngine(Engine):
             if strategy == "raster":
                 evaluations = _raster(batch, request)
             else:
-                evaluations = _jacobi(batch, self.metadata.spec.subpixels, self.stride, self.info.path)
+                evaluations = _jacobi(batch, request, self.stride, self.info.path)
             levels, log_prob = batch.read()
         return Result(levels, log_prob, evaluations)
 
 
-def _jacobi(batch: StepBatch, subpixels: int, stride: int, path: Path) -> int:
+def _jacobi(batch: StepBatch, request: Request, stride: int, path: Path) -> int:
     # Each step settles at least the first sub-pixel that was not settled yet: C·H·W steps reach the fixed point, and
     # one more shows that nothing changes.
-    evaluations = 0
+    evaluations, subpixels = 0, int(request.noise[0].size)
     while evaluations <= subpixels:
+        request.cancellation.check()
         changed = batch.advance(stride)
         evaluations += stride
         if changed == 0:
@@ -226,6 +231,7 @@ def _raster(batch: StepBatch, request: Request) -> int:
     for i in range(height):
         for j in range(width):
             for c in range(channels):
+                request.cancellation.check()
                 batch.advance(1)
                 drawn, _ = batch.read()
                 image[:, c, i, j] = drawn[:, c, i, j]

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from gpcnn_deploy.errors import EngineError, MissingExtraError
 from gpcnn_deploy.metadata import METADATA_KEY, EngineMetadata, decode_metadata
+from gpcnn_runtime.cancel import Cancellation, Cancelled
 from gpcnn_runtime.engine import (
     Engine,
     EngineInfo,
@@ -73,25 +74,34 @@ class _OnnxEngine(Engine):
     def close(self) -> None:
         self._session = None
 
-    def evaluate(self, inputs: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    def evaluate(self, inputs: dict[str, npt.NDArray[Any]], cancellation: Cancellation) -> dict[str, npt.NDArray[Any]]:
         """Outputs of the graph by name, checked for shape and range.
 
         Raises:
             EngineError: the engine is closed, or ONNX Runtime failed.
             OutOfMemoryError: not enough memory for this batch.
+            Cancelled: the request was called off.
         """
+        import onnxruntime
+
         path = self.info.path
         if self._session is None:
             raise EngineError(f"{path}: the engine is closed: load it again")
         shape = inputs["noise"].shape
+        options = onnxruntime.RunOptions()
         try:
-            outputs = dict(zip(self.outputs, self._session.run(self.outputs, inputs), strict=True))
+            with cancellation.hook(lambda: setattr(options, "terminate", True)):
+                values = self._session.run(self.outputs, inputs, options)
+        except Cancelled:
+            raise
         except MemoryError as error:
             raise _out_of_memory(shape[0]) from error
         except Exception as error:  # ONNX Runtime's classes share no base but Exception
+            cancellation.check()
             if _ALLOCATION.search(str(error)):
                 raise _out_of_memory(shape[0]) from error
             raise EngineError(f"{path}: ONNX Runtime failed ({_brief(error)}): {EXPORT_ANEW}") from error
+        outputs = dict(zip(self.outputs, values, strict=True))
         levels = outputs.get("image", outputs.get("image_next"))
         assert levels is not None
         top = self.metadata.spec.levels - 1
@@ -108,7 +118,7 @@ class OnnxSampler(_OnnxEngine):
     def run(self, request: Request, strategy: Strategy = "jacobi") -> Result:
         """Draw one batch in one call of ONNX Runtime; shapes and errors as `Engine.run`."""
         refuse_strategy(self.metadata, strategy)
-        outputs = self.evaluate(request.inputs())
+        outputs = self.evaluate(request.inputs(), request.cancellation)
         counted = outputs.get("evaluations")
         return Result(outputs["image"], outputs["log_prob"], None if counted is None else int(counted))
 
@@ -126,7 +136,7 @@ class _OnnxStepBatch:
     """Images that a step leaves unchanged have reached their fixed point: they are set aside, the rest goes on."""
 
     def __init__(self, engine: OnnxStep, request: Request) -> None:
-        self._engine = engine
+        self._engine, self._cancellation = engine, request.cancellation
         self._inputs = request.inputs()
         self._per_image = [name for name in self._inputs if name != "temperature"]
         self._log_prob = np.zeros_like(request.noise)
@@ -140,7 +150,8 @@ class _OnnxStepBatch:
     def advance(self, steps: int) -> int:
         changed = 0
         for _ in range(steps):
-            outputs = self._engine.evaluate({"image": self._levels[self._going], **self._going_inputs})
+            guess = {"image": self._levels[self._going], **self._going_inputs}
+            outputs = self._engine.evaluate(guess, self._cancellation)
             self._levels[self._going] = outputs["image_next"]
             self._log_prob[self._going] = outputs["log_prob"]
             changed = int(outputs["changed"].sum())

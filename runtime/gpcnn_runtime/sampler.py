@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -22,12 +23,13 @@ from gpcnn_deploy.errors import UsageError
 from gpcnn_deploy.metadata import EngineMetadata
 from gpcnn_deploy.noise import noise
 from gpcnn_deploy.pictures import grid, pixels_from_levels
+from gpcnn_runtime.cancel import Cancellation
 from gpcnn_runtime.engine import Engine, OutOfMemoryError, Request, Strategy
 from gpcnn_runtime.load import load_engine
 from gpcnn_runtime.request import Conditions, check_conditions
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
+    from concurrent.futures import Future, ThreadPoolExecutor
 
     from typing_extensions import Self
 
@@ -97,6 +99,8 @@ class Sampler:
         self.engine = engine
         self.threads = (threads or available_cores()) if engine.concurrent else 1
         self.batch_size = min(batch_size, engine.max_batch or batch_size)
+        self._lock = threading.Lock()
+        self._pool: ThreadPoolExecutor | None = None
 
     @classmethod
     def load(cls, path: str | Path, threads: int | None = None, batch_size: int = BATCH_SIZE) -> Self:
@@ -120,7 +124,11 @@ class Sampler:
         return self.engine.metadata
 
     def close(self) -> None:
-        """Release the engine."""
+        """Wait for what is being drawn, then release the threads and the engine."""
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown(wait=True, cancel_futures=True)
         self.engine.close()
 
     def __enter__(self) -> Self:
@@ -211,31 +219,38 @@ class Sampler:
 
     def _stream(self, conditions: Conditions, positions: Sequence[int], strategy: Strategy) -> Iterator[Samples]:
         parts = split(len(positions), self.threads, self.batch_size)
-        workers = min(self.threads, len(parts))
-        if workers <= 1:
-            for start, stop in parts:
-                yield self._draw(conditions, positions[start:stop], strategy)
-            return
-        from concurrent.futures import ThreadPoolExecutor
-
+        cancellation = Cancellation()
         pending: deque[Future[Samples]] = deque()
-        pool = ThreadPoolExecutor(workers, thread_name_prefix="gpcnn-sampler")
+        pool = self._workers()
         try:
             for start, stop in parts:
                 # One part waits behind those being drawn, so that no thread idles while the caller takes a result.
-                if len(pending) > workers:
+                if len(pending) > self.threads:
                     yield pending.popleft().result()
-                pending.append(pool.submit(self._draw, conditions, positions[start:stop], strategy))
+                pending.append(pool.submit(self._draw, conditions, positions[start:stop], strategy, cancellation))
             while pending:
                 yield pending.popleft().result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        finally:  # an error, Ctrl-C, or a caller who stops taking: nothing goes on unasked
+            cancellation.cancel()
+            for future in pending:
+                future.cancel()
 
-    def _draw(self, conditions: Conditions, positions: Sequence[int], strategy: Strategy) -> Samples:
+    def _workers(self) -> ThreadPoolExecutor:
+        # Even a single part is drawn in a worker: the caller's thread stays free to notice Ctrl-C.
+        from concurrent.futures import ThreadPoolExecutor
+
+        with self._lock:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="gpcnn-sampler")
+            return self._pool
+
+    def _draw(
+        self, conditions: Conditions, positions: Sequence[int], strategy: Strategy, cancellation: Cancellation
+    ) -> Samples:
         begin = time.perf_counter()
         where = np.asarray(positions, np.int64)
         try:
-            request = _request(self.metadata, conditions, where)
+            request = _request(self.metadata, conditions, where, cancellation)
             result = self.engine.run(request, strategy)
         except (OutOfMemoryError, MemoryError) as error:
             raise self._advise(len(positions)) from error
@@ -279,7 +294,9 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _request(metadata: EngineMetadata, conditions: Conditions, where: npt.NDArray[np.int64]) -> Request:
+def _request(
+    metadata: EngineMetadata, conditions: Conditions, where: npt.NDArray[np.int64], cancellation: Cancellation
+) -> Request:
     spec = metadata.spec
     streams = (conditions.first + int(position) for position in where)
     noise_NCHW = np.concatenate([noise(spec, conditions.seed, 1, stream) for stream in streams])
@@ -300,6 +317,7 @@ def _request(metadata: EngineMetadata, conditions: Conditions, where: npt.NDArra
         None if conditions.label is None else conditions.label[rows],
         None if conditions.embedding is None else conditions.embedding[rows],
         conditions.temperature,
+        cancellation,
     )
 
 
