@@ -1,8 +1,9 @@
 """The `sampler` role: the whole image in one ONNX graph, rows → windows of w columns → Jacobi iterations.
 
 Layout. Inside the graph everything is a matrix whose rows are (column, image) pairs, column-major, and whose columns
-are features: a shift by one image column is a shift by N rows, a window is a run of rows, and every convolution is a Gather
-(im2col) and a Gemm whose C input adds what is already known. Shape legend as in `gpcnn_training.model`, and M = w · N.
+are features: a shift by one image column is a shift by N rows, a window is a run of rows, and every convolution is a
+Gather (im2col) and a Gemm whose C input adds what is already known. Shape legend as in `gpcnn_training.model`, and
+M = w · N.
 
     Scan over rows      carries  above   values of the k//2 rows above          W·N  k//2·C
                                  tops    per layer, what the rows above add     W·N  2F

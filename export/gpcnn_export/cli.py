@@ -1,0 +1,185 @@
+"""`gpcnn-export`: checkpoint → engine, proven equal to eager PyTorch before the file appears."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from gpcnn_deploy.command import Command
+from gpcnn_deploy.errors import MissingExtraError, UsageError
+
+if TYPE_CHECKING:
+    from gpcnn_deploy.metadata import EngineMetadata
+
+
+class WindowType(click.ParamType["int | str"]):
+    """`auto`, or a number of columns."""
+
+    name = "w|auto"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int | Literal["auto"]:
+        """Parse the option's text."""
+        if value == "auto":
+            return "auto"
+        try:
+            return int(str(value))
+        except ValueError:
+            self.fail(f"'{value}' is neither a number of columns nor 'auto'", param, ctx)
+
+
+@click.command(cls=Command, context_settings={"show_default": True})
+@click.argument("source", required=False, type=click.Path(path_type=Path), metavar="[CHECKPOINT | MODEL.onnx]")
+@click.option("--format", "form", type=click.Choice(["onnx", "trt"]), default="onnx", help="Kind of engine to write.")
+@click.option(
+    "--graph",
+    "role",
+    type=click.Choice(["sampler", "step"]),
+    help="The whole image in one call, or one Jacobi step.  [default: sampler for onnx, step for trt]",
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="[default: model.onnx or model.plan]")
+@click.option("--window", type=WindowType(), default="auto", help="Columns a sampler draws at a time; auto measures.")
+@click.option("--tune-batch", type=int, default=1, help="Batch size that --window auto measures with.")
+@click.option(
+    "--flavor",
+    type=click.Choice(["auto", "tensorrt", "tensorrt-rtx"]),
+    default="auto",
+    help="trt: which TensorRT builds; auto takes tensorrt where it and a GPU are there, else tensorrt-rtx.",
+)
+@click.option(
+    "--precision", type=click.Choice(["fp32", "fp16"]), default="fp32", help="trt: arithmetic of the network."
+)
+@click.option("--max-batch", type=int, default=64, help="trt: most images in one call.")
+@click.option("--opt-batch", type=int, default=8, help="trt: batch size to optimize for.")
+def main(
+    source: Path | None,
+    form: str,
+    role: Literal["sampler", "step"] | None,
+    output: Path | None,
+    window: int | Literal["auto"],
+    tune_batch: int,
+    flavor: Literal["auto", "tensorrt", "tensorrt-rtx"],
+    precision: Literal["fp32", "fp16"],
+    max_batch: int,
+    opt_batch: int,
+) -> None:
+    """Export CHECKPOINT (a file or a run folder; the newest run without it) to an engine.
+
+    With --format trt, SOURCE may be a MODEL.onnx written by this command: that needs no torch, and is how a plan is
+    built on the device that will run it.
+    """
+    if form == "onnx" and precision != "fp32":
+        raise UsageError("--precision fp16 goes with --format trt: ONNX engines are fp32")
+    if source is not None and source.suffix == ".onnx":
+        if form == "onnx":
+            raise UsageError(f"{source} is an ONNX engine already: name a checkpoint, or use --format trt")
+        _plan(source, None, output, flavor, precision, max_batch, opt_batch)
+        return
+    checkpoint = _checkpoint(source)
+    with _Telling() as tell:
+        from gpcnn_deploy.files import write_atomic
+        from gpcnn_export.engine import make_engine
+
+        if form == "onnx":
+            out = output or Path("model.onnx")
+            engine = make_engine(checkpoint, role or "sampler", window=window, tune_batch=tune_batch, tell=tell)
+            write_atomic(out, engine.content)
+            tell.done()
+            _report(out, len(engine.content), engine.metadata)
+            return
+        portable = make_engine(checkpoint, "sampler", window=window, tune_batch=tune_batch, tell=tell)
+        network = portable if role == "sampler" else make_engine(checkpoint, "step", tell=tell)
+    with tempfile.TemporaryDirectory(prefix="gpcnn-export-") as folder:
+        network_path, portable_path = Path(folder, "network.onnx"), Path(folder, "portable.onnx")
+        network_path.write_bytes(network.content)
+        portable_path.write_bytes(portable.content)
+        _plan(network_path, portable_path, output, flavor, precision, max_batch, opt_batch)
+
+
+def _checkpoint(source: Path | None) -> Path:
+    """The checkpoint that was named, or the newest run's."""
+    for package in ("torch", "safetensors", "onnx", "onnxscript"):
+        try:
+            __import__(package)
+        except ImportError as error:
+            raise MissingExtraError(package, "export", "exporting a checkpoint") from error
+    from gpcnn_training.runs import checkpoint_path, newest_run
+
+    if source is not None:
+        return checkpoint_path(source)
+    checkpoint = newest_run()
+    click.echo(f"Exporting {checkpoint}, the newest run.", err=True)
+    return checkpoint
+
+
+def _report(out: Path, size: int, metadata: EngineMetadata) -> None:
+    parity = metadata.parity
+    assert parity is not None
+    schedule = "" if metadata.window is None else f", window {metadata.window}"
+    click.echo(f"Wrote {out}: {metadata.role}{schedule}, {metadata.parameters:,} parameters, {size / 1e6:.1f} MB.")
+    ties = f" ({parity.near_ties} differ by a proven near-tie)" if parity.near_ties else ""
+    click.echo(
+        f"Checked against eager PyTorch: {parity.identical} of {parity.images} images identical{ties}, "
+        f"log-probabilities within {parity.log_prob_error:.1e} nats."
+    )
+    label = " --label 0" if metadata.spec.conditioning == "label" else ""
+    click.echo(f"Next: gpcnn-sample --engine {out}{label}")
+
+
+def _plan(
+    network: Path,
+    portable: Path | None,
+    output: Path | None,
+    flavor: Literal["auto", "tensorrt", "tensorrt-rtx"],
+    precision: Literal["fp32", "fp16"],
+    max_batch: int,
+    opt_batch: int,
+) -> None:
+    from gpcnn_export.plan import build_plan
+
+    out = output or Path("model.plan")
+    with _Telling() as tell:
+
+        def progress(phase: str, done: int, steps: int) -> bool:
+            tell(f"TensorRT: {phase} {done}/{steps}")
+            return True
+
+        report = build_plan(
+            network,
+            out,
+            portable=portable,
+            flavor=flavor,
+            precision=precision,
+            max_batch=max_batch,
+            opt_batch=opt_batch,
+            progress=progress,
+        )
+    click.echo(f"Wrote {report}.")
+    label = " --label 0" if report.metadata.engine.spec.conditioning == "label" else ""
+    click.echo(f"Next: gpcnn-sample --engine {out}{label}")
+
+
+class _Telling:
+    """One live line on a terminal's stderr; nothing where stderr is not a terminal, except the measured windows."""
+
+    def __enter__(self) -> _Telling:
+        from rich.console import Console
+
+        self._console = Console(stderr=True)
+        self._status = self._console.status("starting")
+        self._status.start()
+        return self
+
+    def __call__(self, line: str) -> None:
+        if line.startswith("window"):
+            self._console.print(line, highlight=False)
+        self._status.update(line)
+
+    def done(self) -> None:
+        """Remove the line."""
+        self._status.stop()
+
+    def __exit__(self, *exception: object) -> None:
+        self._status.stop()

@@ -1,0 +1,132 @@
+"""Checkpoint → ONNX engine: graph, metadata, proof of parity, and only then a file."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import onnx
+
+import gpcnn_deploy
+from gpcnn_deploy.errors import UsageError
+from gpcnn_deploy.files import write_atomic
+from gpcnn_deploy.metadata import METADATA_KEY, EngineMetadata, Role, encode_metadata
+from gpcnn_export.parity import onnx_draw, prove
+from gpcnn_export.sampler import sampler_graph
+from gpcnn_export.schedule import tune_window
+from gpcnn_export.step import step_graph
+from gpcnn_training.checkpoint import checkpoint_digest, load_checkpoint
+from gpcnn_training.model import GatedPixelCNN, parameter_count
+
+Tell = Callable[[str], None]
+"""Shown one line about what is going on."""
+
+
+@dataclass(frozen=True)
+class OnnxEngine:
+    """A finished engine: the file's bytes and what they say about themselves."""
+
+    content: bytes
+    metadata: EngineMetadata
+
+
+def make_engine(
+    checkpoint: Path,
+    role: Role,
+    *,
+    window: int | Literal["auto"] = "auto",
+    tune_batch: int = 1,
+    tell: Tell = lambda line: None,
+) -> OnnxEngine:
+    """Export a checkpoint and prove the engine equal to eager PyTorch; nothing is written.
+
+    Args:
+        checkpoint: a checkpoint file, or a run folder that holds one.
+        role: `sampler` (the whole image in one call) or `step` (one Jacobi step).
+        window: columns that a sampler draws at a time, 1 to W; `auto` measures on this machine.
+        tune_batch: batch size that `auto` measures with.
+        tell: progress, one line at a time.
+
+    Raises:
+        CheckpointError: the checkpoint is missing, damaged, foreign or newer.
+        UsageError: the window does not fit the image, or tune_batch is not positive.
+        ParityError: the engine does not draw what eager PyTorch draws.
+        MissingExtraError: ONNX Runtime, which runs the check, is not installed.
+    """
+    model, header = load_checkpoint(checkpoint)
+    spec = model.spec
+    if window != "auto" and not 1 <= window <= spec.width:
+        raise UsageError(f"--window is {window}: expected 1 to {spec.width} (the image's width), or auto")
+    if tune_batch < 1:
+        raise UsageError(f"--tune-batch is {tune_batch}: expected 1 or more")
+    if role == "step":
+        tell("exporting the single-step network")
+        graph, columns = step_graph(model), None
+    else:
+        tell("building the sampler graph")
+        columns = tune_window(model, tune_batch, tell) if window == "auto" else window
+        graph = sampler_graph(model, columns)
+    onnx.checker.check_model(graph, full_check=True)
+    tell("checking images against eager PyTorch")
+    metadata = EngineMetadata(
+        role=role,
+        spec=spec,
+        class_names=header.class_names,
+        window=columns,
+        parameters=parameter_count(model),
+        checkpoint_digest=checkpoint_digest(checkpoint),
+        tools=_tools(),
+        parity=prove(model, onnx_draw(graph.SerializeToString(), role)),
+    )
+    return OnnxEngine(_with_metadata(graph, metadata), metadata)
+
+
+def export_onnx(
+    checkpoint: Path,
+    out: Path,
+    role: Role,
+    *,
+    window: int | Literal["auto"] = "auto",
+    tune_batch: int = 1,
+    tell: Tell = lambda line: None,
+) -> EngineMetadata:
+    """`make_engine`, then write it to `out`, whole or not at all.
+
+    Raises:
+        OutputError: the file cannot be written; and whatever `make_engine` raises.
+    """
+    engine = make_engine(checkpoint, role, window=window, tune_batch=tune_batch, tell=tell)
+    write_atomic(out, engine.content)
+    return engine.metadata
+
+
+def _with_metadata(graph: onnx.ModelProto, metadata: EngineMetadata) -> bytes:
+    graph.metadata_props.append(onnx.StringStringEntryProto(key=METADATA_KEY, value=encode_metadata(metadata)))
+    content: bytes = graph.SerializeToString(deterministic=True)
+    return content
+
+
+def _tools() -> dict[str, str]:
+    packages = ("torch", "onnx", "onnxscript", "numpy")
+    versions = {name: importlib.metadata.version(name) for name in packages}
+    return {"gpcnn-deploy": gpcnn_deploy.__version__, **versions}
+
+
+def random_engine(model: GatedPixelCNN, role: Role, window: int | None = None) -> OnnxEngine:
+    """An engine of a model that was never saved, unproven: for benchmarks and tests of size, not for deployment."""
+    graph = step_graph(model) if role == "step" else sampler_graph(model, window or model.spec.width)
+    spec = model.spec
+    names = tuple(map(str, range(spec.conditioning_size))) if spec.conditioning == "label" else ()
+    metadata = EngineMetadata(
+        role=role,
+        spec=spec,
+        class_names=names,
+        window=None if role == "step" else window or spec.width,
+        parameters=parameter_count(model),
+        checkpoint_digest="",
+        tools=_tools(),
+    )
+    return OnnxEngine(_with_metadata(graph, metadata), metadata)

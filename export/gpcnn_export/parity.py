@@ -1,0 +1,213 @@
+"""The proof that an engine draws what eager PyTorch draws.
+
+The sample is the unique fixed point of one Jacobi step (every conditional depends on earlier sub-pixels alone), so one
+evaluation of the eager network at the engine's image proves it: where the step gives back the image, the image is what
+the naive raster loop draws, sub-pixel by sub-pixel. Where it does not, two float implementations disagree, and that is
+allowed only if the noise lies within rounding error of a step of the CDF there: a near-tie, proven with its numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from gpcnn_deploy.errors import MissingExtraError, ParityError
+from gpcnn_deploy.metadata import ParityReport, Role
+from gpcnn_deploy.noise import noise as draw_noise
+from gpcnn_deploy.spec import ModelSpec
+from gpcnn_training.model import GatedPixelCNN
+from gpcnn_training.sampling import inverse_cdf, log_probability
+
+Array = npt.NDArray[Any]
+Feed = dict[str, Array]
+Draw = Callable[[Feed], tuple[Array, Array]]
+
+NEAR_TIE = 1e-5
+"""Largest distance of the noise from a CDF step that counts as a tie; float32 rounding moves a CDF by about 1e-6."""
+
+LOG_PROB_TOLERANCE = 1e-4
+"""Largest difference of log-probabilities, nats per sub-pixel."""
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """The first sub-pixel, in raster and channel order, where an engine and eager PyTorch part.
+
+    Attributes:
+        image: index in the batch.
+        row, column, channel: the sub-pixel.
+        engine, eager: the levels drawn.
+        noise: u there.
+        margin: distance of u from the CDF interval of the engine's level, under the eager model; 0 would be no
+            divergence at all.
+    """
+
+    image: int
+    row: int
+    column: int
+    channel: int
+    engine: int
+    eager: int
+    noise: float
+    margin: float
+
+    def __str__(self) -> str:
+        return (
+            f"image {self.image}, row {self.row}, column {self.column}, channel {self.channel}: engine drew "
+            f"{self.engine}, eager PyTorch {self.eager}, u = {self.noise:.9f}, {self.margin:.2e} from the CDF step"
+        )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What one batch showed: a divergence per differing image, and the log-probabilities' largest difference."""
+
+    images: int
+    divergences: tuple[Divergence, ...]
+    log_prob_error: float
+
+
+@torch.no_grad()
+def compare(model: GatedPixelCNN, feed: Mapping[str, Array], image: Array, log_prob: Array) -> Comparison:
+    """Hold an engine's result against the eager model.
+
+    Args:
+        model: the eager model.
+        feed: the inputs that the engine had: noise, known, mask, temperature, and label or embedding.
+        image: the engine's levels, int [N, C, H, W].
+        log_prob: the engine's log-probabilities, float [N, C, H, W].
+
+    Raises:
+        ParityError: levels out of range, or a known sub-pixel that was not kept.
+    """
+    spec = model.spec
+    if image.min() < 0 or image.max() >= spec.levels:
+        raise ParityError(f"the engine drew levels {image.min()} to {image.max()}: expected 0 to {spec.levels - 1}")
+    if not np.array_equal(image[feed["mask"]], feed["known"][feed["mask"]]):
+        raise ParityError("the engine changed known sub-pixels")
+    levels, u = torch.from_numpy(image), torch.from_numpy(feed["noise"])
+    temperature = torch.from_numpy(feed["temperature"])
+    condition = torch.from_numpy(feed[spec.conditioning]) if spec.conditioning != "none" else None
+    logits = model(levels, condition)
+    eager = torch.where(torch.from_numpy(feed["mask"]), levels, inverse_cdf(logits, u, temperature))
+    margin = _margin(logits / temperature, levels, u)
+    divergences = []
+    for k in torch.nonzero((eager != levels).flatten(1).any(1)).flatten().tolist():
+        row, column, channel = torch.nonzero((eager[k] != levels[k]).permute(1, 2, 0))[0].tolist()
+        place = (k, channel, row, column)
+        divergences.append(
+            Divergence(
+                k, row, column, channel, int(levels[place]), int(eager[place]), float(u[place]), float(margin[place])
+            )
+        )
+    error = (log_probability(logits, levels) - torch.from_numpy(log_prob)).abs().max().item()
+    return Comparison(len(image), tuple(divergences), error)
+
+
+def _margin(logits_NKCHW: Tensor, levels: Tensor, noise: Tensor) -> Tensor:
+    """Distance of u from [CDF(x-1), CDF(x)), the interval that draws x; computed in float64."""
+    cdf = torch.softmax(logits_NKCHW.double(), 1).cumsum(1)
+    cdf = torch.cat([torch.zeros_like(cdf[:, :1]), cdf], 1)
+    index = levels.long().unsqueeze(1)
+    low, high = cdf.gather(1, index).squeeze(1), cdf.gather(1, index + 1).squeeze(1)
+    return torch.maximum(low - noise, noise - high).clamp(min=0)
+
+
+def feeds(spec: ModelSpec, images: int, seed: int = 0) -> list[Feed]:
+    """Inputs that a check runs: plain samples, and completions of half-known images at another temperature."""
+    result = []
+    rng = np.random.Generator(np.random.Philox(key=np.array([seed, 2**64 - 1], np.uint64)))
+    for temperature, known_share in ((1.0, 0.0), (0.75, 0.5)):
+        u = draw_noise(spec, seed, images)
+        feed: Feed = {
+            "noise": u,
+            "known": rng.integers(0, spec.levels, u.shape, np.int32),
+            "mask": rng.random(u.shape) < known_share,
+            "temperature": np.array(temperature, np.float32),
+        }
+        if spec.conditioning == "label":
+            feed["label"] = (np.arange(images) % spec.conditioning_size).astype(np.int32)
+        elif spec.conditioning == "embedding":
+            feed["embedding"] = rng.standard_normal((images, spec.conditioning_size), np.float32)
+        result.append(feed)
+    return result
+
+
+def prove(model: GatedPixelCNN, draw: Draw, images: int = 8) -> ParityReport:
+    """Run an engine on plain samples and completions, and hold the results against eager PyTorch.
+
+    Args:
+        model: the eager model, in eval mode.
+        draw: feeds the engine and returns (image, log_prob).
+        images: images per kind of input.
+
+    Raises:
+        ParityError: an image differs beyond a proven near-tie, or log-probabilities beyond LOG_PROB_TOLERANCE; the
+            message gives the numbers and the tolerance that would pass.
+    """
+    comparisons = [compare(model, feed, *draw(feed)) for feed in feeds(model.spec, images)]
+    divergences = [divergence for comparison in comparisons for divergence in comparison.divergences]
+    for divergence in divergences:
+        if divergence.margin > NEAR_TIE:
+            raise ParityError(f"the engine is not the trained model: {divergence}, more than {NEAR_TIE:.0e}")
+    error = max(comparison.log_prob_error for comparison in comparisons)
+    if not error <= LOG_PROB_TOLERANCE:
+        raise ParityError(
+            f"log-probabilities differ from eager PyTorch by up to {error:.2e} nats per sub-pixel: expected at most "
+            f"{LOG_PROB_TOLERANCE:.0e}"
+        )
+    total = sum(comparison.images for comparison in comparisons)
+    return ParityReport(
+        images=total,
+        identical=total - len(divergences),
+        near_ties=len(divergences),
+        log_prob_error=error,
+        log_prob_tolerance=LOG_PROB_TOLERANCE,
+    )
+
+
+def onnx_draw(engine: bytes, role: Role) -> Draw:
+    """Run an ONNX engine on ONNX Runtime's CPU provider; a `step` is iterated until no image changes.
+
+    Raises:
+        MissingExtraError: ONNX Runtime is not installed.
+    """
+    session = cpu_session(engine)
+
+    def sampler(feed: Feed) -> tuple[Array, Array]:
+        image, log_prob = session.run(["image", "log_prob"], feed)
+        return image, log_prob
+
+    def step(feed: Feed) -> tuple[Array, Array]:
+        image = np.where(feed["mask"], feed["known"], np.int32(0))
+        for _ in range(feed["noise"][0].size + 1):
+            image_next, log_prob, changed = session.run(["image_next", "log_prob", "changed"], {**feed, "image": image})
+            if not changed.any():
+                return image, log_prob
+            image = image_next
+        raise ParityError(f"the step has no fixed point after {feed['noise'][0].size} evaluations: it is not causal")
+
+    return sampler if role == "sampler" else step
+
+
+def cpu_session(engine: bytes) -> Any:
+    """An ONNX Runtime session on one thread of the CPU, as the runtime makes it.
+
+    Raises:
+        MissingExtraError: ONNX Runtime is not installed.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingExtraError("onnxruntime", "cpu", "the check against eager PyTorch") from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(engine, options, providers=["CPUExecutionProvider"])
