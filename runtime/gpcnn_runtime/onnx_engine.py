@@ -27,7 +27,7 @@ from gpcnn_runtime.engine import (
 )
 
 if TYPE_CHECKING:
-    import onnxruntime  # type: ignore[import-untyped]
+    import onnxruntime
 
 EXPORT_ANEW = "make one with gpcnn-export"
 # Names that a message gives the providers, by ONNX Runtime's own.

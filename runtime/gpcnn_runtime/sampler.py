@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ from gpcnn_deploy.metadata import EngineMetadata
 from gpcnn_deploy.noise import noise
 from gpcnn_deploy.pictures import grid, pixels_from_levels
 from gpcnn_runtime.cancel import Cancellation
-from gpcnn_runtime.engine import Engine, OutOfMemoryError, Request, Strategy
+from gpcnn_runtime.engine import Engine, OutOfMemoryError, Request, Strategy, refuse_strategy
 from gpcnn_runtime.load import load_engine
 from gpcnn_runtime.request import Conditions, check_conditions
 
@@ -201,7 +201,7 @@ class Sampler:
         first: int = 0,
         strategy: Strategy = "jacobi",
         positions: Sequence[int] | None = None,
-    ) -> Iterator[Samples]:
+    ) -> Generator[Samples, None, None]:
         """As `sample`, part by part in order of position, holding few parts at a time however many images there are.
 
         Args:
@@ -211,13 +211,17 @@ class Sampler:
             UsageError, EngineError: as `sample`; the request is checked before this returns.
         """
         conditions = check_conditions(self.metadata, labels, seed, count, temperature, known, mask, embedding, first)
+        if self.metadata.role == "sampler":
+            refuse_strategy(self.metadata, strategy)
         if positions is None:
             positions = range(conditions.total)
         elif any(not 0 <= position < conditions.total for position in positions):
             raise UsageError(f"positions: expected each in 0 to {conditions.total - 1}")
         return self._stream(conditions, positions, strategy)
 
-    def _stream(self, conditions: Conditions, positions: Sequence[int], strategy: Strategy) -> Iterator[Samples]:
+    def _stream(
+        self, conditions: Conditions, positions: Sequence[int], strategy: Strategy
+    ) -> Generator[Samples, None, None]:
         parts = split(len(positions), self.threads, self.batch_size)
         cancellation = Cancellation()
         pending: deque[Future[Samples]] = deque()

@@ -1,0 +1,252 @@
+"""Long jobs: thousands of images in bounded memory, written as they come, going on where an interrupted run stopped.
+
+A folder holds one job, named by its `job.json`; another job is refused there. Every file appears whole or not at all,
+so what exists is done. The files of a job are the same bytes however often it was interrupted.
+"""
+
+from __future__ import annotations
+
+import abc
+import shutil
+import time
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from gpcnn_deploy.errors import OutputError
+from gpcnn_deploy.files import atomic_path, write_atomic
+from gpcnn_deploy.pictures import png_bytes
+from gpcnn_deploy.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from gpcnn_runtime.sampler import Samples
+
+JOB_FILE = "job.json"
+# A part of an .npz is written when it holds this many sub-pixels (5 bytes each), or after this many seconds.
+PART_SUBPIXELS = 1 << 22
+PART_SECONDS = 10.0
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What decides every byte of a job's files. Threads, batch size and strategy do not.
+
+    Attributes:
+        output_format: `png` or `npz`.
+        engine_digest: SHA-256 of the engine file.
+        labels: one number per label asked for; None for a model without labels.
+        count: images of each label.
+        seed: of the noise.
+        temperature: divides the logits.
+        scale: picture pixels per image pixel; 1 for `npz`.
+    """
+
+    output_format: str
+    engine_digest: str
+    labels: tuple[int, ...] | None
+    count: int
+    seed: int
+    temperature: float
+    scale: int = 1
+
+    @property
+    def total(self) -> int:
+        """Images of the whole job."""
+        return self.count * (1 if self.labels is None else len(self.labels))
+
+    def label(self, position: int) -> int | None:
+        """Label of the image at a position of the job."""
+        return None if self.labels is None else self.labels[position // self.count]
+
+
+class JobOutput(abc.ABC):
+    """Where a job's images go. `open`, then `add` what `missing` lists, in that order, then `finish`."""
+
+    def __init__(self, path: Path, job: Job, spec: ModelSpec) -> None:
+        self.path, self.job, self.spec = path, job, spec
+
+    @abc.abstractmethod
+    def open(self) -> Sequence[int]:
+        """Prepare the place; returns the positions that are still to be drawn, ascending.
+
+        Raises:
+            OutputError: the place holds another job or something else, or cannot be written.
+        """
+
+    @abc.abstractmethod
+    def add(self, samples: Samples) -> None:
+        """Take the next images.
+
+        Raises:
+            OutputError: they cannot be written.
+        """
+
+    @abc.abstractmethod
+    def keep(self) -> int:
+        """Write what was taken, whatever happens next; returns how many of the job's images exist.
+
+        Raises:
+            OutputError: they cannot be written.
+        """
+
+    @abc.abstractmethod
+    def finish(self) -> None:
+        """Bring the files into their final form.
+
+        Raises:
+            OutputError: they cannot be written.
+        """
+
+
+class PngFolder(JobOutput):
+    """One PNG per image: `000042-3.png` is the image at position 42, of label 3."""
+
+    def open(self) -> Sequence[int]:
+        """As `JobOutput.open`."""
+        _claim(self.path, self.job)
+        existing = {entry.name for entry in self.path.iterdir()}
+        self._done = sum(self.name(position) in existing for position in range(self.job.total))
+        return [position for position in range(self.job.total) if self.name(position) not in existing]
+
+    def name(self, position: int) -> str:
+        """File name of the image at a position."""
+        digits = max(6, len(str(self.job.total - 1)))
+        label = self.job.label(position)
+        return f"{position:0{digits}}.png" if label is None else f"{position:0{digits}}-{label}.png"
+
+    def add(self, samples: Samples) -> None:
+        """As `JobOutput.add`."""
+        for position, pixels_CHW in zip(samples.positions, samples.pixels(), strict=True):
+            picture = pixels_CHW[0] if len(pixels_CHW) == 1 else pixels_CHW.transpose(1, 2, 0)
+            write_atomic(self.path / self.name(int(position)), png_bytes(picture, self.job.scale))
+            self._done += 1
+
+    def keep(self) -> int:
+        """As `JobOutput.keep`."""
+        return self._done
+
+    def finish(self) -> None:
+        """Nothing is left to do: each picture is final."""
+
+
+class NpzFile(JobOutput):
+    """One .npz with levels uint8 [N, C, H, W], log_prob float32 [N, C, H, W] (nats), labels int32 [N], seed and job.
+
+    Until it is complete its parts lie beside it in the folder `NAME.parts`.
+    """
+
+    def open(self) -> Sequence[int]:
+        """As `JobOutput.open`."""
+        self._parts = self.path.with_name(self.path.name + ".parts")
+        self._pending: list[Samples] = []
+        self._written = time.monotonic()
+        if self.path.is_dir():
+            raise OutputError(f"cannot write {self.path}: it is a folder; name a file with -o")
+        self._complete = _job_of(self.path) == self.job
+        if self._complete:
+            return []
+        _claim(self._parts, self.job)
+        self._done = self._files()[1]
+        return range(self._done, self.job.total)
+
+    def add(self, samples: Samples) -> None:
+        """As `JobOutput.add`."""
+        self._pending.append(samples)
+        held = sum(len(part) for part in self._pending)
+        if held * self.spec.subpixels >= PART_SUBPIXELS or time.monotonic() - self._written > PART_SECONDS:
+            self.keep()
+
+    def keep(self) -> int:
+        """As `JobOutput.keep`."""
+        if self._pending:
+            levels = np.concatenate([part.levels for part in self._pending])
+            log_prob = np.concatenate([part.log_prob for part in self._pending])
+            with atomic_path(self._parts / f"{self._done:012}.npz") as temporary, temporary.open("wb") as stream:
+                np.savez(stream, levels=levels, log_prob=log_prob)
+            self._done += len(levels)
+            self._pending = []
+        self._written = time.monotonic()
+        return self.job.total if self._complete else self._done
+
+    def finish(self) -> None:
+        """Put the parts together, one at a time, then remove them."""
+        if self._complete:
+            return
+        self.keep()
+        files, done = self._files()
+        if done != self.job.total:
+            raise OutputError(f"{self._parts} lost {self.job.total - done} images on the way: run the command again")
+        shape = (done, *self.spec.image_shape)
+        with (
+            atomic_path(self.path) as temporary,
+            zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED, allowZip64=True) as archive,
+        ):
+            small = {"seed": np.uint64(self.job.seed), "job": np.array(msgspec.json.encode(self.job).decode())}
+            if self.job.labels is not None:
+                small["labels"] = np.repeat(np.array(self.job.labels, np.int32), self.job.count)
+            for name, array in small.items():
+                with archive.open(zipfile.ZipInfo(name + ".npy"), "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
+            for name, dtype in (("levels", np.uint8), ("log_prob", np.float32)):
+                with archive.open(zipfile.ZipInfo(name + ".npy"), "w", force_zip64=True) as member:
+                    header = np.lib.format.header_data_from_array_1_0(np.empty(0, dtype)) | {"shape": shape}
+                    np.lib.format.write_array_header_1_0(member, header)
+                    for file in files:
+                        with np.load(file, allow_pickle=False) as part:
+                            member.write(part[name].tobytes())
+        shutil.rmtree(self._parts, ignore_errors=True)
+
+    def _files(self) -> tuple[list[Path], int]:
+        """The parts that follow each other without a gap from image 0, and how many images they hold."""
+        files: list[Path] = []
+        done = 0
+        while (file := self._parts / f"{done:012}.npz").exists():
+            try:
+                with np.load(file, allow_pickle=False) as part:
+                    length = len(part["levels"])
+            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+                break  # damaged on disk: drawn again, and replaced
+            files.append(file)
+            done += length
+        return files, done
+
+
+def _claim(folder: Path, job: Job) -> None:
+    """Make `folder` the place of `job`, or find that it is already."""
+    file = folder / JOB_FILE
+    try:
+        if file.exists():
+            there = msgspec.json.decode(file.read_bytes(), type=Job)
+            if there != job:
+                raise OutputError(f"{folder} holds another job ({_difference(there, job)}): {_ELSEWHERE}")
+            return
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise OutputError(f"{folder} exists and holds no job of gpcnn-sample: {_ELSEWHERE}")
+        folder.mkdir(parents=True, exist_ok=True)
+    except msgspec.DecodeError as error:
+        raise OutputError(f"{file} is damaged ({error}): {_ELSEWHERE}") from error
+    except OSError as error:
+        raise OutputError(f"cannot use {folder}: {error.strerror or error}; {_ELSEWHERE}") from error
+    write_atomic(file, msgspec.json.format(msgspec.json.encode(job)) + b"\n")
+
+
+_ELSEWHERE = "name another place with -o, or remove it first"
+
+
+def _job_of(path: Path) -> Job | None:
+    """The job that a finished .npz was written for; None for anything else."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return msgspec.json.decode(str(archive["job"]), type=Job)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, msgspec.DecodeError):
+        return None
+
+
+def _difference(there: Job, asked: Job) -> str:
+    for field in Job.__struct_fields__:
+        if (old := getattr(there, field)) != (new := getattr(asked, field)):
+            return f"its {field.replace('_', ' ')} is {old}, asked for {new}"
+    return "it differs"
