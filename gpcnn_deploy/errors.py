@@ -27,8 +27,16 @@ class CheckpointError(GpcnnError):
     """A checkpoint that is missing, truncated, foreign or of a newer schema."""
 
 
+class TrainingError(GpcnnError):
+    """Training that cannot go on: the loss or its gradient is not finite."""
+
+
 class EngineError(GpcnnError):
     """An engine file that is missing, foreign, of a newer schema, or that cannot run here."""
+
+
+class NotHereError(EngineError):
+    """A sound engine that this machine cannot run: no GPU, another one, or another TensorRT."""
 
 
 class ParityError(GpcnnError):

@@ -73,7 +73,7 @@ class Head(nn.Module):
         hidden = self.hidden(torch.relu(skip_NFHW))
         if self.earlier is not None:
             hidden = hidden + functional.conv2d(values_NCHW, self.earlier.weight * self.earlier_mask)
-        logits = self.logits(torch.relu(hidden))
+        logits: Tensor = self.logits(torch.relu(hidden))
         n, _, h, w = logits.shape
         return logits.view(n, self.channels, self.levels, h, w).transpose(1, 2)
 
@@ -113,7 +113,7 @@ class GatedPixelCNN(nn.Module):
             return None
         if condition is None:
             raise UsageError(f"this model is conditioned on a {self.spec.conditioning}: pass one per image")
-        bias = self.condition_projection(condition)
+        bias: Tensor = self.condition_projection(condition)
         n = bias.shape[0]
         return bias.view(n, self.spec.layers, 2, 2 * self.spec.features).permute(1, 2, 0, 3)
 

@@ -1,0 +1,106 @@
+"""`gpcnn-train`: the flags. What they do is in `session`, whose imports (PyTorch among them) wait until it runs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gpcnn_deploy.command import Command
+from gpcnn_deploy.errors import MissingExtraError
+
+_TRAIN_EXTRA = {
+    "torch": "torch",
+    "safetensors": "safetensors",
+    "lightning_fabric": "lightning-fabric",
+    "pooch": "pooch",
+}
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
+
+
+class _Duration(click.ParamType[float]):
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """`90s`, `10m`, `1h30m` → seconds."""
+        if isinstance(value, float):
+            return value
+        parts = re.findall(r"(\d+(?:\.\d+)?)([smh])", value)
+        if not parts or "".join(number + unit for number, unit in parts) != value:
+            self.fail(f"'{value}': expected for example 90s, 10m or 1h30m", param, ctx)
+        seconds = sum(float(number) * _SECONDS[unit] for number, unit in parts)
+        if not 0 < seconds < 1e9:
+            self.fail(f"'{value}': expected more than 0 seconds", param, ctx)
+        return seconds
+
+
+@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "--data",
+    metavar="NAME|PATH",
+    help="digits (default), mnist, fashion-mnist, an .npz file with `images` and `labels`, or a folder of class "
+    "folders of pictures.",
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    envvar="GPCNN_DATA_DIR",
+    show_envvar=True,
+    help="Folder that holds the MNIST or Fashion-MNIST files; without it they are downloaded once.",
+)
+@click.option(
+    "--model",
+    type=click.Choice(["conditional", "unconditional"]),
+    help="Whether the class label steers what is drawn (default: conditional).",
+)
+@click.option(
+    "--epochs", type=click.IntRange(0), help="Passes over the images; 0 only draws samples from a checkpoint."
+)
+@click.option("--max-steps", type=click.IntRange(1), help="Optimizer steps.")
+@click.option("--time-limit", type=_Duration(), help="Time to train, such as 90s, 10m, 1h; the first limit ends it.")
+@click.option("--batch-size", type=click.IntRange(1), help="Images a step.")
+@click.option(
+    "--learning-rate", type=click.FloatRange(0, 1, min_open=True), help="Peak of the warm-up and cosine schedule."
+)
+@click.option("--layers", type=click.IntRange(1), help="Gated layers of each stack.")
+@click.option("--features", type=click.IntRange(1), help="Feature maps of each stack.")
+@click.option(
+    "--levels",
+    type=click.IntRange(2, 256),
+    help="Values a pixel can take; 2 binarizes grey images at random, anew each epoch.",
+)
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Seed of weights, order and binarization (default: 0).")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:0 or mps.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder of the run (default: runs/DATA-MODEL, then -2, -3, …)."
+)
+@click.option(
+    "--resume", type=click.Path(path_type=Path), help="Go on with this run; with --epochs 0, draw samples from it."
+)
+@click.option("--test-images", type=click.IntRange(1), help="Score only so many test images at the end (default: all).")
+@click.version_option(package_name="gpcnn-deploy")
+@click.pass_context
+def main(ctx: click.Context, /, **flags: Any) -> None:
+    """Train a Gated PixelCNN.
+
+    Writes a run folder with checkpoint.safetensors, metrics.jsonl and samples.png. Sizes and limits default to what
+    suits the data set; on a CPU a run ends after 10 minutes unless you say otherwise. An interrupted run goes on with
+    --resume, under its own limits or under those given anew, which count from the run's beginning.
+
+    \b
+    gpcnn-train                                     the 8×8 digits that come with it
+    gpcnn-train --data mnist --time-limit 1h
+    gpcnn-train --data photos/ --levels 16          photos/CLASS/*.png, all of one size
+    gpcnn-train --resume runs/mnist-conditional --time-limit 2h
+    """
+    try:
+        from gpcnn_training import session
+
+        code = session.run(session.Request(**flags))
+    except ModuleNotFoundError as error:
+        if error.name in _TRAIN_EXTRA:
+            raise MissingExtraError(_TRAIN_EXTRA[error.name], "train", "training") from error
+        raise
+    ctx.exit(code)

@@ -1,0 +1,74 @@
+"""How long a run takes and how its learning rate moves: pure functions of steps and seconds."""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+
+WARM_UP = 0.03  # of the run
+FINAL_LEARNING_RATE = 0.01  # of the peak
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run was asked to do; kept beside its checkpoint, so that a resumed run does the same.
+
+    Attributes:
+        data: data set name, or the absolute path of the user's images.
+        data_dir: folder of the four MNIST files, absolute; None downloads them.
+        batch_size: images a step.
+        learning_rate: peak of the schedule.
+        seed: seed of the weights, of the order of the images and of their binarization.
+        epochs: limit in passes over the training images; None is no limit.
+        max_steps: limit in optimizer steps; None is no limit.
+        time_limit: limit in seconds of training, over all sessions of the run; None is no limit.
+    """
+
+    data: str
+    data_dir: str | None = None
+    batch_size: int
+    learning_rate: float
+    seed: int = 0
+    epochs: int | None = None
+    max_steps: int | None = None
+    time_limit: float | None = None
+
+    def progress(self, step: int, steps_per_epoch: int, seconds: float) -> float:
+        """Share of the run that is done: the largest of its limits' shares; 1 or more means that it has ended."""
+        shares = [0.0]
+        if self.epochs is not None:
+            shares.append(step / (self.epochs * steps_per_epoch))
+        if self.max_steps is not None:
+            shares.append(step / self.max_steps)
+        if self.time_limit is not None:
+            shares.append(seconds / self.time_limit)
+        return max(shares)
+
+    def learning_rate_at(self, progress: float) -> float:
+        """Linear warm-up, then half a cosine down to a hundredth of the peak; `progress` may be time, steps or both."""
+        warm = min(1.0, (progress + WARM_UP / 100) / WARM_UP)
+        cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+        return self.learning_rate * warm * (FINAL_LEARNING_RATE + (1 - FINAL_LEARNING_RATE) * cosine)
+
+    def limits(self) -> str:
+        """The limits in words."""
+        words = []
+        if self.epochs is not None:
+            words.append(f"{self.epochs} epochs")
+        if self.max_steps is not None:
+            words.append(f"{self.max_steps} steps")
+        if self.time_limit is not None:
+            words.append(duration(self.time_limit))
+        return " or ".join(words) + (", whichever comes first" if len(words) > 1 else "")
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: `45 s`, `1 min 30 s`, `2 h 5 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min" + (f" {rest} s" if rest else "")
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h" + (f" {minutes} min" if minutes else "")
