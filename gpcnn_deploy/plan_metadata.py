@@ -1,4 +1,4 @@
-"""Plan metadata: what a TensorRT plan is and where it runs, read from `model.plan.json` before the plan is deserialized.
+"""Plan metadata: what a TensorRT plan is and where it runs, read from `model.plan.json` before anything else.
 
 A plan is executable code. Its digest ties it to this file; the checks here say why a plan cannot run on a machine
 without handing a byte of it to TensorRT.
@@ -100,7 +100,7 @@ def read_plan_metadata(plan: Path) -> PlanMetadata:
             text = stream.read(MAX_METADATA_BYTES + 1)
     except OSError as error:
         raise EngineError(
-            f"{source}: cannot be read ({error.strerror}): a plan runs only with the metadata that was written beside it"
+            f"{source}: cannot be read ({error.strerror}): a plan needs the metadata written beside it"
         ) from error
     if len(text) > MAX_METADATA_BYTES:
         raise EngineError(f"{source}: more than {MAX_METADATA_BYTES} bytes; this is not a plan's metadata")
@@ -117,9 +117,51 @@ def read_plan_metadata(plan: Path) -> PlanMetadata:
     check_metadata(metadata.engine, str(source))
     if not 1 <= metadata.opt_batch <= metadata.max_batch:
         raise EngineError(
-            f"{source}: opt_batch {metadata.opt_batch} and max_batch {metadata.max_batch} contradict: export the plan anew"
+            f"{source}: opt_batch {metadata.opt_batch} contradicts max_batch {metadata.max_batch}: export the plan anew"
         )
     return metadata
+
+
+def check_tensors(engine: EngineMetadata, tensors: tuple[PlanTensor, ...], source: str) -> None:
+    """Refuse inputs and outputs that are not those of the engine's role.
+
+    Raises:
+        EngineError: names the tensor, what it is and what was expected.
+    """
+    spec = engine.spec
+    image, one = (-1, *spec.image_shape), (-1,)
+    expected: dict[tuple[Mode, str], tuple[str, tuple[int, ...]]] = {
+        ("input", "noise"): ("float32", image),
+        ("input", "known"): ("int32", image),
+        ("input", "mask"): ("bool", image),
+        ("input", "temperature"): ("float32", ()),
+        ("output", "log_prob"): ("float32", image),
+    }
+    if spec.conditioning == "label":
+        expected["input", "label"] = "int32", one
+    elif spec.conditioning == "embedding":
+        expected["input", "embedding"] = "float32", (-1, spec.conditioning_size)
+    if engine.role == "step":
+        expected["input", "image"] = expected["output", "image_next"] = "int32", image
+        expected["output", "changed"] = "int32", one
+    else:
+        expected["output", "image"] = "int32", image
+        expected["output", "evaluations"] = "int32", ()
+    found = {(tensor.mode, tensor.name): (tensor.dtype, tensor.shape) for tensor in tensors}
+    for key in sorted(expected.keys() | found.keys()):
+        wanted, is_there = expected.get(key), found.get(key)
+        # The batch may be fixed; everything else is the model's.
+        fits = (
+            wanted is not None
+            and is_there is not None
+            and wanted[0] == is_there[0]
+            and len(wanted[1]) == len(is_there[1])
+            and all(a in (-1, b) for a, b in zip(wanted[1], is_there[1], strict=True))
+        )
+        if not fits:
+            mode, name = key
+            texts = ["none" if it is None else f"{it[0]} {list(it[1])}" for it in (is_there, wanted)]
+            raise EngineError(f"{source}: {mode} '{name}' is {texts[0]}, expected {texts[1]}: export it anew")
 
 
 def check_digest(plan: Path, metadata: PlanMetadata) -> None:

@@ -2,37 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import hashlib
+import platform
+import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from gpcnn_deploy.metadata import Precision
-from gpcnn_deploy.plan_metadata import PlanMetadata
+import msgspec
+
+from gpcnn_deploy.errors import EngineError, GpcnnError, MissingExtraError, NotHereError, UsageError
+from gpcnn_deploy.files import atomic_path
+from gpcnn_deploy.gpu import Gpu, find_gpu
+from gpcnn_deploy.metadata import METADATA_KEY, EngineMetadata, Precision, decode_metadata
+from gpcnn_deploy.plan_metadata import (
+    Flavor,
+    PlanMetadata,
+    check_tensors,
+    encode_plan_metadata,
+    metadata_path,
+    portable_path,
+)
+from gpcnn_deploy.tensorrt_compat import Progress, TensorRT, is_installed, load
+
+if TYPE_CHECKING:
+    import onnx
 
 FlavorChoice = Literal["auto", "tensorrt", "tensorrt-rtx"]
-Progress = Callable[[str, int, int], bool]
-"""Called with (phase, steps done, steps in all), from any thread; False stops the build."""
+MAX_BATCH = 65536
+OPT_BATCH = 8
 
 
 @dataclass(frozen=True)
 class PlanReport:
-    """What a build made: the three files, what is in the plan, and how long the build took."""
+    """What a build made.
+
+    Attributes:
+        plan: the plan file.
+        portable: the ONNX engine beside it.
+        metadata: what was written into `model.plan.json`.
+        plan_bytes: size of the plan.
+        seconds: build time, in seconds.
+        gpu: this machine's GPU; None without one.
+    """
 
     plan: Path
-    metadata_file: Path
     portable: Path
     metadata: PlanMetadata
     plan_bytes: int
     seconds: float
+    gpu: Gpu | None
 
     def __str__(self) -> str:
         """One line for people: flavour, version, GPUs, size and time."""
         m = self.metadata
+        if self.gpu is None:
+            here = "this machine has none, so the plan was not run"
+        elif self.gpu.compute_capability in m.compute_capabilities:
+            here = f"this machine's {self.gpu.name} is one of them"
+        else:
+            here = f"this machine's {self.gpu.name} ({self.gpu.compute_capability}) is none of them"
         return (
             f"{self.plan}: {m.engine.role} plan, {m.engine.precision}, batch 1 to {m.max_batch}, built by {m.flavor} "
-            f"{m.tensorrt_version} in {self.seconds:.1f} s, {self.plan_bytes / 1e6:.1f} MB; "
-            f"runs on compute capability {', '.join(m.compute_capabilities)}"
+            f"{m.tensorrt_version} in {self.seconds:.1f} s, {self.plan_bytes / 1e6:.1f} MB; runs on GPUs of compute "
+            f"capability {', '.join(m.compute_capabilities)} ({here})"
         )
 
 
@@ -44,7 +79,7 @@ def build_plan(
     flavor: FlavorChoice = "auto",
     precision: Precision = "fp32",
     max_batch: int = 64,
-    opt_batch: int = 8,
+    opt_batch: int | None = None,
     progress: Progress | None = None,
 ) -> PlanReport:
     """Build a plan and write it, its metadata and the portable engine beside it; all three appear, or none.
@@ -58,13 +93,120 @@ def build_plan(
         precision: fp16 computes the network in half precision; head and sampling stay fp32. Images are then close to
             the fp32 engine's, not equal to them.
         max_batch: most images in one call.
-        opt_batch: batch size to tune for.
-        progress: shown the build's phases.
+        opt_batch: batch size to tune for; default 8, or max_batch where that is less.
+        progress: called with (phase, steps done, steps in all), from any thread; False stops the build.
 
     Raises:
-        UsageError: the batch sizes contradict each other.
+        UsageError: the batch sizes contradict each other, or the names of the files do.
         EngineError: not an engine of this project, or TensorRT refuses it; the message names the cause.
         MissingExtraError: no TensorRT, or not the one asked for, is installed.
         OutputError: a file cannot be written.
     """
-    raise NotImplementedError
+    opt_batch = min(OPT_BATCH, max_batch) if opt_batch is None else opt_batch
+    if not 1 <= opt_batch <= max_batch <= MAX_BATCH:
+        raise UsageError(
+            f"batch sizes: opt-batch is {opt_batch}, max-batch {max_batch}; expected 1 <= opt-batch <= max-batch "
+            f"<= {MAX_BATCH}"
+        )
+    if out.suffix == ".onnx":
+        raise UsageError(f"{out}: expected a plan's name, such as {out.with_suffix('.plan')}")
+    content = _read(onnx_path)
+    metadata, model = _engine(content, onnx_path)
+    library, gpu = choose(flavor)
+    portable_bytes = _portable(portable, portable_path(out), onnx_path, content, metadata)
+    if metadata.precision != "fp32":
+        raise EngineError(f"{onnx_path}: is {metadata.precision} already; plans are built from fp32 engines")
+    if precision == "fp16":
+        from gpcnn_export.half import half_precision
+
+        content = half_precision(model)[0].SerializeToString()
+        metadata = msgspec.structs.replace(metadata, precision=precision, parity=None)
+    begin = time.perf_counter()
+    plan, tensors = library.build(content, str(onnx_path), opt_batch, max_batch, progress)
+    seconds = time.perf_counter() - begin
+    check_tensors(metadata, tensors, str(onnx_path))
+    capabilities = library.portable_capabilities() or ((gpu.compute_capability,) if gpu else ())
+    plan_metadata = PlanMetadata(
+        engine=metadata,
+        digest=hashlib.sha256(plan).hexdigest(),
+        flavor=library.flavor,
+        tensorrt_version=library.version,
+        platform=f"{sys.platform}-{platform.machine()}",
+        compute_capabilities=capabilities,
+        max_batch=max_batch,
+        opt_batch=opt_batch,
+        tensors=tensors,
+    )
+    _write(out, plan, encode_plan_metadata(plan_metadata), portable_bytes)
+    return PlanReport(out, portable_path(out), plan_metadata, len(plan), seconds, gpu)
+
+
+def choose(flavor: FlavorChoice) -> tuple[TensorRT, Gpu | None]:
+    """The TensorRT that builds, and this machine's GPU if it has one.
+
+    Raises:
+        MissingExtraError: it is not installed.
+        NotHereError: it needs a GPU and none answers.
+    """
+    gpu, reason = None, "no NVIDIA GPU answers"
+    try:
+        gpu = find_gpu()
+    except (NotHereError, MissingExtraError) as error:
+        reason = str(error)
+    taken: Flavor
+    if flavor == "auto":
+        taken = "tensorrt" if gpu is not None and is_installed("tensorrt") else "tensorrt-rtx"
+    else:
+        taken = flavor
+    if taken == "tensorrt" and is_installed(taken) and gpu is None:
+        raise NotHereError(f"tensorrt builds plans only on the GPU that runs them: {reason}; use --flavor tensorrt-rtx")
+    return load(taken), gpu
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise EngineError(f"{path}: cannot be read ({error.strerror or error}); gpcnn-export makes one") from error
+
+
+def _engine(content: bytes, path: Path) -> tuple[EngineMetadata, onnx.ModelProto]:
+    try:
+        import onnx
+    except ImportError as error:
+        raise MissingExtraError("onnx", "plan", "building a TensorRT plan") from error
+    try:
+        model = onnx.load_model_from_string(content)
+    except Exception as error:  # protobuf's DecodeError
+        raise EngineError(f"{path} is no ONNX file, or damaged: make one with gpcnn-export") from error
+    for entry in model.metadata_props:
+        if entry.key == METADATA_KEY:
+            return decode_metadata(entry.value, str(path)), model
+    raise EngineError(f"{path} is an ONNX file without gpcnn-deploy metadata: make one with gpcnn-export")
+
+
+def _portable(
+    portable: Path | None, target: Path, onnx_path: Path, content: bytes, metadata: EngineMetadata
+) -> bytes | None:
+    """What to write as `model.onnx`; None keeps the file that is there."""
+    if portable is None:
+        if target.exists():
+            with contextlib.suppress(GpcnnError):
+                if _engine(_read(target), target)[0].checkpoint_digest == metadata.checkpoint_digest:
+                    return None
+        return content
+    chosen = _read(portable)
+    if _engine(chosen, portable)[0].checkpoint_digest != metadata.checkpoint_digest:
+        raise EngineError(f"{portable} and {onnx_path} were made from different checkpoints: export both anew")
+    return chosen
+
+
+def _write(out: Path, plan: bytes, metadata: bytes, portable: bytes | None) -> None:
+    with contextlib.ExitStack() as stack:
+        # Left in reverse: the metadata comes last, so that no reader finds it beside an older plan's missing engine.
+        metadata_part = stack.enter_context(atomic_path(metadata_path(out)))
+        plan_part = stack.enter_context(atomic_path(out))
+        if portable is not None:
+            stack.enter_context(atomic_path(portable_path(out))).write_bytes(portable)
+        plan_part.write_bytes(plan)
+        metadata_part.write_bytes(metadata)

@@ -1,0 +1,137 @@
+"""An ONNX engine with its network in half precision; head and sampling stay in single precision.
+
+Every convolution and matrix product of the network reads fp16 and its result goes back to fp32, so residuals, gates and
+the skip sum add up in fp32, whichever loop body they are in; TensorRT fuses the casts into its kernels. The head is
+what lies behind the first Relu: no gate has one (equation 2 of the paper has tanh and sigmoid).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from gpcnn_deploy.errors import EngineError
+
+MATRIX_OPS = frozenset({"Conv", "MatMul", "Gemm"})
+LARGEST = float(np.finfo(np.float16).max)
+
+
+def half_precision(model: onnx.ModelProto) -> tuple[onnx.ModelProto, int]:
+    """Rewrite a copy of a `step` or `sampler` graph; its inputs and outputs keep their types.
+
+    Returns:
+        The new model and the number of matrix products that are now in fp16.
+
+    Raises:
+        EngineError: a weight does not fit fp16, or the graph has no network to convert.
+    """
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    weights = {tensor.name: tensor for graph in _graphs(result.graph) for tensor in graph.initializer}
+    rewriter = _Rewriter(weights)
+    rewriter.rewrite(result.graph)
+    if not rewriter.converted:
+        raise EngineError("the graph has no convolution or matrix product in front of its head: export it anew")
+    for graph in _graphs(result.graph):
+        rewriter.drop_unused(graph, result.graph)
+    result.graph.initializer.extend(rewriter.halves.values())
+    onnx.checker.check_model(result, full_check=True)
+    return result, rewriter.converted
+
+
+class _Rewriter:
+    def __init__(self, weights: dict[str, onnx.TensorProto]) -> None:
+        self.weights = weights
+        self.halves: dict[str, onnx.TensorProto] = {}
+        self.replaced: set[str] = set()
+        self.converted = 0
+
+    def rewrite(self, graph: onnx.GraphProto) -> None:
+        """Convert one scope, then the loop bodies in it."""
+        chosen = _network(graph)
+        nodes: list[onnx.NodeProto] = []
+        casts: dict[str, str] = {}
+        for index, node in enumerate(graph.node):
+            for body in _bodies(node):
+                self.rewrite(body)
+            if index in chosen and node.input[1] in self.weights:
+                nodes += self._half(node, casts)
+            else:
+                nodes.append(node)
+        del graph.node[:]
+        graph.node.extend(nodes)
+
+    def _half(self, node: onnx.NodeProto, casts: dict[str, str]) -> list[onnx.NodeProto]:
+        self.converted += 1
+        nodes: list[onnx.NodeProto] = []
+        x, weight, *bias = node.input
+        if x not in casts:
+            casts[x] = f"{x}_half_{self.converted}"
+            nodes.append(helper.make_node("Cast", [x], [casts[x]], to=onnx.TensorProto.FLOAT16))
+        constant_bias = bias if bias and bias[0] in self.weights else []
+        operands = [casts[x], self._weight(weight), *(self._weight(name) for name in constant_bias)]
+        output = node.output[0]
+        product = onnx.NodeProto()
+        product.CopyFrom(node)
+        del product.input[:], product.output[:]
+        product.input.extend(operands)
+        product.output.append(f"{output}_half")
+        nodes.append(product)
+        if not bias or constant_bias:
+            return [*nodes, helper.make_node("Cast", [f"{output}_half"], [output], to=onnx.TensorProto.FLOAT)]
+        single = f"{output}_single"
+        return [
+            *nodes,
+            helper.make_node("Cast", [f"{output}_half"], [single], to=onnx.TensorProto.FLOAT),
+            helper.make_node("Add", [single, bias[0]], [output]),
+        ]
+
+    def _weight(self, name: str) -> str:
+        half = f"{name}_half"
+        if half not in self.halves:
+            values = numpy_helper.to_array(self.weights[name])
+            if values.dtype != np.float32 or not np.all(np.abs(values) <= LARGEST):
+                raise EngineError(f"weight '{name}' does not fit fp16 (largest {np.abs(values).max()}): use fp32")
+            self.halves[half] = numpy_helper.from_array(values.astype(np.float16), half)
+        self.replaced.add(name)
+        return half
+
+    def drop_unused(self, graph: onnx.GraphProto, root: onnx.GraphProto) -> None:
+        """Remove the fp32 copies of weights that nothing reads any more."""
+        used = {name for scope in _graphs(root) for node in scope.node for name in node.input}
+        kept = [tensor for tensor in graph.initializer if tensor.name not in self.replaced or tensor.name in used]
+        del graph.initializer[:]
+        graph.initializer.extend(kept)
+
+
+def _bodies(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    return [attribute.g for attribute in node.attribute if attribute.type == onnx.AttributeProto.GRAPH]
+
+
+def _graphs(graph: onnx.GraphProto) -> list[onnx.GraphProto]:
+    return [graph, *(inner for node in graph.node for body in _bodies(node) for inner in _graphs(body))]
+
+
+def _network(graph: onnx.GraphProto) -> set[int]:
+    """Indices of the matrix products in front of the head: those that lead to a first Relu; all, without a Relu."""
+    behind: set[str] = set()  # values that a Relu leads to
+    first: list[int] = []
+    for index, node in enumerate(graph.node):
+        after = any(name in behind for name in node.input)
+        if node.op_type == "Relu" and not after:
+            first.append(index)
+        if node.op_type == "Relu" or after:
+            behind.update(node.output)
+    matrix = {index for index, node in enumerate(graph.node) if node.op_type in MATRIX_OPS}
+    if not first:
+        return matrix
+    producer = {name: index for index, node in enumerate(graph.node) for name in node.output}
+    reached: set[int] = set()
+    waiting = list(first)
+    while waiting:
+        index = waiting.pop()
+        if index not in reached:
+            reached.add(index)
+            waiting += [producer[name] for name in graph.node[index].input if name in producer]
+    return matrix & reached
