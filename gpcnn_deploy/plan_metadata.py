@@ -6,13 +6,15 @@ without handing a byte of it to TensorRT.
 
 from __future__ import annotations
 
+import hashlib
+import platform
+import sys
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from gpcnn_deploy.errors import EngineError, SpecError
-from gpcnn_deploy.files import sha256
+from gpcnn_deploy.errors import EngineError, NotHereError, SpecError
 from gpcnn_deploy.metadata import MAX_METADATA_BYTES, EngineMetadata, check_metadata
 
 PLAN_SCHEMA = 1
@@ -164,15 +166,47 @@ def check_tensors(engine: EngineMetadata, tensors: tuple[PlanTensor, ...], sourc
             raise EngineError(f"{source}: {mode} '{name}' is {texts[0]}, expected {texts[1]}: export it anew")
 
 
-def check_digest(plan: Path, metadata: PlanMetadata) -> None:
-    """Refuse a plan whose bytes are not those that were built.
+def read_plan(plan: Path, metadata: PlanMetadata) -> bytes:
+    """The plan's bytes, which are those that were built.
 
     Raises:
-        EngineError: the digests differ.
+        EngineError: it cannot be read, or its digest is another.
     """
-    found = sha256(plan)
+    try:
+        content = plan.read_bytes()
+    except OSError as error:
+        raise EngineError(f"{plan}: cannot be read ({error.strerror or error})") from error
+    found = hashlib.sha256(content).hexdigest()
     if found != metadata.digest:
         raise EngineError(
-            f"{plan}: digest {found[:12]}… is not the {metadata.digest[:12]}… of {metadata_path(plan).name}: "
-            "the plan was changed or exchanged; build it anew"
+            f"{plan}: its digest {found[:12]}… is not the {metadata.digest[:12]}… of {metadata_path(plan).name}: "
+            "it was changed or exchanged, and a plan is code; build it anew"
         )
+    return content
+
+
+def check_here(plan: Path, metadata: PlanMetadata, compute_capability: str, version: str) -> None:
+    """Refuse a plan that another GPU, platform or TensorRT was meant to run.
+
+    Args:
+        plan: the file, for messages.
+        metadata: what was read beside it.
+        compute_capability: of this machine's GPU.
+        version: of the installed TensorRT of the plan's flavour.
+
+    Raises:
+        NotHereError: names what differs and how to build the plan anew.
+    """
+    again = f"build it here: gpcnn-export {portable_path(plan).name} --format trt"
+    if version != metadata.tensorrt_version:
+        raise NotHereError(
+            f"{plan} was built by {metadata.flavor} {metadata.tensorrt_version}, installed is {version}: {again}"
+        )
+    if compute_capability not in metadata.compute_capabilities:
+        runs_on = ", ".join(metadata.compute_capabilities)
+        raise NotHereError(
+            f"{plan} runs on GPUs of compute capability {runs_on}; this one has {compute_capability}: {again}"
+        )
+    here = f"{sys.platform}-{platform.machine()}"
+    if metadata.flavor == "tensorrt" and metadata.platform != here:  # TensorRT-RTX plans move between systems
+        raise NotHereError(f"{plan} was built for {metadata.platform}, this is {here}: {again}")
