@@ -87,7 +87,7 @@ def _labels(metadata: EngineMetadata, labels: Any) -> npt.NDArray[np.int32] | No
         raise UsageError(f"this model draws one class at a time: choose with --label, one of {names}, or all")
     if isinstance(labels, np.ndarray):
         labels = labels.tolist()
-    several: Sequence[Any] = [labels] if isinstance(labels, (str, int, np.integer)) else list(labels)
+    several = list(labels) if isinstance(labels, Sequence) and not isinstance(labels, str) else [labels]
     if not several:
         raise UsageError("no labels: expected at least one")
     return np.array([metadata.label_number(str(label)) for label in several], np.int32)

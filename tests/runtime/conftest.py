@@ -1,0 +1,48 @@
+"""Engine files for the tests of this folder."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from small_engines import LABELLED, Make, engine_bytes
+
+from gpcnn_deploy.spec import ModelSpec
+
+
+@pytest.fixture(scope="session")
+def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
+    """make(spec, window) → path of an engine; made once."""
+    folder = tmp_path_factory.mktemp("engines")
+
+    @functools.cache
+    def build(spec: ModelSpec, window: int | None, seed: int = 0) -> Path:
+        path = folder / f"{abs(hash((spec, window, seed)))}.onnx"
+        path.write_bytes(engine_bytes(spec, window, seed))
+        return path
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def sampler_path(make: Make) -> Path:
+    """A labelled sampler of window 2."""
+    return make(LABELLED, 2)
+
+
+@pytest.fixture(scope="session")
+def step_path(make: Make) -> Path:
+    """The same model as a step."""
+    return make(LABELLED, None)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_torch_thread() -> Iterator[None]:
+    """Networks this small are drawn faster, and beside other tests much faster, by one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
