@@ -107,9 +107,12 @@ class PngFolder(JobOutput):
     def open(self) -> Sequence[int]:
         """As `JobOutput.open`."""
         _claim(self.path, self.job)
-        existing = {entry.name for entry in self.path.iterdir()}
-        self._done = sum(self.name(position) in existing for position in range(self.job.total))
-        return [position for position in range(self.job.total) if self.name(position) not in existing]
+        numbers = (entry.name.partition("-")[0].removesuffix(".png") for entry in self.path.glob("*.png"))
+        named = {int(number) for number in numbers if number.isascii() and number.isdigit()}
+        done = {k for k in named if k < self.job.total and (self.path / self.name(k)).exists()}
+        self._done = len(done)
+        everything = range(self.job.total)
+        return [position for position in everything if position not in done] if done else everything
 
     def name(self, position: int) -> str:
         """File name of the image at a position."""

@@ -1,0 +1,267 @@
+"""gpcnn-sample as a user meets it: pictures, messages and exit codes."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+from small_engines import LABELLED, PLAIN, Make
+
+from gpcnn_deploy.pictures import grid, pixels_from_levels
+from gpcnn_runtime.cli import main
+from gpcnn_runtime.engine import OutOfMemoryError
+from gpcnn_runtime.onnx_engine import OnnxSampler
+from gpcnn_runtime.sampler import Sampler
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*arguments: str | Path | int) -> Result:
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def ok(*arguments: str | Path | int) -> str:
+    result = run(*arguments)
+    assert (result.exit_code, result.stderr) == (0, "")
+    return result.stdout
+
+
+def fails(code: int, message: str, *arguments: str | Path | int) -> None:
+    result = run(*arguments)
+    assert result.exit_code == code, result.output
+    assert message in result.stderr
+    assert result.stderr.strip().splitlines()[-1].startswith("Error: ")
+    assert result.stdout == ""
+    if code != 2:
+        assert len(result.stderr.strip().splitlines()) == 1
+
+
+def picture(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def expected(
+    path: Path, labels: object, seed: int, count: int, columns: int | None = None, **more: float
+) -> np.ndarray:
+    with Sampler.load(path) as sampler:
+        return sampler.sample(labels, seed, count, **more).grid(columns)
+
+
+def test_one_image_keeps_its_pixels(folder: Path, sampler_path: Path) -> None:
+    told = ok("--engine", sampler_path, "--label", 1, "--seed", 3)
+    np.testing.assert_array_equal(picture(folder / "sample.png"), expected(sampler_path, 1, 3, 1))
+    assert picture(folder / "sample.png").shape == (6, 5)
+    assert told.startswith("sample.png: 1 image of 6×5, in ")
+    assert "ms an image)" in told
+    assert f"engine: {sampler_path} (sampler, window 2) on ONNX Runtime " in told
+    assert told.rstrip().endswith("CPU, 1 thread")
+
+
+def test_default_engine_is_the_one_in_the_folder(folder: Path, sampler_path: Path) -> None:
+    (folder / "model.onnx").write_bytes(sampler_path.read_bytes())
+    ok("--label", "boot")
+    assert (folder / "sample.png").exists()
+
+
+def test_colour_and_scale(folder: Path, make: Make) -> None:
+    engine = make(PLAIN, 3)
+    ok("--engine", engine, "--scale", 3, "-o", folder / "new" / "a.png")
+    sheet = expected(engine, None, 0, 1)
+    assert sheet.shape == (4, 6, 3)
+    np.testing.assert_array_equal(picture(folder / "new" / "a.png"), sheet.repeat(3, 0).repeat(3, 1))
+
+
+@pytest.mark.parametrize(
+    ("labels", "numbers"),
+    [
+        (["boot"], [0]),
+        (["3"], [1]),  # a class of that name wins over a number, which is unknown here
+        (["0,2", "1"], [0, 2, 1]),
+        (["bag, red"], [2]),
+        (["boot, 1"], [0, 1]),
+        (["all"], [0, 1, 2]),
+        (["2", "2"], [2, 2]),
+    ],
+)
+def test_labels(folder: Path, sampler_path: Path, labels: list[str], numbers: list[int]) -> None:
+    ok("--engine", sampler_path, *(text for label in labels for text in ("--label", label)))
+    np.testing.assert_array_equal(picture(folder / "sample.png"), expected(sampler_path, numbers, 0, 1))
+
+
+def test_several_of_each_label_are_a_row_each(folder: Path, sampler_path: Path) -> None:
+    ok("--engine", sampler_path, "--label", "all", "--count", 5, "--threads", 2, "--batch-size", 2)
+    assert picture(folder / "sample.png").shape == (3 * 8 + 2, 5 * 7 + 2)
+    np.testing.assert_array_equal(picture(folder / "sample.png"), expected(sampler_path, [0, 1, 2], 0, 5, columns=5))
+
+
+def test_temperature_and_seed_matter(folder: Path, sampler_path: Path) -> None:
+    base = ("--engine", sampler_path, "--label", 0, "--count", 9)
+    seen = set()
+    for more in ((), ("--seed", 1), ("--temperature", "0.3")):
+        ok(*base, *more)
+        seen.add(picture(folder / "sample.png").tobytes())
+    assert len(seen) == 3
+    cold = expected(sampler_path, 0, 0, 9, temperature=0.3)
+    np.testing.assert_array_equal(picture(folder / "sample.png"), cold)
+
+
+def test_both_strategies_of_a_step_draw_the_samplers_image(folder: Path, sampler_path: Path, step_path: Path) -> None:
+    ok("--engine", sampler_path, "--label", "2,0", "-o", "sampler.png")
+    for strategy in ("jacobi", "raster"):
+        told = ok("--engine", step_path, "--label", "2,0", "--strategy", strategy, "-o", f"{strategy}.png")
+        assert "(step) on ONNX Runtime" in told
+        assert (folder / f"{strategy}.png").read_bytes() == (folder / "sampler.png").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "arguments"),
+    [
+        (2, "unknown label '9': expected one of 0 boot, 1 3, 2 bag, red", ["--label", "9"]),
+        (2, "unknown label 'sock'", ["--label", "boot,sock"]),
+        (2, "unknown label ''", ["--label", "boot,"]),
+        (2, "choose with --label, one of boot, 3, bag, red, or all", []),
+        (2, "count is 0: expected at least 1", ["--label", "0", "--count", "0"]),
+        (2, "temperature is 0: expected a number above 0", ["--label", "0", "--temperature", "0"]),
+        (2, "temperature is -1", ["--label", "0", "--temperature", "-1"]),
+        (2, "temperature is nan", ["--label", "0", "--temperature", "nan"]),
+        (2, "seed is -1: expected 0 to 2**64 - 1", ["--label", "0", "--seed", "-1"]),
+        (2, "strategy raster needs a step engine", ["--label", "0", "--strategy", "raster"]),
+        (2, "'zigzag' is not one of 'jacobi', 'raster'", ["--label", "0", "--strategy", "zigzag"]),
+        (2, "No such option", ["--label", "0", "--wat"]),
+        (2, "'--threads'", ["--label", "0", "--threads", "0"]),
+        (2, "too many for one picture: draw fewer, or add --output-format png", ["--label", "0", "--count", "9999999"]),
+    ],
+)
+def test_usage_errors(folder: Path, sampler_path: Path, code: int, message: str, arguments: list[str]) -> None:
+    for output_format in ("grid", "png", "npz"):
+        if "too many" in message and output_format != "grid":
+            continue
+        fails(code, message, "--engine", sampler_path, *arguments, "--output-format", output_format)
+        assert list(folder.iterdir()) == []
+
+
+def test_label_for_an_unconditional_model(folder: Path, make: Make) -> None:
+    for label in ("3", "all"):
+        fails(2, "this model is unconditional: it takes no label", "--engine", make(PLAIN, 3), "--label", label)
+
+
+def test_no_engine_named_and_none_there(folder: Path) -> None:
+    fails(2, "no model.onnx in this folder: name an engine with --engine", "--label", 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("none.onnx", None, "no such file; make one with gpcnn-export"),
+        ("empty.onnx", b"", "is empty"),
+        ("picture.onnx", b"\x89PNG\r\n", "is a PNG picture"),
+        ("text.onnx", b"hello" * 50, "truncated, damaged or foreign"),
+        ("model.plan", b"ftrt", ".onnx"),
+    ],
+)
+def test_engine_errors_exit_1(folder: Path, name: str, content: bytes | None, message: str) -> None:
+    if content is not None:
+        (folder / name).write_bytes(content)
+    fails(1, message, "--engine", name, "--label", 0)
+    assert not (folder / "sample.png").exists()
+
+
+def test_output_that_is_a_folder(folder: Path, sampler_path: Path) -> None:
+    for output_format in ("grid", "npz"):
+        fails(
+            1, "it is a folder", "--engine", sampler_path, "--label", 0, "--output-format", output_format, "-o", folder
+        )
+    assert list(folder.iterdir()) == []
+
+
+def test_a_file_where_a_folder_must_be(folder: Path, sampler_path: Path) -> None:
+    (folder / "x").write_text("mine")
+    fails(1, "cannot write x/a.png", "--engine", sampler_path, "--label", 0, "-o", "x/a.png")
+    fails(1, "holds no job", "--engine", sampler_path, "--label", 0, "-o", "x", "--output-format", "png")
+    assert (folder / "x").read_text() == "mine"
+
+
+def test_a_failed_run_leaves_what_was_there(folder: Path, sampler_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "sample.png").write_bytes(b"before")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    for output_format, name in (("grid", "sample.png"), ("npz", "a.npz"), ("png", "a")):
+        arguments = ["--engine", sampler_path, "--label", 0, "-o", name, "--output-format", output_format]
+        fails(1, "No space left on device; free space", *arguments)
+    assert (folder / "sample.png").read_bytes() == b"before"
+    assert not list(folder.rglob("*.part"))
+    assert not (folder / "a.npz").exists()
+
+
+def test_out_of_memory_names_the_batch_size(folder: Path, sampler_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_out(*_: object) -> None:
+        raise OutOfMemoryError("no room")
+
+    monkeypatch.setattr(OnnxSampler, "run", run_out)
+    arguments = ["--engine", sampler_path, "--label", 0, "--threads", 2, "--count", 128]
+    fails(1, "not enough memory for 2 × 64 images at a time: try --batch-size 32", *arguments)
+    fails(1, "2 × 16 images at a time: try --batch-size 8", *arguments, "--batch-size", 16)
+
+
+def test_ctrl_c_exits_130(folder: Path, sampler_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def press(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Sampler, "stream", press)
+    fails(130, "interrupted: nothing was written", "--engine", sampler_path, "--label", 0)
+    assert list(folder.iterdir()) == []
+
+
+def test_a_bug_keeps_its_traceback(folder: Path, sampler_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Sampler, "stream", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run("--engine", sampler_path, "--label", 0)
+
+
+def test_progress_is_shown_on_a_terminal_alone(
+    folder: Path, sampler_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import rich.console
+
+    bars: list[rich.console.Console] = []
+    original = rich.console.Console
+
+    def console(*arguments: object, **options: object) -> rich.console.Console:
+        bars.append(original(*arguments, **options))  # type: ignore[arg-type]
+        return bars[-1]
+
+    monkeypatch.setattr(rich.console, "Console", console)
+    many = ("--engine", sampler_path, "--label", 0, "--count", 9, "--batch-size", 1, "--threads", 2)
+    ok(*many)
+    assert bars == []
+    monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _: True, raising=False)
+    run(*many[:-6])
+    assert bars == []  # one image: nothing to wait for
+    result = run(*many)
+    assert result.exit_code == 0
+    assert len(bars) == 1
+    assert bars[0].stderr
+    assert "drawing" not in result.stdout
+
+
+def test_levels_are_written_as_pixels(folder: Path, sampler_path: Path) -> None:
+    with Sampler.load(sampler_path) as sampler:
+        levels = sampler.sample(0, count=4).levels
+    ok("--engine", sampler_path, "--label", 0, "--count", 4)
+    np.testing.assert_array_equal(picture(folder / "sample.png"), grid(pixels_from_levels(levels, LABELLED.levels)))
