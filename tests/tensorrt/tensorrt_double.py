@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import enum
+import functools
 import gc
 import importlib.machinery
 import sys
@@ -70,7 +71,8 @@ class Machine:
 
     def leaks(self) -> dict[str, int]:
         """What is still alive: streams, allocations, graphs, contexts, engines."""
-        gc.collect()
+        if self.objects:
+            gc.collect()
         counts = Counter(type(one).__name__ for one in self.objects)
         return {name: count for name, count in (self.live + counts).items() if count}
 
@@ -116,6 +118,8 @@ class Cuda(types.ModuleType):
     def _guarded(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any) -> Any:
             if self._machine.fails(name):
+                if name == "cudaStreamEndCapture":
+                    arguments[0].recording = None  # it ends the recording even where it finds it invalid
                 code = Error.cudaErrorMemoryAllocation if name == "cudaMalloc" else Error.cudaErrorInvalidValue
                 return (code, None)
             return function(*arguments)
@@ -260,9 +264,7 @@ class Engine:
         self.runtime, self.module = runtime, runtime.module
         self.machine = runtime.module.machine
         self.machine.objects.add(self)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        self.session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
+        self.session = _session(onnx)
         ports = [(port, "INPUT") for port in self.session.get_inputs()]
         ports += [(port, "OUTPUT") for port in self.session.get_outputs()]
         self.io = {port.name: (port, self.module.TensorIOMode[mode]) for port, mode in ports}
@@ -301,6 +303,13 @@ class Engine:
             self.runtime.log.log(1, "Error Code 2: OutOfMemory (requested 12345 bytes)")
             return None
         return Context(self)
+
+
+@functools.cache
+def _session(onnx: bytes) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
 
 
 class RuntimeConfig:
