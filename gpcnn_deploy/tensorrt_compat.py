@@ -11,7 +11,7 @@ import importlib.util
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsInt
 
 from gpcnn_deploy.errors import EngineError, MissingExtraError, NotHereError
 from gpcnn_deploy.plan_metadata import Flavor, Mode, PlanTensor
@@ -98,10 +98,9 @@ class TensorRT:
         profile = self._made("an optimization profile", builder.create_optimization_profile)
         tensors = []
         for index in range(network.num_inputs):
-            tensor = _described(network.get_input(index), "input", opt_batch, max_batch)
-            if tensor.profile is not None:
-                profile.set_shape(tensor.name, *(trt.Dims(shape) for shape in tensor.profile))
-            tensors.append(tensor)
+            tensors.append(_described(network.get_input(index), "input", opt_batch, max_batch))
+            if (shapes := tensors[-1].profile) is not None:
+                profile.set_shape(tensors[-1].name, *(trt.Dims(shape) for shape in shapes))
         for index in range(network.num_outputs):
             tensors.append(_described(network.get_output(index), "output", opt_batch, max_batch))
         if config.add_optimization_profile(profile) < 0:
@@ -167,10 +166,10 @@ class Plan:
         for index in range(engine.num_io_tensors):
             name = engine.get_tensor_name(index)
             mode: Mode = "input" if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT else "output"
-            shape = tuple(engine.get_tensor_shape(name))
+            shape = _lengths(engine.get_tensor_shape(name))
             profile = None
             if mode == "input" and -1 in shape:
-                low, best, high = (tuple(dims) for dims in engine.get_tensor_profile_shape(name, 0))
+                low, best, high = (_lengths(dims) for dims in engine.get_tensor_profile_shape(name, 0))
                 profile = (low, best, high)
             dtype = _dtype(engine.get_tensor_dtype(name), name)
             tensors.append(PlanTensor(name=name, mode=mode, dtype=dtype, shape=shape, profile=profile))
@@ -268,7 +267,7 @@ class Context:
 
 
 def _described(tensor: trt.ITensor, mode: Mode, opt_batch: int, max_batch: int) -> PlanTensor:
-    shape = tuple(tensor.shape)
+    shape = _lengths(tensor.shape)
     if -1 in shape[1:]:
         raise EngineError(f"{mode} '{tensor.name}' has shape {list(shape)}: only the batch may be dynamic")
     profile = None
@@ -277,6 +276,10 @@ def _described(tensor: trt.ITensor, mode: Mode, opt_batch: int, max_batch: int) 
     return PlanTensor(
         name=tensor.name, mode=mode, dtype=_dtype(tensor.dtype, tensor.name), shape=shape, profile=profile
     )
+
+
+def _lengths(dims: trt.Dims) -> tuple[int, ...]:
+    return tuple(int(dims[axis]) for axis in range(len(dims)))
 
 
 def _dtype(dtype: trt.DataType, name: str) -> str:
@@ -321,15 +324,15 @@ def _make_monitor(module: Any, progress: Progress | None) -> Any:
             self.error: BaseException | None = None
             self.lock = threading.Lock()
 
-        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
-            self.steps[phase_name] = num_steps
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: SupportsInt) -> None:
+            self.steps[phase_name] = int(num_steps)
             self.tell(phase_name, 0)
 
         def phase_finish(self, phase_name: str) -> None:
             self.tell(phase_name, self.steps.get(phase_name, 0))
 
-        def step_complete(self, phase_name: str, step: int) -> bool:
-            self.tell(phase_name, step + 1)
+        def step_complete(self, phase_name: str, step: SupportsInt) -> bool:
+            self.tell(phase_name, int(step) + 1)
             return not self.stopped
 
         def tell(self, phase: str, done: int) -> None:
