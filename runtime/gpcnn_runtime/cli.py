@@ -107,7 +107,7 @@ def main(
     except KeyboardInterrupt:
         raise InterruptedRun("interrupted: nothing was written") from None
     except MemoryError:
-        raise EngineError("not enough memory: try a smaller --batch-size, or fewer --threads") from None
+        raise EngineError(f"not enough memory: try --batch-size {max(1, batch_size // 2)}, or --threads 1") from None
 
 
 @dataclasses.dataclass(frozen=True)

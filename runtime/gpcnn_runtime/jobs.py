@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 JOB_FILE = "job.json"
 # A part of an .npz is written when it holds this many sub-pixels (5 bytes each), or after this many seconds.
-PART_SUBPIXELS = 1 << 22
+PART_SUBPIXELS = 1 << 20
 PART_SECONDS = 10.0
 
 

@@ -218,6 +218,12 @@ def test_out_of_memory_names_the_batch_size(folder: Path, sampler_path: Path, mo
     fails(1, "not enough memory for 2 × 64 images at a time: try --batch-size 32", *arguments)
     fails(1, "2 × 16 images at a time: try --batch-size 8", *arguments, "--batch-size", 16)
 
+    def python_runs_out(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Sampler, "stream", python_runs_out)
+    fails(1, "not enough memory: try --batch-size 32, or --threads 1", *arguments)
+
 
 def test_ctrl_c_exits_130(folder: Path, sampler_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def press(*_: object, **__: object) -> None:
