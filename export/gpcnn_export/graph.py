@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -117,8 +117,11 @@ class Graph:
 
     def proto(self) -> onnx.GraphProto:
         """This graph as ONNX; the outermost one carries the constants."""
-        initializers = self.initializers if self.root is self else []
-        return helper.make_graph(self.nodes, self.name, self.inputs, self.outputs, initializers)
+        graph = helper.make_graph(self.nodes, self.name, self.inputs, self.outputs)
+        if self.root is self:
+            used = set(_inputs(graph))
+            graph.initializer.extend(tensor for tensor in self.initializers if tensor.name in used)
+        return graph
 
     def model(self) -> onnx.ModelProto:
         """The whole model, without metadata."""
@@ -126,3 +129,12 @@ class Graph:
         model.ir_version = IR_VERSION
         model.producer_name, model.producer_version = "gpcnn-deploy", ""
         return model
+
+
+def _inputs(graph: onnx.GraphProto) -> Iterator[str]:
+    """Names that the nodes of a graph and of its bodies read."""
+    for node in graph.node:
+        yield from node.input
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                yield from _inputs(attribute.g)

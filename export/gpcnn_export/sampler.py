@@ -88,7 +88,7 @@ class _SamplerGraph:
         return g.model()
 
     def _biases(self, condition: str | None) -> None:
-        """Gate biases with their condition: [2F] and [F] each, or tiled to [V · N, …] where images or columns differ."""
+        """Gate biases with their condition: [2F] and [F] each, tiled to [V · N, …] where images or columns differ."""
         g, spec = self.graph, self.spec
         f, sizes = spec.features, [2 * spec.features, spec.features, spec.features] * spec.layers
         bias = gate_biases(self.layers)
@@ -201,7 +201,7 @@ class _SamplerGraph:
         return results[-2], results[-1], results[2]
 
     def _vertical_row(self, r: Graph, above: str, rows: list[list[str]]) -> tuple[list[str], list[list[str]]]:
-        """The vertical stack at one row: per layer both halves of its link, and v of the rows that the next one reads."""
+        """The vertical stack at one row: per layer both halves of its link, and v of the rows that come next to use."""
         spec = self.spec
         links: list[str] = []
         out_rows: list[list[str]] = []

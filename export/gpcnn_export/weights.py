@@ -104,7 +104,7 @@ def head_weights(model: GatedPixelCNN) -> HeadWeights:
 
 
 def condition_weights(model: GatedPixelCNN) -> Array | None:
-    """V of V^T y for every gate: [classes or E, L · 4F], per layer (vertical, horizontal); None without conditioning."""
+    """V of V^T y for every gate: [classes or E, L · 4F], per layer (vertical, horizontal); None without a condition."""
     projection = model.condition_projection
     if projection is None:
         return None
