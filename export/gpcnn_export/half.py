@@ -69,31 +69,39 @@ class _Rewriter:
         if x not in casts:
             casts[x] = f"{x}_half_{self.converted}"
             nodes.append(helper.make_node("Cast", [x], [casts[x]], to=onnx.TensorProto.FLOAT16))
-        constant_bias = bias if bias and bias[0] in self.weights else []
-        operands = [casts[x], self._weight(weight), *(self._weight(name) for name in constant_bias)]
-        output = node.output[0]
+        output, operands = node.output[0], [casts[x], weight]
         product = onnx.NodeProto()
         product.CopyFrom(node)
+        if node.op_type == "Conv":
+            operands = [casts[x], *(self._weight(name) for name in (weight, *bias))]
+            bias = []
+        elif node.op_type == "Gemm":
+            attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+            transposed = attributes.pop("transB", 0) == 1
+            if any(value != {"alpha": 1.0, "beta": 1.0}.get(name, 0) for name, value in attributes.items()):
+                raise EngineError(f"Gemm '{node.name}' is more than a product and a sum: export the engine anew")
+            operands[1] = self._weight(weight, transposed)
+            product = onnx.NodeProto(op_type="MatMul", name=node.name)
+        else:
+            operands[1] = self._weight(weight)
         del product.input[:], product.output[:]
         product.input.extend(operands)
         product.output.append(f"{output}_half")
         nodes.append(product)
-        if not bias or constant_bias:
-            return [*nodes, helper.make_node("Cast", [f"{output}_half"], [output], to=onnx.TensorProto.FLOAT)]
-        single = f"{output}_single"
-        return [
-            *nodes,
-            helper.make_node("Cast", [f"{output}_half"], [single], to=onnx.TensorProto.FLOAT),
-            helper.make_node("Add", [single, bias[0]], [output]),
-        ]
+        single = f"{output}_single" if bias else output
+        nodes.append(helper.make_node("Cast", [f"{output}_half"], [single], to=onnx.TensorProto.FLOAT))
+        if bias:
+            nodes.append(helper.make_node("Add", [single, bias[0]], [output]))
+        return nodes
 
-    def _weight(self, name: str) -> str:
-        half = f"{name}_half"
+    def _weight(self, name: str, transposed: bool = False) -> str:
+        half = f"{name}_half_transposed" if transposed else f"{name}_half"
         if half not in self.halves:
             values = numpy_helper.to_array(self.weights[name])
             if values.dtype != np.float32 or not np.all(np.abs(values) <= LARGEST):
                 raise EngineError(f"weight '{name}' does not fit fp16 (largest {np.abs(values).max()}): use fp32")
-            self.halves[half] = numpy_helper.from_array(values.astype(np.float16), half)
+            values = values.astype(np.float16)
+            self.halves[half] = numpy_helper.from_array(values.T.copy() if transposed else values, half)
         self.replaced.add(name)
         return half
 

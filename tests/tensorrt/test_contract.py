@@ -1,7 +1,7 @@
 """What we use of TensorRT exists, with the signatures we use.
 
-The real TensorRT-RTX is asked itself. TensorRT 10.13, 10.16 and 11.4 need libraries of 2 GB; the names that their Python
-bindings offer were recorded (`record_api.py`).
+The real TensorRT-RTX is asked itself. TensorRT 10.13, 10.16 and 11.4 need libraries of 2 GB: the names that their
+Python bindings offer were recorded (`record_api.py`).
 """
 
 from __future__ import annotations
