@@ -9,22 +9,17 @@ import click
 from gpcnn_deploy.errors import GpcnnError
 
 
-class _Failure(click.ClickException):
-    def __init__(self, error: GpcnnError) -> None:
-        super().__init__(" ".join(str(error).split()))
-        self.exit_code = error.exit_code
-
-
 class Command(click.Command):
-    """A click command that reports every `GpcnnError` as `Error: …` with the error's exit code."""
+    """A click command that reports every `GpcnnError` as `Error: …` and exits with the error's code."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command.
 
         Raises:
-            click.ClickException: an expected error, to be shown in one line.
+            click.exceptions.Exit: an expected error, after its line was shown.
         """
         try:
             return super().invoke(ctx)
         except GpcnnError as error:
-            raise _Failure(error) from error
+            click.echo(f"Error: {' '.join(str(error).split())}", err=True)
+            raise click.exceptions.Exit(error.exit_code) from error

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from small_engines import LABELLED, Make, engine_bytes
 
 from gpcnn_deploy.spec import ModelSpec
@@ -37,12 +35,3 @@ def sampler_path(make: Make) -> Path:
 def step_path(make: Make) -> Path:
     """The same model as a step."""
     return make(LABELLED, None)
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _one_torch_thread() -> Iterator[None]:
-    """Networks this small are drawn faster, and beside other tests much faster, by one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)

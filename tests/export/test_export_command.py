@@ -1,0 +1,191 @@
+"""`gpcnn-export`: what it writes, what it refuses, and that a failed run leaves everything as it was."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import onnx
+import onnxruntime
+import pytest
+import torch
+from click.testing import CliRunner, Result
+
+import gpcnn_export.engine
+from gpcnn_deploy.metadata import METADATA_KEY, EngineMetadata, decode_metadata
+from gpcnn_deploy.spec import ModelSpec
+from gpcnn_export.cli import main
+from gpcnn_export.sampler import sampler_graph
+from gpcnn_training.checkpoint import Header, checkpoint_digest, save_checkpoint
+from gpcnn_training.model import GatedPixelCNN, parameter_count
+
+SPEC = ModelSpec(height=5, width=6, features=6, layers=2, head_features=8, conditioning="label", conditioning_size=3)
+NAMES = ("boot", "bag", "coat")
+
+
+def make_checkpoint(path: Path, spec: ModelSpec = SPEC) -> Path:
+    torch.manual_seed(0)
+    model = GatedPixelCNN(spec)
+    names = NAMES if spec.conditioning == "label" else ()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_checkpoint(path, model, Header(spec=spec, class_names=names, data="test", quantization="nearest"))
+    return path
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return make_checkpoint(tmp_path / "runs" / "test" / "checkpoint.safetensors")
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def metadata_of(path: Path) -> EngineMetadata:
+    props = onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map
+    return decode_metadata(props[METADATA_KEY], str(path))
+
+
+@pytest.mark.parametrize("role", ["sampler", "step"])
+def test_an_engine_describes_itself(checkpoint: Path, role: str) -> None:
+    result = run(checkpoint, "--format", "onnx", "--graph", role, "--window", "2")
+    assert result.exit_code == 0, result.output
+    metadata = metadata_of(Path("model.onnx"))
+    assert metadata.role == role
+    assert metadata.spec == SPEC
+    assert metadata.class_names == NAMES
+    assert metadata.window == (2 if role == "sampler" else None)
+    assert metadata.checkpoint_digest == checkpoint_digest(checkpoint)
+    assert metadata.parameters == parameter_count(GatedPixelCNN(SPEC))
+    assert metadata.parity is not None
+    assert metadata.parity.images == metadata.parity.identical + metadata.parity.near_ties == 16
+    assert f"{metadata.parity.identical} of 16 images identical" in result.stdout
+    assert "gpcnn-sample --engine model.onnx" in result.stdout
+
+
+@pytest.mark.parametrize("role", ["sampler", "step"])
+def test_the_file_is_self_contained_checked_and_without_traces(checkpoint: Path, role: str) -> None:
+    assert run(checkpoint, "--graph", role, "--window", "3", "-o", "deep/er/engine.onnx").exit_code == 0
+    content = Path("deep/er/engine.onnx").read_bytes()
+    model = onnx.load_from_string(content)
+    onnx.checker.check_model(model, full_check=True)
+    assert all(not tensor.external_data for tensor in model.graph.initializer)
+    assert [prop.key for prop in model.metadata_props] == [METADATA_KEY]
+    for trace in (b".py", b"stack_trace", os.sep.encode() + b"site-packages", str(Path(__file__).parents[2]).encode()):
+        assert trace not in content
+    batch = {
+        value.name: value.type.tensor_type.shape.dim[0].dim_param
+        for value in model.graph.input
+        if value.name != "temperature"
+    }
+    assert set(batch.values()) == {"N"}
+    assert [p.name for p in Path("deep/er").iterdir()] == ["engine.onnx"]
+
+
+def test_the_same_checkpoint_gives_the_same_bytes(checkpoint: Path) -> None:
+    for name in ("a.onnx", "b.onnx"):
+        assert run(checkpoint, "--window", "2", "-o", name).exit_code == 0
+    assert Path("a.onnx").read_bytes() == Path("b.onnx").read_bytes()
+
+
+def test_without_a_checkpoint_the_newest_run_is_taken(checkpoint: Path) -> None:
+    os.utime(checkpoint, (1, 1))
+    other = msgspec.structs.replace(SPEC, conditioning="none", conditioning_size=0)
+    make_checkpoint(Path("runs/newer/checkpoint.safetensors"), other)
+    result = run("--window", "1")
+    assert result.exit_code == 0, result.output
+    assert str(Path("runs/newer/checkpoint.safetensors")) in result.stderr
+    assert metadata_of(Path("model.onnx")).spec == other
+    assert run("runs/test", "--window", "1").exit_code == 0
+    assert metadata_of(Path("model.onnx")).spec == SPEC
+
+
+def test_auto_measures_the_windows_and_takes_one_of_them(checkpoint: Path) -> None:
+    result = run(checkpoint, "--window", "auto", "--tune-batch", "2")
+    assert result.exit_code == 0, result.output
+    assert metadata_of(Path("model.onnx")).window in (1, 2, 3, 4, 6)
+    for window in (1, 2, 3, 4, 6):
+        assert f"window {window}: " in result.stderr
+
+
+def test_an_engine_that_draws_otherwise_is_an_error_and_leaves_no_file(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def other_weights(model: GatedPixelCNN, window: int) -> onnx.ModelProto:
+        with torch.no_grad():
+            wrong = GatedPixelCNN(model.spec)
+            wrong.load_state_dict(model.state_dict())
+            wrong.layers[1].link.weight.mul_(1.5)
+        return sampler_graph(wrong, window)
+
+    Path("model.onnx").write_bytes(b"older")
+    monkeypatch.setattr(gpcnn_export.engine, "sampler_graph", other_weights)
+    result = run(checkpoint, "--window", "2")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: ")
+    assert "CDF step" in result.stderr or "log-probabilities differ" in result.stderr
+    assert Path("model.onnx").read_bytes() == b"older"
+    assert sorted(path.name for path in Path().iterdir()) == ["model.onnx", "runs"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--window", "0"], 2, "--window is 0: expected 1 to 6 (the image's width), or auto"),
+        (["--window", "7"], 2, "--window is 7"),
+        (["--window", "wide"], 2, "neither a number of columns nor 'auto'"),
+        (["--tune-batch", "0"], 2, "--tune-batch is 0: expected 1 or more"),
+        (["--format", "onnx", "--precision", "fp16"], 2, "--precision fp16 goes with --format trt"),
+        (["--format", "tflite"], 2, "'tflite' is not one of"),
+        (["missing.safetensors"], 1, "missing.safetensors: no such file"),
+        (["empty.safetensors"], 1, "empty.safetensors"),
+        (["cut.safetensors"], 1, "cut.safetensors"),
+        (["model.onnx"], 2, "is an ONNX engine already"),
+        (["-o", "runs", "--window", "1"], 1, "cannot write runs: it is a folder"),
+        (["--colour"], 2, "No such option"),
+    ],
+)
+def test_mistakes_get_one_line_and_leave_nothing(
+    checkpoint: Path, arguments: list[str], code: int, message: str
+) -> None:
+    Path("empty.safetensors").touch()
+    Path("cut.safetensors").write_bytes(checkpoint.read_bytes()[:-100])
+    before = sorted(Path().rglob("*"))
+    result = run(*arguments)
+    assert result.exit_code == code, result.output
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_no_run_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run()
+    assert result.exit_code == 1
+    assert "train one with gpcnn-train" in result.stderr
+
+
+def test_without_onnxruntime_the_missing_extra_is_named(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    result = run(checkpoint, "--window", "1")
+    assert result.exit_code == 1
+    assert "pip install 'gpcnn-deploy[cpu]'" in result.stderr
+
+
+@pytest.mark.parametrize("module", ["gpcnn_training.cli", "gpcnn_export.cli", "gpcnn_runtime.cli"])
+def test_help_loads_nothing_heavy(module: str) -> None:
+    code = (
+        "import sys, click\n"
+        f"from {module} import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit as error: assert error.code == 0\n"
+        "heavy = {'torch', 'onnx', 'onnxruntime', 'PIL', 'safetensors', 'tensorrt_rtx', 'rich'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "--help" in result.stdout
