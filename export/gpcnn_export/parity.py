@@ -1,9 +1,7 @@
 """The proof that an engine draws what eager PyTorch draws.
 
-The sample is the unique fixed point of one Jacobi step (every conditional depends on earlier sub-pixels alone), so one
-evaluation of the eager network at the engine's image proves it: where the step gives back the image, the image is what
-the naive raster loop draws, sub-pixel by sub-pixel. Where it does not, two float implementations disagree, and that is
-allowed only if the noise lies within rounding error of a step of the CDF there: a near-tie, proven with its numbers.
+One evaluation of the eager network at the engine's image shows that the image is what the naive raster loop draws, or
+where the two part (`gpcnn_training.divergence`): that is allowed only at a near-tie, proven with its numbers.
 """
 
 from __future__ import annotations
@@ -15,53 +13,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from gpcnn_deploy.errors import MissingExtraError, ParityError
 from gpcnn_deploy.metadata import ParityReport, Role
 from gpcnn_deploy.noise import noise as draw_noise
 from gpcnn_deploy.spec import ModelSpec
+from gpcnn_training.divergence import NEAR_TIE, Divergence, first_divergences
 from gpcnn_training.model import GatedPixelCNN
-from gpcnn_training.sampling import inverse_cdf, log_probability
+from gpcnn_training.sampling import log_probability
 
 Array = npt.NDArray[Any]
 Feed = dict[str, Array]
 Draw = Callable[[Feed], tuple[Array, Array]]
 
-NEAR_TIE = 1e-5
-"""Largest distance of the noise from a CDF step that counts as a tie; float32 rounding moves a CDF by about 1e-6."""
-
 LOG_PROB_TOLERANCE = 1e-4
 """Largest difference of log-probabilities, nats per sub-pixel."""
-
-
-@dataclass(frozen=True)
-class Divergence:
-    """The first sub-pixel, in raster and channel order, where an engine and eager PyTorch part.
-
-    Attributes:
-        image: index in the batch.
-        row, column, channel: the sub-pixel.
-        engine, eager: the levels drawn.
-        noise: u there.
-        margin: distance of u from the CDF interval of the engine's level, under the eager model; 0 would be no
-            divergence at all.
-    """
-
-    image: int
-    row: int
-    column: int
-    channel: int
-    engine: int
-    eager: int
-    noise: float
-    margin: float
-
-    def __str__(self) -> str:
-        return (
-            f"image {self.image}, row {self.row}, column {self.column}, channel {self.channel}: engine drew "
-            f"{self.engine}, eager PyTorch {self.eager}, u = {self.noise:.9f}, {self.margin:.2e} from the CDF step"
-        )
 
 
 @dataclass(frozen=True)
@@ -95,28 +61,9 @@ def compare(model: GatedPixelCNN, feed: Mapping[str, Array], image: Array, log_p
     temperature = torch.from_numpy(feed["temperature"])
     condition = torch.from_numpy(feed[spec.conditioning]) if spec.conditioning != "none" else None
     logits = model(levels, condition)
-    eager = torch.where(torch.from_numpy(feed["mask"]), levels, inverse_cdf(logits, u, temperature))
-    margin = _margin(logits / temperature, levels, u)
-    divergences = []
-    for k in torch.nonzero((eager != levels).flatten(1).any(1)).flatten().tolist():
-        row, column, channel = torch.nonzero((eager[k] != levels[k]).permute(1, 2, 0))[0].tolist()
-        place = (k, channel, row, column)
-        divergences.append(
-            Divergence(
-                k, row, column, channel, int(levels[place]), int(eager[place]), float(u[place]), float(margin[place])
-            )
-        )
+    divergences = first_divergences(logits, levels, u, torch.from_numpy(feed["mask"]), temperature)
     error = (log_probability(logits, levels) - torch.from_numpy(log_prob)).abs().max().item()
-    return Comparison(len(image), tuple(divergences), error)
-
-
-def _margin(logits_NKCHW: Tensor, levels: Tensor, noise: Tensor) -> Tensor:
-    """Distance of u from [CDF(x-1), CDF(x)), the interval that draws x; computed in float64."""
-    cdf = torch.softmax(logits_NKCHW.double(), 1).cumsum(1)
-    cdf = torch.cat([torch.zeros_like(cdf[:, :1]), cdf], 1)
-    index = levels.long().unsqueeze(1)
-    low, high = cdf.gather(1, index).squeeze(1), cdf.gather(1, index + 1).squeeze(1)
-    return torch.maximum(low - noise, noise - high).clamp(min=0)
+    return Comparison(len(image), divergences, error)
 
 
 def feeds(spec: ModelSpec, images: int, seed: int = 0) -> list[Feed]:

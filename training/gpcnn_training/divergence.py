@@ -1,0 +1,91 @@
+"""Where an image that an engine drew parts from what eager PyTorch draws of the same noise.
+
+The sample is the unique fixed point of one Jacobi step (every conditional depends on earlier sub-pixels alone), so one
+evaluation of the eager network at an image proves it: where the step gives back the image, the image is what the naive
+raster loop draws, sub-pixel by sub-pixel. Where it does not, two float implementations disagree, and a rounding error
+explains that only if the noise lies within it of a step of the CDF there: a near-tie, shown with its numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gpcnn_training.sampling import inverse_cdf
+
+NEAR_TIE = 1e-5
+"""Largest distance of the noise from a CDF step that counts as a tie; float32 rounding moves a CDF by about 1e-6."""
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """The first sub-pixel, in raster and channel order, where an image and eager PyTorch part.
+
+    Attributes:
+        image: index in the batch.
+        row, column, channel: the sub-pixel.
+        engine, eager: the levels drawn.
+        noise: u there.
+        margin: distance of u from the CDF interval of the engine's level, under the eager model; 0 would be no
+            divergence at all.
+    """
+
+    image: int
+    row: int
+    column: int
+    channel: int
+    engine: int
+    eager: int
+    noise: float
+    margin: float
+
+    def __str__(self) -> str:
+        return (
+            f"image {self.image}, row {self.row}, column {self.column}, channel {self.channel}: engine drew "
+            f"{self.engine}, eager PyTorch {self.eager}, u = {self.noise:.9f}, {self.margin:.2e} from the CDF step"
+        )
+
+
+@torch.no_grad()
+def first_divergences(
+    logits_NKCHW: Tensor, levels: Tensor, noise: Tensor, mask: Tensor, temperature: Tensor | float = 1.0
+) -> tuple[Divergence, ...]:
+    """The first divergence of each image that has one.
+
+    Args:
+        logits_NKCHW: what the eager model returns at `levels`.
+        levels: the images, int32 [N, C, H, W].
+        noise: float32 [N, C, H, W] in [0, 1).
+        mask: bool [N, C, H, W], true where a sub-pixel was known and not drawn.
+        temperature: divides the logits before drawing.
+    """
+    eager = torch.where(mask, levels, inverse_cdf(logits_NKCHW, noise, temperature))
+    margin = _margin(logits_NKCHW / temperature, levels, noise)
+    divergences = []
+    for k in torch.nonzero((eager != levels).flatten(1).any(1)).flatten().tolist():
+        row, column, channel = torch.nonzero((eager[k] != levels[k]).permute(1, 2, 0))[0].tolist()
+        place = (k, channel, row, column)
+        divergences.append(
+            Divergence(
+                k,
+                row,
+                column,
+                channel,
+                int(levels[place]),
+                int(eager[place]),
+                float(noise[place]),
+                float(margin[place]),
+            )
+        )
+    return tuple(divergences)
+
+
+def _margin(logits_NKCHW: Tensor, levels: Tensor, noise: Tensor) -> Tensor:
+    """Distance of u from [CDF(x-1), CDF(x)), the interval that draws x; computed in float64."""
+    cdf = torch.softmax(logits_NKCHW.double(), 1).cumsum(1)
+    cdf = torch.cat([torch.zeros_like(cdf[:, :1]), cdf], 1)
+    index = levels.long().unsqueeze(1)
+    low, high = cdf.gather(1, index).squeeze(1), cdf.gather(1, index + 1).squeeze(1)
+    return torch.maximum(low - noise, noise - high).clamp(min=0)
