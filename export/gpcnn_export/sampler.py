@@ -114,6 +114,8 @@ class _SamplerGraph:
         self.vn = g.op("Mul", self.n, g.int64(self.columns))
         self.no_rows = g.zeros(self.vn, f)
         self.zero_block = g.zeros(self.n, f)
+        self.zero_pixel = g.zeros(self.n, spec.channels)
+        self.missing = g.zeros(g.op("Mul", self.n, g.int64(self.padded_width - self.columns)), f)
         self.zero_values = g.zeros(self.n, spec.first_kernel_size // 2 * spec.channels)
 
     def _taps(self) -> None:
@@ -186,7 +188,7 @@ class _SamplerGraph:
         if self.padded_width != spec.width:
             row = r.op("Slice", row, g.int64(0), g.op("Mul", self.n, g.int64(spec.width)), g.int64(0))
         if self.whole_row:
-            row = r.op("Concat", row, g.zeros(self.n, c), axis=0)
+            row = r.op("Concat", row, self.zero_pixel, axis=0)
         if first_above > 1:
             row = r.op("Concat", r.slice(in_above, 1, c, first_above * c), row, axis=1)
         r.output(row, "float", [None, first_above * c])
@@ -202,7 +204,6 @@ class _SamplerGraph:
 
     def _vertical_row(self, r: Graph, above: str, rows: list[list[str]]) -> tuple[list[str], list[list[str]]]:
         """The vertical stack at one row: per layer both halves of its link, and v of the rows that come next to use."""
-        spec = self.spec
         links: list[str] = []
         out_rows: list[list[str]] = []
         v = ""
@@ -223,10 +224,8 @@ class _SamplerGraph:
             if layer.out is not None:
                 a, b = r.ops("Split", 2, p_v, axis=1, num_outputs=2)
                 v = r.op("Mul", r.op("Tanh", a), r.op("Sigmoid", b))
-        missing = self.padded_width - self.columns
-        if missing:
-            zeros = r.zeros(r.op("Mul", self.n, self.graph.int64(missing)), spec.features)
-            links = [r.op("Concat", link, zeros, axis=0) for link in links]
+        if self.padded_width > self.columns:
+            links = [r.op("Concat", link, self.missing, axis=0) for link in links]
         return links, out_rows
 
     def _finish(self, image: str, extra: str, evaluations: str) -> None:
