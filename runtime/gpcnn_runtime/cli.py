@@ -18,6 +18,7 @@ from gpcnn_deploy.errors import EngineError, GpcnnError, OutputError, UsageError
 if TYPE_CHECKING:
     from gpcnn_deploy.metadata import EngineMetadata
     from gpcnn_runtime.engine import Strategy
+    from gpcnn_runtime.providers import Provider
     from gpcnn_runtime.sampler import Sampler, Samples
 
 DEFAULT_ENGINE = Path("model.onnx")
@@ -37,7 +38,7 @@ class InterruptedRun(GpcnnError):
     "--engine",
     "engine_path",
     type=click.Path(path_type=Path),
-    help=f"Engine file (.onnx).  [default: {DEFAULT_ENGINE}, if it is there]",
+    help=f"Engine file (.onnx or .plan).  [default: {DEFAULT_ENGINE}, if it is there]",
 )
 @click.option(
     "--label",
@@ -72,6 +73,18 @@ class InterruptedRun(GpcnnError):
     show_default=True,
     help="Schedule of a step engine; 'raster' is the slow reference.",
 )
+@click.option(
+    "--provider",
+    type=click.Choice(["auto", "cpu", "cuda", "tensorrt", "nv-tensorrt-rtx"]),
+    default="auto",
+    show_default=True,
+    help="What ONNX Runtime runs an .onnx engine on.",
+)
+@click.option(
+    "--no-fallback",
+    is_flag=True,
+    help="Fail where a .plan cannot run, rather than run the .onnx beside it on the CPU.",
+)
 @click.option("--threads", type=click.IntRange(1), help="Parts drawn at the same time.  [default: the cores there are]")
 @click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Most images of one part.")
 def main(
@@ -84,6 +97,8 @@ def main(
     output_format: str,
     scale: int,
     strategy: Strategy,
+    provider: Provider,
+    no_fallback: bool,
     threads: int | None,
     batch_size: int,
 ) -> None:
@@ -98,7 +113,14 @@ def main(
     try:
         from gpcnn_runtime.sampler import Sampler
 
-        with Sampler.load(_engine_path(engine_path), threads, batch_size) as sampler:
+        with Sampler.load(
+            _engine_path(engine_path),
+            threads,
+            batch_size,
+            provider=provider,
+            fallback=not no_fallback,
+            warn=lambda text: click.echo(f"Warning: {text}", err=True),
+        ) as sampler:
             order = Order(parse_labels(sampler.metadata, labels), count, seed, temperature, strategy)
             if output_format == "grid":
                 _grid(sampler, order, path, scale)

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
-from gpcnn_deploy.errors import EngineError
+from gpcnn_deploy.errors import EngineError, UsageError
 from gpcnn_runtime.engine import Engine
+from gpcnn_runtime.providers import Provider
 
 
-def load_engine(path: str | Path) -> Engine:
+def load_engine(
+    path: str | Path,
+    provider: Provider = "auto",
+    fallback: bool = True,
+    warn: Callable[[str], None] = warnings.warn,
+) -> Engine:
     """Load an engine file.
 
+    Args:
+        path: an .onnx engine or a TensorRT plan.
+        provider: what runs an .onnx engine.
+        fallback: run the .onnx engine beside a plan, on the CPU, where the plan cannot run.
+        warn: told in one line that and why this was done.
+
     Raises:
+        UsageError: a provider for a plan.
         EngineError: the file is missing, damaged, foreign, or cannot run here; the message says how to mend it.
         MissingExtraError: the library that runs it is not installed.
     """
@@ -20,11 +35,13 @@ def load_engine(path: str | Path) -> Engine:
     if suffix == ".onnx":
         from gpcnn_runtime.onnx_engine import load_onnx_engine
 
-        return load_onnx_engine(path)
+        return load_onnx_engine(path, provider)
     if suffix in (".plan", ".engine", ".trt"):
-        raise EngineError(
-            f"{path}: TensorRT plans cannot be run by this version: use the .onnx file that was exported beside it"
-        )
+        from gpcnn_runtime.fallback import load_plan_or_portable
+
+        if provider != "auto":
+            raise UsageError(f"--provider {provider} is for .onnx engines: {path} is a plan, which TensorRT runs")
+        return load_plan_or_portable(path, fallback, warn)
     if suffix in (".safetensors", ".pt", ".pth", ".ckpt"):
         raise EngineError(f"{path} is a checkpoint, no engine: gpcnn-export {path} --format onnx makes one")
-    raise EngineError(f"{path}: expected an engine file whose name ends in .onnx")
+    raise EngineError(f"{path}: expected an engine file whose name ends in .onnx or .plan")

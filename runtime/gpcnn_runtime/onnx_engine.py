@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from gpcnn_deploy.errors import EngineError, MissingExtraError
+from gpcnn_deploy.errors import EngineError, GpcnnError, MissingExtraError
 from gpcnn_deploy.metadata import METADATA_KEY, EngineMetadata, decode_metadata
 from gpcnn_runtime.cancel import Cancellation, Cancelled
 from gpcnn_runtime.engine import (
@@ -25,54 +25,96 @@ from gpcnn_runtime.engine import (
     Strategy,
     refuse_strategy,
 )
+from gpcnn_runtime.providers import CPU, Placement, Provider, place, running
 
 if TYPE_CHECKING:
     import onnxruntime
 
 EXPORT_ANEW = "make one with gpcnn-export"
-# Names that a message gives the providers, by ONNX Runtime's own.
-PROVIDERS = {"CPUExecutionProvider": "CPU"}
 
 _ALLOCATION = re.compile("bad.?alloc|failed to allocate|out of memory", re.IGNORECASE)
 
 _Ports = dict[str, tuple[str, tuple[int | None, ...]]]
 
 
-def load_onnx_engine(path: Path, providers: Sequence[str] = ("CPUExecutionProvider",)) -> Engine:
+def load_onnx_engine(path: Path, provider: Provider = "cpu") -> Engine:
     """Load an ONNX engine of either role.
 
     Args:
         path: the file; its first bytes decide, not its name.
-        providers: ONNX Runtime's execution providers, most wanted first.
+        provider: what runs it. `auto` is CUDA for a step, where it starts, and the CPU for everything else: a sampler's
+            loops are driven by the CPU wherever its nodes run.
 
     Raises:
-        EngineError: missing, empty, truncated or foreign file, no metadata of ours, a newer schema, or inputs and
-            outputs that are not those of its role.
+        EngineError: missing, empty, truncated or foreign file, no metadata of ours, a newer schema, inputs and
+            outputs that are not those of its role, or a provider that does not run.
         MissingExtraError: ONNX Runtime is not installed.
     """
     content = _read(path)
-    session = _session(path, content, providers)
+    if provider != "auto":
+        return _load(path, content, place(provider))
+    engine = _load(path, content, CPU)
+    if engine.metadata.role == "step":
+        with contextlib.suppress(EngineError):
+            engine = _load(path, content, place("cuda"))
+    return engine
+
+
+def _load(path: Path, content: bytes, placement: Placement) -> Engine:
+    session = _session(path, content, placement)
     metadata = _metadata(path, session)
     _check_ports(path, "input", session.get_inputs(), _inputs(metadata))
     _check_ports(path, "output", session.get_outputs(), _outputs(metadata))
-    kind = OnnxSampler if metadata.role == "sampler" else OnnxStep
-    return kind(session, metadata, path)
+    title = running(session, placement)
+    if metadata.role == "sampler":
+        return OnnxSampler(session, metadata, path, title)
+    if placement.memory is None:
+        return OnnxStep(session, metadata, path, title)
+    from gpcnn_runtime.onnx_device import OnnxDeviceStep
+
+    return OnnxDeviceStep(session, metadata, path, title)
 
 
 class _OnnxEngine(Engine):
     concurrent = True
 
-    def __init__(self, session: onnxruntime.InferenceSession, metadata: EngineMetadata, path: Path) -> None:
+    def __init__(
+        self, session: onnxruntime.InferenceSession, metadata: EngineMetadata, path: Path, provider: str
+    ) -> None:
         import onnxruntime
 
         self.metadata = metadata
-        running = session.get_providers()[0]
-        self.info = EngineInfo(path, "ONNX Runtime", onnxruntime.__version__, PROVIDERS.get(running, running))
+        self.info = EngineInfo(path, "ONNX Runtime", onnxruntime.__version__, provider)
         self._session: onnxruntime.InferenceSession | None = session
         self.outputs = tuple(output.name for output in session.get_outputs())
 
     def close(self) -> None:
         self._session = None
+
+    @property
+    def session(self) -> onnxruntime.InferenceSession:
+        """ONNX Runtime's session.
+
+        Raises:
+            EngineError: the engine is closed.
+        """
+        if self._session is None:
+            raise EngineError(f"{self.info.path}: the engine is closed: load it again")
+        return self._session
+
+    @contextlib.contextmanager
+    def translated(self, count: int) -> Iterator[None]:
+        """What ONNX Runtime raises inside the block becomes an `EngineError`, or `OutOfMemoryError` for `count`."""
+        try:
+            yield
+        except (GpcnnError, Cancelled):
+            raise
+        except MemoryError as error:
+            raise _out_of_memory(count) from error
+        except Exception as error:  # ONNX Runtime's classes share no base but Exception
+            if _ALLOCATION.search(str(error)):
+                raise _out_of_memory(count) from error
+            raise EngineError(f"{self.info.path}: ONNX Runtime failed ({_brief(error)}): {EXPORT_ANEW}") from error
 
     def evaluate(self, inputs: dict[str, npt.NDArray[Any]], cancellation: Cancellation) -> dict[str, npt.NDArray[Any]]:
         """Outputs of the graph by name, checked for shape and range.
@@ -85,22 +127,14 @@ class _OnnxEngine(Engine):
         import onnxruntime
 
         path = self.info.path
-        if self._session is None:
-            raise EngineError(f"{path}: the engine is closed: load it again")
         shape = inputs["noise"].shape
         options = onnxruntime.RunOptions()
         try:
-            with cancellation.hook(lambda: setattr(options, "terminate", True)):
-                values = self._session.run(self.outputs, inputs, options)
-        except Cancelled:
-            raise
-        except MemoryError as error:
-            raise _out_of_memory(shape[0]) from error
-        except Exception as error:  # ONNX Runtime's classes share no base but Exception
+            with self.translated(shape[0]), cancellation.hook(lambda: setattr(options, "terminate", True)):
+                values = self.session.run(self.outputs, inputs, options)
+        except EngineError:
             cancellation.check()
-            if _ALLOCATION.search(str(error)):
-                raise _out_of_memory(shape[0]) from error
-            raise EngineError(f"{path}: ONNX Runtime failed ({_brief(error)}): {EXPORT_ANEW}") from error
+            raise
         outputs = dict(zip(self.outputs, values, strict=True))
         levels = outputs.get("image", outputs.get("image_next"))
         assert levels is not None
@@ -208,7 +242,7 @@ _FOREIGN = {
 }
 
 
-def _session(path: Path, content: bytes, providers: Sequence[str]) -> onnxruntime.InferenceSession:
+def _session(path: Path, content: bytes, placement: Placement) -> onnxruntime.InferenceSession:
     try:
         import onnxruntime
     except ImportError as error:
@@ -221,10 +255,15 @@ def _session(path: Path, content: bytes, providers: Sequence[str]) -> onnxruntim
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     try:
-        return onnxruntime.InferenceSession(content, options, providers=list(providers))
+        return placement.session(content, options)
     except MemoryError:
         raise EngineError(f"{path}: not enough memory to load it") from None
     except Exception as error:  # ONNX Runtime's classes share no base but Exception
+        if placement.provider != "cpu":
+            raise EngineError(
+                f"{path}: provider {placement.provider} cannot run it ({_brief(error)}): check the driver and its "
+                "libraries, or use --provider cpu"
+            ) from error
         raise EngineError(
             f"{path} cannot be loaded as ONNX: truncated, damaged or foreign ({_brief(error)}): {EXPORT_ANEW}"
         ) from error

@@ -10,8 +10,9 @@ import dataclasses
 import os
 import threading
 import time
+import warnings
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ from gpcnn_deploy.pictures import grid, pixels_from_levels
 from gpcnn_runtime.cancel import Cancellation
 from gpcnn_runtime.engine import Engine, OutOfMemoryError, Request, Strategy, refuse_strategy
 from gpcnn_runtime.load import load_engine
+from gpcnn_runtime.providers import Provider
 from gpcnn_runtime.request import Conditions, check_conditions
 
 if TYPE_CHECKING:
@@ -103,20 +105,32 @@ class Sampler:
         self._pool: ThreadPoolExecutor | None = None
 
     @classmethod
-    def load(cls, path: str | Path, threads: int | None = None, batch_size: int = BATCH_SIZE) -> Self:
+    def load(
+        cls,
+        path: str | Path,
+        threads: int | None = None,
+        batch_size: int = BATCH_SIZE,
+        *,
+        provider: Provider = "auto",
+        fallback: bool = True,
+        warn: Callable[[str], None] = warnings.warn,
+    ) -> Self:
         """Load an engine file.
 
         Args:
-            path: an .onnx engine.
+            path: an .onnx engine or a TensorRT plan.
             threads: default: the cores that this process may use.
             batch_size: most images that one thread draws at a time.
+            provider: what runs an .onnx engine.
+            fallback: run the .onnx engine beside a plan, on the CPU, where the plan cannot run.
+            warn: told in one line that and why this was done.
 
         Raises:
             EngineError: the file is missing, damaged, foreign, or cannot run here.
             MissingExtraError: the library that runs it is not installed.
             UsageError: threads or batch_size below 1.
         """
-        return cls(load_engine(path), threads, batch_size)
+        return cls(load_engine(path, provider, fallback, warn), threads, batch_size)
 
     @property
     def metadata(self) -> EngineMetadata:
