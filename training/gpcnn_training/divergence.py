@@ -62,7 +62,7 @@ def first_divergences(
         temperature: divides the logits before drawing.
     """
     eager = torch.where(mask, levels, inverse_cdf(logits_NKCHW, noise, temperature))
-    margin = _margin(logits_NKCHW / temperature, levels, noise)
+    margins = margin(logits_NKCHW / temperature, levels, noise)
     divergences = []
     for k in torch.nonzero((eager != levels).flatten(1).any(1)).flatten().tolist():
         row, column, channel = torch.nonzero((eager[k] != levels[k]).permute(1, 2, 0))[0].tolist()
@@ -76,13 +76,13 @@ def first_divergences(
                 int(levels[place]),
                 int(eager[place]),
                 float(noise[place]),
-                float(margin[place]),
+                float(margins[place]),
             )
         )
     return tuple(divergences)
 
 
-def _margin(logits_NKCHW: Tensor, levels: Tensor, noise: Tensor) -> Tensor:
+def margin(logits_NKCHW: Tensor, levels: Tensor, noise: Tensor) -> Tensor:
     """Distance of u from [CDF(x-1), CDF(x)), the interval that draws x; computed in float64."""
     cdf = torch.softmax(logits_NKCHW.double(), 1).cumsum(1)
     cdf = torch.cat([torch.zeros_like(cdf[:, :1]), cdf], 1)

@@ -1,0 +1,45 @@
+"""How a benchmark and the eager PyTorch baseline talk: each in a process of its own, neither imports the other.
+
+The benchmark writes an .npz file with `noise` float32 [N, C, H, W], `image` int32 [N, C, H, W] (what the engine drew of
+it) and `condition` (label int32 [N] or embedding float32 [N, E]; absent for an unconditional model), and runs
+
+    python -m gpcnn_training.baseline CHECKPOINT REQUEST.npz --threads T --limit SECONDS [--window W]
+
+which prints a `BaselineReport` as one line of JSON.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+BASELINE_MODULE = "gpcnn_training.baseline"
+
+
+class BaselineReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What eager PyTorch took for a batch, and whether it draws the same images.
+
+    Attributes:
+        seconds: of the whole batch, one number for each run; a single extrapolated number if `extrapolated`.
+        extrapolated: the run was timed on its first `pixels_timed` pixels, and scaled by the number of forward passes.
+        pixels_timed: pixels drawn in a run.
+        pixels: H · W.
+        identical: images that are equal to the engine's in every sub-pixel.
+        near_ties: images that part from the engine's at a proven near-tie.
+        divergence: the first divergence that no rounding error explains, in words; None if there is none.
+        peak_rss_mb: peak memory of the process, in MB.
+        load_ms: from the path of the checkpoint to a model, in ms.
+        torch: version of PyTorch.
+        checkpoint_digest: SHA-256 of the checkpoint.
+    """
+
+    seconds: tuple[float, ...]
+    extrapolated: bool
+    pixels_timed: int
+    pixels: int
+    identical: int
+    near_ties: int
+    divergence: str | None
+    peak_rss_mb: float
+    load_ms: float
+    torch: str
+    checkpoint_digest: str
