@@ -42,8 +42,8 @@ class _DeviceBatch:
             return onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), engine.memory, 0)
 
         inputs = {name: on_device(array) for name, array in request.inputs().items()}
-        start = request.start()
-        self._images = [on_device(start), on_device(start)]
+        # Two arrays: in host memory, ONNX Runtime's values share an array's memory instead of copying it.
+        self._images = [on_device(request.start()), on_device(request.start())]
         self._log_prob = on_device(np.zeros_like(request.noise))
         self._changed = on_device(np.zeros(request.count, np.int32))
         self._at = 0
