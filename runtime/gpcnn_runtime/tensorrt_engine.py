@@ -66,7 +66,7 @@ def load_plan_engine(path: Path) -> Engine:
     return kind(plan, metadata, info)
 
 
-class _PlanEngine(Engine):
+class PlanEngine(Engine):
     """A deserialized plan and, for the batch sizes used last, the memory and contexts to run them."""
 
     replay = False  # whether the same network runs again and again on the same addresses
@@ -84,6 +84,7 @@ class _PlanEngine(Engine):
         self._saved_cache = self._read_cache()
 
     def close(self) -> None:
+        """Release everything on the GPU and keep TensorRT-RTX's kernels for the next process."""
         with self._lock:
             if self.plan is None:
                 return
@@ -121,6 +122,12 @@ class _PlanEngine(Engine):
                     raise OutOfMemoryError(f"not enough GPU memory for {count} images at a time") from error
                 raise
 
+    def launched(self, count: int) -> tuple[int, str | None]:
+        """Of the last call of a batch size: launches by the host, and why none replayed a CUDA graph of ours."""
+        with self._lock:
+            batch = self._batches[count]
+            return batch.launches, batch.graph_refusal
+
     def _make(self, plan: Plan, count: int) -> DeviceBatch:
         return DeviceBatch(plan, self.tensors, count, self.stream, self.replay, self.own_graphs, self._saved_cache)
 
@@ -131,7 +138,7 @@ class _PlanEngine(Engine):
             return None
 
 
-class PlanSampler(_PlanEngine):
+class PlanSampler(PlanEngine):
     """Role `sampler`: the plan draws the whole image in one call."""
 
     def run(self, request: Request, strategy: Strategy = "jacobi") -> Result:
@@ -142,7 +149,7 @@ class PlanSampler(_PlanEngine):
             return Result(batch.fetch("image"), batch.fetch("log_prob"), int(batch.fetch("evaluations")))
 
 
-class PlanStep(_PlanEngine, StepEngine):
+class PlanStep(PlanEngine, StepEngine):
     """Role `step`: the plan evaluates the network once; `StepEngine.run` iterates it on the device."""
 
     replay = True
