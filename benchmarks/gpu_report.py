@@ -1,6 +1,9 @@
 """`make gpu-test`: real plans on this machine's GPU against eager PyTorch and the CPU engine, timed, in one report.
 
-    python -m benchmarks.gpu_report [-o gpu-report.md]
+    python -m benchmarks.gpu_report [-o gpu-report.md] [--checkpoint runs/mnist-conditional/checkpoint.safetensors]
+
+Weights are random unless a checkpoint is named: its model then takes the place of the first one, which is timed, too,
+because how many evaluations an image takes depends on what was learnt.
 
 Without a GPU it says so, writes nothing, claims nothing and exits 0. It exits 1 if a check fails; the report is written
 all the same.
@@ -9,6 +12,7 @@ all the same.
 from __future__ import annotations
 
 import argparse
+import copy
 import platform
 import statistics
 import sys
@@ -36,13 +40,13 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 
-HEADLINE = ModelSpec(height=28, width=28, levels=2, conditioning="label", conditioning_size=10)
-SPECS = {
-    "28×28 binary, label": HEADLINE,
+SPECS = {  # the first one is timed, too
+    "28×28 binary, label": ModelSpec(height=28, width=28, levels=2, conditioning="label", conditioning_size=10),
     "16×12 of 17 levels": ModelSpec(height=16, width=12, levels=17, layers=6),
     "8×8 RGB of 256 levels": ModelSpec(height=8, width=8, channels=3, levels=256, layers=4),
     "12×12 binary, embedding": ModelSpec(height=12, width=12, layers=4, conditioning="embedding", conditioning_size=16),
 }
+TRAINED: dict[ModelSpec, GatedPixelCNN] = {}
 BATCHES = (1, 8, 64)
 MAX_BATCH = 64
 RUNS = 5
@@ -87,8 +91,10 @@ def cases(flavor: Flavor) -> Iterator[Case]:
                 yield Case(flavor, name, "sampler", window, precision)
 
 
-def random_model(spec: ModelSpec) -> GatedPixelCNN:
-    """Random weights, large enough that pixels depend on each other, and the same in every run."""
+def model_of(spec: ModelSpec) -> GatedPixelCNN:
+    """The checkpoint's model, or random weights, large enough that pixels depend on each other."""
+    if spec in TRAINED:
+        return TRAINED[spec]
     import torch
 
     from gpcnn_training.model import GatedPixelCNN
@@ -171,7 +177,7 @@ def time_plan(report: Report, case: Case, engine: PlanEngine) -> None:
         report.add("| " + " | ".join([*cells, str(evaluations), str(launches), replay]) + " |")
 
 
-def time_eager(report: Report) -> None:
+def time_eager(report: Report, headline: ModelSpec) -> None:
     """Eager PyTorch on the same GPU, Jacobi; and what the naive raster loop would take, one evaluation per pixel."""
     import torch
 
@@ -182,23 +188,25 @@ def time_eager(report: Report) -> None:
         report.add(f"Eager CUDA was not timed: torch {torch.__version__} has no CUDA here.")
         return
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    model = random_model(HEADLINE).cuda()
+    model = copy.deepcopy(model_of(headline)).cuda()
     report.add("| eager PyTorch on CUDA, fp32, no TF32 | batch | Jacobi, ms/image | naive raster loop, ms/image |")
     report.add("|---|---|---|---|")
     for batch in BATCHES:
-        feed = feeds(HEADLINE, batch)[0]
-        noise, label = (torch.from_numpy(feed[name]).cuda() for name in ("noise", "label"))
+        feed = feeds(headline, batch)[0]
+        noise = torch.from_numpy(feed["noise"]).cuda()
+        condition = feed.get(headline.conditioning)
+        label = None if condition is None else torch.from_numpy(condition).cuda()
 
-        def jacobi(noise: torch.Tensor = noise, label: torch.Tensor = label) -> None:
+        def jacobi(noise: torch.Tensor = noise, label: torch.Tensor | None = label) -> None:
             sample_jacobi(model, noise, label)
             torch.cuda.synchronize()
 
-        def forward(noise: torch.Tensor = noise, label: torch.Tensor = label) -> None:
+        def forward(noise: torch.Tensor = noise, label: torch.Tensor | None = label) -> None:
             with torch.no_grad():
                 model(torch.zeros_like(noise, dtype=torch.int32), label)
             torch.cuda.synchronize()
 
-        naive = median_ms(forward) * HEADLINE.subpixels / batch
+        naive = median_ms(forward) * headline.subpixels / batch
         report.add(f"| {torch.__version__} | {batch} | {median_ms(jacobi) / batch:.3f} | {naive:.1f} (extrapolated) |")
 
 
@@ -208,7 +216,7 @@ def run_flavor(report: Report, flavor: Flavor, folder: Path, timings: list[Calla
     from gpcnn_export.plan import build_plan
 
     for number, case in enumerate(cases(flavor)):
-        model = random_model(SPECS[case.name])
+        model = model_of(SPECS[case.name])
         onnx = folder / f"{list(SPECS).index(case.name)}-{case.role}-{case.window}.onnx"
         if not onnx.exists():
             onnx.write_bytes(random_engine(model, case.role, case.window).content)
@@ -223,7 +231,7 @@ def run_flavor(report: Report, flavor: Flavor, folder: Path, timings: list[Calla
                 False, [flavor, case.name, case.role, case.precision, f"{type(error).__name__}: {error}", *[""] * 4]
             )
             continue
-        if SPECS[case.name] is HEADLINE:
+        if case.name == next(iter(SPECS)):
             timings.append(lambda case=case, plan=plan: _timed(report, case, plan))  # type: ignore[misc]
 
 
@@ -235,7 +243,7 @@ def _timed(report: Report, case: Case, plan: Path) -> None:
 
 def run(gpu: Gpu, folder: Path) -> Report:
     """Everything, for all flavours installed."""
-    report = Report()
+    report, (title, headline) = Report(), next(iter(SPECS.items()))
     report.add(f"# gpcnn-deploy on {gpu.name} (compute capability {gpu.compute_capability})")
     report.add()
     report.add(
@@ -259,7 +267,7 @@ def run(gpu: Gpu, folder: Path) -> Report:
         )
         report.add("|" + "---|" * 10)
         run_flavor(report, flavor, folder, timings)
-    report.add("\n## Time, 28×28 binary, 12 layers × 32 features\n")
+    report.add(f"\n## Time, {title}, {headline.layers} layers × {headline.features} features\n")
     report.add("| flavour | role | precision | batch | ms/image | evaluations | launches | replay |")
     report.add("|" + "---|" * 8)
     for timing in timings:
@@ -269,21 +277,36 @@ def run(gpu: Gpu, folder: Path) -> Report:
             report.failures += 1
             report.add(f"| {type(error).__name__}: {error} |" + " |" * 7)
     report.add()
-    time_eager(report)
+    time_eager(report, headline)
     report.add(f"\n{report.failures} check(s) failed." if report.failures else "\nAll checks passed.")
     return report
+
+
+def use(checkpoint: Path) -> None:
+    """Put a trained model in the place of the first random one."""
+    from gpcnn_training.checkpoint import load_checkpoint
+
+    model, _ = load_checkpoint(checkpoint)
+    others = list(SPECS.items())[1:]
+    SPECS.clear()
+    SPECS.update({checkpoint.parent.name: model.spec, **dict(others)})
+    TRAINED[model.spec] = model
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("-o", "--output", type=Path, default=Path("gpu-report.md"))
-    output: Path = parser.parse_args(arguments).output
+    parser.add_argument("--checkpoint", type=Path)
+    options = parser.parse_args(arguments)
+    output: Path = options.output
     try:
         gpu = find_gpu()
     except GpcnnError as error:
         print(f"No GPU here, so nothing was run and nothing is claimed: {error}")
         return 0
+    if options.checkpoint is not None:
+        use(options.checkpoint)
     with tempfile.TemporaryDirectory() as folder:
         report = run(gpu, Path(folder))
     output.write_text("\n".join(report.lines) + "\n")

@@ -88,11 +88,13 @@ class PlanEngine(Engine):
         with self._lock:
             if self.plan is None:
                 return
-            cache = self.plan.runtime_cache()
-            while self._batches:
-                self._batches.popitem()[1].close()
-            self.plan = None
-            self.stream.close()
+            try:
+                cache = self.plan.runtime_cache()
+            finally:
+                while self._batches:
+                    self._batches.popitem()[1].close()
+                self.plan = None
+                self.stream.close()
         if cache and cache != self._saved_cache:
             with contextlib.suppress(OutputError):  # a cache that cannot be kept costs the next start some seconds
                 write_atomic(cache_path(self.info.path), cache)

@@ -7,6 +7,7 @@ Python bindings offer were recorded (`record_api.py`).
 from __future__ import annotations
 
 import ast
+import importlib.util
 import json
 import re
 import subprocess
@@ -113,6 +114,16 @@ def test_importing_our_packages_imports_no_tensorrt() -> None:
         "print([name for name in ('tensorrt', 'tensorrt_rtx', 'cuda', 'torch', 'onnx') if name in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_a_package_of_type_stubs_is_no_tensorrt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tensorrt").mkdir()
+    (tmp_path / "tensorrt" / "__init__.pyi").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    if importlib.util.find_spec("tensorrt").origin is not None:  # type: ignore[union-attr]
+        pytest.skip("tensorrt itself is installed")
+    assert not compat.is_installed("tensorrt")
+    assert compat.is_installed("tensorrt-rtx")
 
 
 def test_types_against_stubs_made_from_tensorrt_rtx(tmp_path: Path) -> None:

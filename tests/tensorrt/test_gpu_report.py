@@ -50,7 +50,6 @@ def report_on_the_double(monkeypatch: pytest.MonkeyPatch) -> Any:
     machine = install(monkeypatch, "tensorrt")
     monkeypatch.setattr(gpu_report, "is_installed", lambda flavor: flavor == "tensorrt")
     monkeypatch.setattr("gpcnn_export.plan.build_plan", fake_build)
-    monkeypatch.setattr(gpu_report, "HEADLINE", LABEL)
     monkeypatch.setattr(gpu_report, "SPECS", {"label": LABEL, "embedding": EMBEDDING})
     monkeypatch.setattr(gpu_report, "BATCHES", (1, 3))
     monkeypatch.setattr(gpu_report, "RUNS", 1)
