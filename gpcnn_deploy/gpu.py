@@ -42,7 +42,7 @@ def cuda_runtime() -> Any:
     try:
         from cuda.bindings import runtime
     except ImportError as error:
-        raise MissingExtraError("cuda-python", "tensorrt", "a TensorRT plan") from error
+        raise MissingExtraError("cuda-python", "plan", "a TensorRT plan") from error
     return runtime
 
 
