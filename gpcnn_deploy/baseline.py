@@ -16,7 +16,7 @@ BASELINE_MODULE = "gpcnn_training.baseline"
 
 
 class BaselineReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What eager PyTorch took for a batch, and whether it draws the same images.
+    """What a batch took, and whether its images are the engine's.
 
     Attributes:
         seconds: of the whole batch, one number for each run; a single extrapolated number if `extrapolated`.
@@ -28,7 +28,7 @@ class BaselineReport(msgspec.Struct, frozen=True, kw_only=True):
         divergence: the first divergence that no rounding error explains, in words; None if there is none.
         peak_rss_mb: peak memory of the process, in MB.
         load_ms: from the path of the checkpoint to a model, in ms.
-        torch: version of PyTorch.
+        library: name and version of what ran, for example `PyTorch 2.13.0`.
         checkpoint_digest: SHA-256 of the checkpoint.
     """
 
@@ -41,5 +41,5 @@ class BaselineReport(msgspec.Struct, frozen=True, kw_only=True):
     divergence: str | None
     peak_rss_mb: float
     load_ms: float
-    torch: str
+    library: str
     checkpoint_digest: str

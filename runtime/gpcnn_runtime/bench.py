@@ -98,7 +98,7 @@ def run_worker(job: Job, images: Path) -> Measured:
         GpcnnError: what the worker reported, with its exit code.
     """
     with _as_file(job) as path:
-        return _child(WORKER_MODULE, [str(path), str(images)], Measured)
+        return run_child(WORKER_MODULE, [str(path), str(images)], Measured)
 
 
 def run_baseline(
@@ -121,7 +121,7 @@ def run_baseline(
     arguments = [str(checkpoint), str(images), f"--threads={threads}", f"--limit={limit}", f"--runs={runs}"]
     if window is not None:
         arguments.append(f"--window={window}")
-    report = _child(BASELINE_MODULE, arguments, BaselineReport)
+    report = run_child(BASELINE_MODULE, arguments, BaselineReport)
     if report.divergence is not None:
         raise ParityError(
             f"the images are not those of eager PyTorch with {checkpoint} ({report.divergence}): name the checkpoint "
@@ -216,7 +216,13 @@ def _as_file(job: Job) -> Iterator[Path]:
 Answer = TypeVar("Answer", bound=msgspec.Struct)
 
 
-def _child(module: str, arguments: list[str], answer: type[Answer]) -> Answer:
+def run_child(module: str, arguments: list[str], answer: type[Answer]) -> Answer:
+    """Run `python -m module arguments` and decode its last line of output.
+
+    Raises:
+        GpcnnError: the child's `Error: …` line, with its exit code.
+        RuntimeError: it failed otherwise; the message holds its traceback.
+    """
     done = subprocess.run(
         [sys.executable, "-m", module, *arguments], capture_output=True, text=True, encoding="utf-8", check=False
     )

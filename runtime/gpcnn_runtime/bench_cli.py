@@ -73,12 +73,14 @@ def main(
     gpcnn-bench model.onnx
     gpcnn-bench model.onnx --batch 1 --batch 64 --checkpoint runs/mnist --json bench.json
     """
-    from gpcnn_deploy.errors import OutputError
+    from gpcnn_deploy.errors import CheckpointError, OutputError
     from gpcnn_runtime.bench import run_baseline, run_worker
     from gpcnn_runtime.bench_worker import Job
 
     if json_path is not None and json_path.is_dir():
         raise OutputError(f"cannot write {json_path}: it is a folder; name a file with --json")
+    if checkpoint is not None and not checkpoint.exists():
+        raise CheckpointError(f"{checkpoint}: no such file: train one with gpcnn-train, or name another")
     measured: list[tuple[Job, Measured, BaselineReport | None]] = []
     with tempfile.TemporaryDirectory(prefix="gpcnn-bench-") as folder, _status() as status:
         images = Path(folder, "images.npz")

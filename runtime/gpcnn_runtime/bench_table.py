@@ -69,7 +69,7 @@ def notes(report: BenchReport, baselines: Sequence[BaselineReport]) -> list[str]
         compared = sum(baseline.identical + baseline.near_ties for baseline in baselines)
         ties = f", {report.near_ties} of them up to a proven near-tie" if report.near_ties else ""
         lines.append(
-            f"× eager: over PyTorch {baselines[0].torch}, the full network once per sub-pixel, on the same weights, "
+            f"× eager: over {baselines[0].library}, the full network once per sub-pixel, on the same weights, "
             f"noise and threads; all {compared} images identical{ties}."
         )
     if any(baseline.extrapolated for baseline in baselines):
