@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from gpcnn_runtime.bench import BenchReport
     from gpcnn_runtime.bench_worker import Job, Measured
     from gpcnn_runtime.engine import Strategy
+    from gpcnn_runtime.providers import Provider
 
 
 @click.command(cls=Command)
@@ -47,6 +48,13 @@ if TYPE_CHECKING:
     help="Schedule of a step engine; 'raster' is the slow reference.",
 )
 @click.option(
+    "--provider",
+    type=click.Choice(["auto", "cpu", "cuda", "tensorrt", "nv-tensorrt-rtx"]),
+    default="auto",
+    show_default=True,
+    help="What ONNX Runtime runs an .onnx engine on.",
+)
+@click.option(
     "--baseline-limit",
     type=click.FloatRange(0, min_open=True),
     default=60.0,
@@ -65,6 +73,7 @@ def main(
     label: str | None,
     seed: int,
     strategy: Strategy,
+    provider: Provider,
     baseline_limit: float,
 ) -> None:
     """Measure how fast ENGINE draws.
@@ -92,6 +101,7 @@ def main(
                 label=label,
                 seed=seed,
                 strategy=strategy,
+                provider=provider,
                 repeat=repeat,
                 min_time=min_time,
                 max_time=max(60.0, min_time),

@@ -24,6 +24,7 @@ from gpcnn_deploy.metadata import EngineMetadata, Role
 from gpcnn_deploy.noise import noise
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_runtime.engine import Strategy
+from gpcnn_runtime.providers import Provider
 from gpcnn_runtime.sampler import Sampler, Samples, split
 
 ON_CPU = "CPU"
@@ -40,6 +41,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         label: number or class name that all images are drawn for; None: all classes in turn.
         seed: of the noise. Call k draws streams k · N to (k + 1) · N - 1.
         strategy: of a step engine.
+        provider: what runs an .onnx engine. A plan that cannot run here is an error: nothing runs in its place.
         repeat: fewest calls.
         min_time: seconds that the calls take together at least.
         max_time: seconds after which no call begins, even if `repeat` is not reached.
@@ -51,6 +53,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     label: str | None = None
     seed: int = 0
     strategy: Strategy = "jacobi"
+    provider: Provider = "auto"
     repeat: int = 5
     min_time: float = 2.0
     max_time: float = 60.0
@@ -94,7 +97,7 @@ def measure(job: Job, images: Path) -> Measured:
     with contextlib.suppress(ImportError):
         import onnxruntime  # noqa: F401, for its import to stay out of the load time
     begin = time.perf_counter()
-    sampler = Sampler.load(job.engine, job.threads, batch_size=job.batch)
+    sampler = Sampler.load(job.engine, job.threads, job.batch, provider=job.provider, fallback=False)
     load_ms = (time.perf_counter() - begin) * 1e3
     with sampler:
         metadata, info = sampler.metadata, sampler.engine.info
