@@ -67,10 +67,11 @@ def notes(report: BenchReport, baselines: Sequence[BaselineReport]) -> list[str]
         )
     if baselines:
         compared = sum(baseline.identical + baseline.near_ties for baseline in baselines)
+        images = f"all {compared} images" if compared > 1 else "the image"
         ties = f", {report.near_ties} of them up to a proven near-tie" if report.near_ties else ""
         lines.append(
             f"× eager: over {baselines[0].library}, the full network once per sub-pixel, on the same weights, "
-            f"noise and threads; all {compared} images identical{ties}."
+            f"noise and threads; {images} identical{ties}."
         )
     if any(baseline.extrapolated for baseline in baselines):
         parts = ", ".join(f"{baseline.pixels_timed} of {baseline.pixels}" for baseline in baselines)

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     """Seconds of each run for a whole image, pixels drawn in a run, and what was drawn."""
 
 
+FEWEST_PIXELS = 3
+"""Pixels that a naive run is timed on at least, whatever the limit: one alone may be disturbed by other programs."""
+
+
 @click.command(cls=Command)
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.argument("request", type=click.Path(path_type=Path))
@@ -90,7 +94,7 @@ def _naive(model: GatedPixelCNN, noise: Tensor, condition: Tensor | None, limit:
     sample_raster(model, noise, condition, pixels=1)  # allocates
     trials, _ = _time(lambda: sample_raster(model, noise, condition, pixels=1), 2, limit)
     affordable = limit / min(trials)
-    timed = pixels if affordable >= pixels else max(1, int(affordable))
+    timed = min(pixels, max(FEWEST_PIXELS, int(affordable)))
 
     def draw() -> Tensor:
         return sample_raster(model, noise, condition, pixels=timed)
