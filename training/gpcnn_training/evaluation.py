@@ -19,7 +19,7 @@ from gpcnn_training.sampling import sample_cached, score
 
 BINARIZATION_SEED = 2016  # of the test images: fixed, so that figures of different runs can be compared
 _SUBPIXELS_AT_ONCE = 100_000
-_SUBPIXELS_OF_A_SHEET = 80_000
+_SUBPIXELS_OF_A_SHEET = 80_000  # drawn in seconds; a sheet of larger images holds fewer
 
 
 def bits_per_dim(nats_per_image: float, spec: ModelSpec) -> float:
@@ -72,8 +72,9 @@ def draw_samples(path: Path, model: GatedPixelCNN, seed: int) -> int:
     """
     spec = model.spec
     device = next(model.parameters()).device
-    columns = min(10, spec.conditioning_size) if spec.conditioning == "label" else 10
-    rows = max(1, min(8, _SUBPIXELS_OF_A_SHEET // (spec.subpixels * columns)))
+    most = max(1, _SUBPIXELS_OF_A_SHEET // spec.subpixels)
+    columns = min(10, most, spec.conditioning_size) if spec.conditioning == "label" else min(10, most)
+    rows = min(8, most // columns)
     count = rows * columns
     labels = torch.arange(count, device=device) % columns if spec.conditioning == "label" else None
     uniforms = torch.from_numpy(noise(spec, seed, count)).to(device)

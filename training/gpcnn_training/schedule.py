@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 import msgspec
+
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Positive = Annotated[float, msgspec.Meta(gt=0)]
 
 WARM_UP = 0.03  # of the run
 FINAL_LEARNING_RATE = 0.01  # of the peak
@@ -26,12 +30,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     data: str
     data_dir: str | None = None
-    batch_size: int
-    learning_rate: float
+    batch_size: Count
+    learning_rate: Positive
     seed: int = 0
-    epochs: int | None = None
-    max_steps: int | None = None
-    time_limit: float | None = None
+    epochs: Count | None = None
+    max_steps: Count | None = None
+    time_limit: Positive | None = None
 
     def progress(self, step: int, steps_per_epoch: int, seconds: float) -> float:
         """Share of the run that is done: the largest of its limits' shares; 1 or more means that it has ended."""

@@ -10,7 +10,7 @@ import click
 import msgspec
 import torch
 
-from gpcnn_deploy.errors import CheckpointError, DataError, UsageError
+from gpcnn_deploy.errors import CheckpointError, DataError, TrainingError, UsageError
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_training.checkpoint import load_checkpoint
 from gpcnn_training.data import NAMES, load_data
@@ -51,6 +51,7 @@ class Request:
     test_images: int | None = None
 
 
+_LOGITS_OF_A_BATCH = 1 << 26  # float32 numbers, 256 MiB: larger images get smaller batches by default
 _ONLY_NEW = ("model", "batch_size", "layers", "features", "levels", "seed", "out")
 _ONLY_TRAINING = ("max_steps", "time_limit", "batch_size", "learning_rate", "layers", "features", "levels")
 
@@ -64,8 +65,12 @@ def run(request: Request) -> int:
     device = resolve_device(request.device)
     if request.epochs == 0:
         return _only_samples(request, device)
-    trainer = _go_on(request, device) if request.resume else _start(request, device)
-    return _train(trainer, request)
+    try:
+        return _train(_go_on(request, device) if request.resume else _start(request, device), request)
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise TrainingError(
+            f"{device} has not enough memory: try a smaller --batch-size, --features or --layers"
+        ) from error
 
 
 def _start(request: Request, device: torch.device) -> Trainer:
@@ -94,7 +99,8 @@ def _start(request: Request, device: torch.device) -> Trainer:
     settings = Settings(
         data=name if name in NAMES else str(Path(name).resolve()),
         data_dir=str(request.data_dir.resolve()) if request.data_dir else None,
-        batch_size=request.batch_size or preset.batch_size,
+        batch_size=request.batch_size
+        or max(1, min(preset.batch_size, _LOGITS_OF_A_BATCH // (spec.subpixels * spec.levels))),
         learning_rate=request.learning_rate or preset.learning_rate,
         seed=request.seed or 0,
         epochs=request.epochs if stepwise else preset.epochs,
@@ -192,5 +198,7 @@ def _announce(trainer: Trainer, request: Request) -> None:
     by_default = request.resume is None and request.time_limit is None and settings.time_limit is not None
     if by_default:
         click.echo("train longer, and better, with for example --time-limit 1h", err=True)
-    if trainer.step:
+    if trainer.progress >= 1:
+        click.echo("that is reached already; to train on, give a larger limit, which counts from step 0", err=True)
+    elif trainer.step:
         click.echo(f"going on at step {trainer.step:,}, {trainer.progress:.0%} of the way", err=True)

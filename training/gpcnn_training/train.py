@@ -34,7 +34,7 @@ MAX_GRADIENT_NORM = 1.0  # of the loss in nats a sub-pixel
 WEIGHT_DECAY = 1e-4
 STEPS_BETWEEN_REPORTS = 10
 SECONDS_BETWEEN_SAVES = 60.0
-QUICK_TEST_IMAGES = 300  # scored at every save; the whole test set is scored at the end
+QUICK_TEST_SUBPIXELS = 240_000  # scored at every save (of MNIST, 306 images); the whole test set at the end
 
 _ORDER, _BINARIZATION = 1 << 62, 2 << 62  # apart from each other and from the streams that samples are drawn from
 
@@ -108,7 +108,7 @@ class Trainer:
             if time.monotonic() - saved_at >= SECONDS_BETWEEN_SAVES:
                 self._report(display)
                 self.save()
-                nll = self.test(QUICK_TEST_IMAGES)
+                nll = self.test(max(1, QUICK_TEST_SUBPIXELS // self.spec.subpixels))
                 self._quick_test = f"test {nll:.2f}"
                 saved_at = self._reported_at = time.monotonic()
         self._report(display)
