@@ -52,7 +52,7 @@ class WindowType(click.ParamType["int | str"]):
     "--precision", type=click.Choice(["fp32", "fp16"]), default="fp32", help="trt: arithmetic of the network."
 )
 @click.option("--max-batch", type=int, default=64, help="trt: most images in one call.")
-@click.option("--opt-batch", type=int, default=8, help="trt: batch size to optimize for.")
+@click.option("--opt-batch", type=int, help="trt: batch size to optimize for.  [default: 8, or --max-batch if less]")
 def main(
     source: Path | None,
     form: str,
@@ -63,7 +63,7 @@ def main(
     flavor: Literal["auto", "tensorrt", "tensorrt-rtx"],
     precision: Literal["fp32", "fp16"],
     max_batch: int,
-    opt_batch: int,
+    opt_batch: int | None,
 ) -> None:
     """Export CHECKPOINT (a file or a run folder; the newest run without it) to an engine.
 
@@ -75,6 +75,8 @@ def main(
     if source is not None and source.suffix == ".onnx":
         if form == "onnx":
             raise UsageError(f"{source} is an ONNX engine already: name a checkpoint, or use --format trt")
+        if role is not None:
+            raise UsageError(f"--graph goes with a checkpoint: a plan of {source} has the role that its graph has")
         _plan(source, None, output, flavor, precision, max_batch, opt_batch)
         return
     checkpoint = _checkpoint(source)
@@ -135,7 +137,7 @@ def _plan(
     flavor: Literal["auto", "tensorrt", "tensorrt-rtx"],
     precision: Literal["fp32", "fp16"],
     max_batch: int,
-    opt_batch: int,
+    opt_batch: int | None,
 ) -> None:
     from gpcnn_export.plan import build_plan
 

@@ -145,6 +145,8 @@ def test_an_engine_that_draws_otherwise_is_an_error_and_leaves_no_file(
         (["empty.safetensors"], 1, "empty.safetensors"),
         (["cut.safetensors"], 1, "cut.safetensors"),
         (["model.onnx"], 2, "is an ONNX engine already"),
+        (["model.onnx", "--format", "trt", "--graph", "step"], 2, "--graph goes with a checkpoint"),
+        (["--format", "trt", "--max-batch", "0", "--window", "1"], 2, "max"),
         (["-o", "runs", "--window", "1"], 1, "cannot write runs: it is a folder"),
         (["--colour"], 2, "No such option"),
     ],

@@ -94,7 +94,9 @@ def test_damaged_bytes_never_crash(file: Path, graph: bytes) -> None:
 
 @pytest.mark.parametrize("suffix", [".plan", ".engine", ".trt"])
 def test_plan(tmp_path: Path, suffix: str) -> None:
-    refused(tmp_path / f"model{suffix}", "TensorRT plans cannot be run by this version: use the .onnx file")
+    refused(tmp_path / f"model{suffix}", "no such file")
+    (tmp_path / f"model{suffix}").write_bytes(b"ftrt")
+    refused(tmp_path / f"model{suffix}", "a plan needs the metadata written beside it")
 
 
 def test_checkpoint(tmp_path: Path) -> None:

@@ -169,7 +169,7 @@ def test_no_engine_named_and_none_there(folder: Path) -> None:
         ("empty.onnx", b"", "is empty"),
         ("picture.onnx", b"\x89PNG\r\n", "is a PNG picture"),
         ("text.onnx", b"hello" * 50, "truncated, damaged or foreign"),
-        ("model.plan", b"ftrt", ".onnx"),
+        ("model.plan", b"ftrt", "a plan needs the metadata written beside it"),
     ],
 )
 def test_engine_errors_exit_1(folder: Path, name: str, content: bytes | None, message: str) -> None:
