@@ -57,6 +57,7 @@ def main(engine_path: Path, images: Path, threads: int, limit: float) -> None:
         extrapolated=timed < pixels,
         pixels_timed=timed,
         pixels=pixels,
+        passes=arrays["noise"][0].size,
         identical=int(equal.sum()),
         near_ties=0,
         divergence=None if equal.all() else f"image {int(np.argmin(equal))}",

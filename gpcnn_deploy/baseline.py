@@ -23,6 +23,7 @@ class BaselineReport(msgspec.Struct, frozen=True, kw_only=True):
         extrapolated: the run was timed on its first `pixels_timed` pixels, and scaled by the number of forward passes.
         pixels_timed: pixels drawn in a run.
         pixels: H · W.
+        passes: full forwards that a whole image takes, C · H · W; None with caches, where none is full.
         identical: images that are equal to the engine's in every sub-pixel.
         near_ties: images that part from the engine's at a proven near-tie.
         divergence: the first divergence that no rounding error explains, in words; None if there is none.
@@ -36,6 +37,7 @@ class BaselineReport(msgspec.Struct, frozen=True, kw_only=True):
     extrapolated: bool
     pixels_timed: int
     pixels: int
+    passes: int | None
     identical: int
     near_ties: int
     divergence: str | None

@@ -180,7 +180,7 @@ def baseline_row(
         images_per_s=1e3 / p50,
         speedup_vs_eager=statistics.median(naive.seconds) / batch * 1e3 / p50,
         floor_ratio=None if floor_ms is None else p50 * threads / floor_ms,
-        evaluations_per_image=float(report.pixels) if window is None else None,
+        evaluations_per_image=None if report.passes is None else float(report.passes),
         peak_rss_mb=report.peak_rss_mb,
         load_ms=report.load_ms,
         extrapolated=report.extrapolated,

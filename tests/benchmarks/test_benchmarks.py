@@ -54,6 +54,7 @@ def raw(model: Model) -> Raw:
         extrapolated=True,
         pixels_timed=10,
         pixels=20,
+        passes=20,
         identical=3,
         near_ties=0,
         divergence=None,
@@ -78,7 +79,8 @@ def test_rows_of_all_ways(model: Model, tmp_path: Path) -> None:
         assert row.speedup_vs_eager == pytest.approx(naive / row.ms_per_image_p50)
         assert row.floor_ratio == pytest.approx(row.ms_per_image_p50 * row.threads / line.floor_ms)
         assert (row.batch, row.threads, row.extrapolated) == (3, 1, False)
-    assert lines[3].row.evaluations_per_image == SMALL.height * SMALL.width
+    for full in (lines[0], lines[1], lines[3]):
+        assert full.row.evaluations_per_image == SMALL.subpixels
 
 
 def test_other_images_stop_it(model: Model, tmp_path: Path) -> None:
