@@ -1,4 +1,4 @@
-"""What all commands share: expected errors become one line on stderr and an exit code; bugs keep their traceback."""
+"""What all commands share: expected errors and Ctrl-C become one line and an exit code; bugs keep their traceback."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from gpcnn_deploy.errors import GpcnnError
+from gpcnn_deploy.errors import GpcnnError, InterruptedRun
 
 
 class Command(click.Command):
@@ -16,10 +16,13 @@ class Command(click.Command):
         """Run the command.
 
         Raises:
-            click.exceptions.Exit: an expected error, after its line was shown.
+            click.exceptions.Exit: an expected error or Ctrl-C, after its line was shown.
         """
         try:
             return super().invoke(ctx)
         except GpcnnError as error:
             click.echo(f"Error: {' '.join(str(error).split())}", err=True)
             raise click.exceptions.Exit(error.exit_code) from error
+        except KeyboardInterrupt as interrupt:
+            click.echo("Error: interrupted: nothing half-finished is left behind", err=True)
+            raise click.exceptions.Exit(InterruptedRun.exit_code) from interrupt

@@ -15,6 +15,12 @@ class UsageError(GpcnnError):
     exit_code = 2
 
 
+class InterruptedRun(GpcnnError):
+    """Ctrl-C; the exit code is 128 + SIGINT, as shells have it."""
+
+    exit_code = 130
+
+
 class SpecError(GpcnnError):
     """A model spec that contradicts itself or lies outside what the model supports."""
 

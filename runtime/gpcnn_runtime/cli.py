@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gpcnn_deploy.command import Command
-from gpcnn_deploy.errors import EngineError, GpcnnError, OutputError, UsageError
+from gpcnn_deploy.errors import EngineError, InterruptedRun, OutputError, UsageError
 
 if TYPE_CHECKING:
     from gpcnn_deploy.metadata import EngineMetadata
@@ -25,12 +25,6 @@ DEFAULT_ENGINE = Path("model.onnx")
 DEFAULT_OUTPUT = {"grid": "sample.png", "png": "samples", "npz": "samples.npz"}
 # The most pixels of one picture: image viewers, Pillow among them, refuse larger ones.
 MAX_SHEET_PIXELS = 89_000_000
-
-
-class InterruptedRun(GpcnnError):
-    """Ctrl-C; 128 + SIGINT, as shells have it."""
-
-    exit_code = 130
 
 
 @click.command(cls=Command)

@@ -164,6 +164,16 @@ def test_mistakes_get_one_line_and_leave_nothing(
     assert sorted(Path().rglob("*")) == before
 
 
+def test_ctrl_c_is_one_line_and_130(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def pressed(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(gpcnn_export.engine, "prove", pressed)
+    result = run(checkpoint, "--window", "1")
+    assert (result.exit_code, result.stderr) == (130, "Error: interrupted: nothing half-finished is left behind\n")
+    assert [path.name for path in Path().iterdir()] == ["runs"]
+
+
 def test_no_run_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     result = run()

@@ -10,7 +10,7 @@ import click
 import msgspec
 import torch
 
-from gpcnn_deploy.errors import CheckpointError, DataError, TrainingError, UsageError
+from gpcnn_deploy.errors import CheckpointError, DataError, InterruptedRun, TrainingError, UsageError
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_training.checkpoint import load_checkpoint
 from gpcnn_training.data import NAMES, load_data
@@ -25,8 +25,6 @@ from gpcnn_training.runs import CHECKPOINT, SAMPLES, checkpoint_path, make_run_f
 from gpcnn_training.schedule import Settings, duration
 from gpcnn_training.train import Trainer, resumed
 from gpcnn_training.training_state import read_state
-
-INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
@@ -168,7 +166,7 @@ def _train(trainer: Trainer, request: Request) -> int:
         draw_samples(trainer.run / SAMPLES, trainer.model, trainer.settings.seed)
     except KeyboardInterrupt:
         click.echo(f"\ninterrupted at step {trainer.step}, saved in {trainer.run}; go on with:\n  {go_on}", err=True)
-        return INTERRUPTED
+        return InterruptedRun.exit_code
     of = f" of {len(trainer.data.test_pixels):,}" if scored < len(trainer.data.test_pixels) else ""
     checkpoint = trainer.run / CHECKPOINT
     click.echo(
