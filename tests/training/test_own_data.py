@@ -40,7 +40,7 @@ def test_npz_keeps_each_image_with_its_label(tmp_path: Path) -> None:
 
 def test_npz_rgb_class_names_and_test_images(tmp_path: Path) -> None:
     path = npz(
-        tmp_path, images=RGB, labels=LABELS, class_names=["a", "b", "c", "d"], test_images=RGB[:3], test_labels=[0, 3, 1]
+        tmp_path, images=RGB, labels=LABELS, class_names=list("abcd"), test_images=RGB[:3], test_labels=[0, 3, 1]
     )
     data = load_data(str(path))
     assert data.class_names == ("a", "b", "c", "d")

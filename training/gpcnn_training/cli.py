@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import click
 
 from gpcnn_deploy.command import Command
 from gpcnn_deploy.errors import MissingExtraError
+from gpcnn_deploy.spec import MAX_FEATURES, MAX_LAYERS
 
 _TRAIN_EXTRA = {
     "torch": "torch",
@@ -32,8 +34,15 @@ class _Duration(click.ParamType[float]):
             self.fail(f"'{value}': expected for example 90s, 10m or 1h30m", param, ctx)
         seconds = sum(float(number) * _SECONDS[unit] for number, unit in parts)
         if not 0 < seconds < 1e9:
-            self.fail(f"'{value}': expected more than 0 seconds", param, ctx)
+            self.fail(f"'{value}': expected more than 0 seconds, and less than 30 years", param, ctx)
         return seconds
+
+
+def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
+    """Refuse nan, which every range lets through."""
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter(f"{value} is not a number in the range 0<x<=1.", ctx, param)
+    return value
 
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -62,10 +71,13 @@ class _Duration(click.ParamType[float]):
 @click.option("--time-limit", type=_Duration(), help="Time to train, such as 90s, 10m, 1h; the first limit ends it.")
 @click.option("--batch-size", type=click.IntRange(1), help="Images a step.")
 @click.option(
-    "--learning-rate", type=click.FloatRange(0, 1, min_open=True), help="Peak of the warm-up and cosine schedule."
+    "--learning-rate",
+    type=click.FloatRange(0, 1, min_open=True),
+    callback=_finite,
+    help="Peak of the warm-up and cosine schedule.",
 )
-@click.option("--layers", type=click.IntRange(1), help="Gated layers of each stack.")
-@click.option("--features", type=click.IntRange(1), help="Feature maps of each stack.")
+@click.option("--layers", type=click.IntRange(1, MAX_LAYERS), help="Gated layers of each stack.")
+@click.option("--features", type=click.IntRange(1, MAX_FEATURES), help="Feature maps of each stack.")
 @click.option(
     "--levels",
     type=click.IntRange(2, 256),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import warnings
+from collections.abc import Iterator
 
 import torch
 from lightning_fabric import Fabric
@@ -34,6 +37,25 @@ def resolve_device(name: str) -> torch.device:
     if kind == "mps" and not torch.backends.mps.is_available():
         raise UsageError("--device mps: PyTorch sees no Apple GPU on this machine: try --device auto")
     return torch.device(kind)
+
+
+_WORTH_THREADS = 1e9  # multiply-adds of a forward pass
+
+
+@contextlib.contextmanager
+def fitting_threads(device: torch.device, multiply_adds: int) -> Iterator[None]:
+    """On a CPU, one thread for steps so small that threads would mostly wait for each other.
+
+    With every core free, two threads take such a step hardly faster than one; with one of two cores busy, eight times
+    slower. `OMP_NUM_THREADS` overrides.
+    """
+    threads = torch.get_num_threads()
+    if device.type == "cpu" and multiply_adds < _WORTH_THREADS and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def make_fabric(device: torch.device) -> Fabric:

@@ -14,7 +14,7 @@ from gpcnn_deploy.errors import CheckpointError, DataError, InterruptedRun, Trai
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_training.checkpoint import load_checkpoint
 from gpcnn_training.data import NAMES, load_data
-from gpcnn_training.device import resolve_device
+from gpcnn_training.device import fitting_threads, resolve_device
 from gpcnn_training.display import Display
 from gpcnn_training.evaluation import bits_per_dim, draw_samples
 from gpcnn_training.interrupt import Interrupt
@@ -154,7 +154,8 @@ def _train(trainer: Trainer, request: Request) -> int:
     go_on = f"gpcnn-train --resume {shlex.quote(str(trainer.run))}"
     if request.device != "auto":
         go_on += f" --device {request.device}"
-    with Interrupt() as interrupt, Display("training") as display:
+    work = trainer.spec.multiply_adds() * trainer.batch_size
+    with fitting_threads(trainer.device, work), Interrupt() as interrupt, Display("training") as display:
         ended = trainer.train(display, lambda: interrupt.requested)
     try:
         if not ended:

@@ -31,7 +31,7 @@ from gpcnn_training.schedule import Settings
 from gpcnn_training.training_state import Moments, TrainingState, load_state, restore_optimizer, save_state
 
 MAX_GRADIENT_NORM = 1.0  # of the loss in nats a sub-pixel
-WEIGHT_DECAY = 1e-4
+WEIGHT_DECAY = 0.1
 STEPS_BETWEEN_REPORTS = 10
 SECONDS_BETWEEN_SAVES = 60.0
 QUICK_TEST_SUBPIXELS = 240_000  # scored at every save (of MNIST, 306 images); the whole test set at the end
@@ -44,7 +44,8 @@ class Trainer:
 
     Attributes:
         model: the network, on the device.
-        settings: limits, batch size, learning rate, seed.
+        settings: limits, learning rate, seed.
+        batch_size: images a step; fewer than the settings say if there are no more.
         step: optimizer steps taken.
         seconds: time trained, over all sessions.
     """
@@ -70,8 +71,8 @@ class Trainer:
             restore_optimizer(self._optimizer, model, moments, step)
         self._fabric = make_fabric(device)
         self._network, self._fabric_optimizer = self._fabric.setup(model, self._optimizer)
-        self._batch_size = min(settings.batch_size, len(data.train_pixels))
-        self._steps_per_epoch = len(data.train_pixels) // self._batch_size
+        self.batch_size = min(settings.batch_size, len(data.train_pixels))
+        self._steps_per_epoch = len(data.train_pixels) // self.batch_size
         self._metrics = Metrics(run / METRICS, step)
         self._data_digest = data.digest()
         self._order: tuple[int, npt.NDArray[np.int64]] = (-1, np.empty(0, np.int64))
@@ -148,7 +149,7 @@ class Trainer:
         if self._order[0] != epoch:
             order = stream(self.settings.seed, _ORDER + epoch).permutation(len(self.data.train_pixels))
             self._order = (epoch, order)
-        chosen = self._order[1][position * self._batch_size : (position + 1) * self._batch_size]
+        chosen = self._order[1][position * self.batch_size : (position + 1) * self.batch_size]
         random = stream(self.settings.seed, _BINARIZATION + self.step)
         levels = to_levels(self.data.train_pixels[chosen], self.spec.levels, self.quantization, random)
         labels = None
@@ -186,7 +187,7 @@ class Trainer:
                 )
         nll = float(values[:, 0].mean()) * self.spec.subpixels
         now = time.monotonic()
-        speed = len(self._pending) * self._batch_size / max(1e-9, now - self._reported_at)
+        speed = len(self._pending) * self.batch_size / max(1e-9, now - self._reported_at)
         rate = self._pending[-1][1]
         self._metrics.write(**self._row("train", nll), learning_rate=rate, images_per_second=round(speed, 1))
         text = f"{nll:.2f} nats/image  {bits_per_dim(nll, self.spec):.4f} bits/dim  {speed:.0f} images/s"
