@@ -194,6 +194,16 @@ def test_every_image_is_seen_once_an_epoch_in_an_order_that_changes(tmp_path: Pa
     assert orders[:32] != orders[32:]
 
 
+def test_each_image_is_binarized_anew_each_epoch(tmp_path: Path, stripes: DataSet) -> None:
+    trainer = trainer_of(tmp_path / "run", stripes, "stochastic-binary", max_steps=8, batch_size=32)
+    drawn = []
+    for epoch in range(2):
+        trainer.step = epoch
+        levels, _ = trainer._batch()
+        drawn.append(levels.numpy()[np.argsort(trainer._order[1])])
+    assert 0.05 < (drawn[0] != drawn[1]).mean() < 0.5
+
+
 def test_a_time_limit_ends_the_run_and_anneals_it(tmp_path: Path, stripes: DataSet) -> None:
     trainer = trainer_of(tmp_path / "run", stripes, max_steps=10**9, time_limit=1.5)
     began = time.monotonic()
@@ -229,6 +239,16 @@ def test_binarization_is_random_with_the_right_mean_and_fixed_at_black_and_white
     assert drawn[:, 3].min() == 1
     assert np.array_equal(drawn, to_levels(pixels, 2, "stochastic-binary", stream(1, 2)))
     assert not np.array_equal(drawn, to_levels(pixels, 2, "stochastic-binary", stream(1, 3)))
+
+
+@pytest.mark.parametrize("uniform", [0.0, 1 - 2.0**-24])
+def test_black_stays_black_and_white_white_at_the_ends_of_the_noise(uniform: float) -> None:
+    class Constant:
+        def random(self, shape: tuple[int, ...], kind: type[np.float32]) -> Any:
+            return np.full(shape, uniform, kind)
+
+    pixels = np.array([0, 255], np.uint8)
+    assert to_levels(pixels, 2, "stochastic-binary", Constant()).tolist() == [0, 1]  # type: ignore[arg-type]
 
 
 def test_the_test_figure_does_not_depend_on_how_images_are_batched(
