@@ -56,7 +56,7 @@ def test_digits_from_start_to_end(empty_folder: Path) -> None:
     with Image.open(run / "samples.png") as image:
         assert image.mode == "L"
         assert len(np.unique(np.asarray(image))) > 5
-    assert "training on cpu for 12 steps" in result.stderr
+    assert "training on cpu with 1 thread for 12 steps" in result.stderr
 
 
 def test_runs_are_numbered_and_never_overwritten() -> None:

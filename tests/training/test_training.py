@@ -18,6 +18,7 @@ from gpcnn_deploy.spec import ModelSpec
 from gpcnn_training.checkpoint import load_checkpoint
 from gpcnn_training.data import load_data
 from gpcnn_training.dataset import DataSet
+from gpcnn_training.device import fastest_threads, threads_set
 from gpcnn_training.display import Display
 from gpcnn_training.evaluation import bits_per_dim, draw_samples, negative_log_likelihood
 from gpcnn_training.model import GatedPixelCNN
@@ -89,6 +90,29 @@ def test_a_resumed_run_ends_as_one_that_never_stopped(
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
     checkpoints = [tmp_path / name / "checkpoint.safetensors" for name in ("through", "run")]
     assert checkpoints[0].read_bytes() == checkpoints[1].read_bytes()
+
+
+def test_a_run_keeps_its_number_of_threads(tmp_path: Path, stripes: DataSet) -> None:
+    """Another number would add up in another order, and end in other weights."""
+    trainer = trainer_of(tmp_path / "run", stripes, max_steps=4)
+    trainer.threads = 2
+    used = []
+    trainer.model.register_forward_hook(lambda *_: used.append(torch.get_num_threads()))
+    train(trainer, 2)
+    assert used == [2, 2]
+    assert torch.get_num_threads() == 1
+    assert resumed(tmp_path / "run", stripes, trainer.settings, CPU).threads == 2
+
+
+@pytest.mark.parametrize("best", [1, 2, 4])
+def test_the_fastest_number_of_threads_is_found(best: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    seconds = {threads: 0.02 if threads == best else 0.06 for threads in (1, 2, 4)}
+    with threads_set(4):
+        assert fastest_threads(lambda: time.sleep(seconds[torch.get_num_threads()])) == best
+        assert torch.get_num_threads() == 4
+        monkeypatch.setenv("OMP_NUM_THREADS", "4")
+        assert fastest_threads(lambda: pytest.fail("OMP_NUM_THREADS decides")) == 4
 
 
 def test_digits_resume_on_the_real_data(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ _TRAIN_EXTRA = {
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
-class _Duration(click.ParamType[float]):
+class _Duration(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
     name = "duration"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:

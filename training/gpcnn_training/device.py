@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from lightning_fabric import Fabric
@@ -39,23 +40,37 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(kind)
 
 
-_WORTH_THREADS = 1e9  # multiply-adds of a forward pass
+def fastest_threads(work: Callable[[], None]) -> int:
+    """How many CPU threads do `work` fastest here and now: one, half of PyTorch's default, or all of them.
+
+    Threads that share their cores with other programs wait for each other: with one core of two busy, two threads take
+    a step of `digits` eight times as long as one. A set `OMP_NUM_THREADS` is taken as it is.
+    """
+    most = torch.get_num_threads()
+    if most == 1 or "OMP_NUM_THREADS" in os.environ:
+        return most
+    seconds = {}
+    for threads in sorted({1, (most + 1) // 2, most}):
+        with threads_set(threads):
+            work()
+            times = []
+            for _ in range(2):
+                began = time.perf_counter()
+                work()
+                times.append(time.perf_counter() - began)
+        seconds[threads] = min(times)
+    return min(seconds, key=lambda threads: seconds[threads])
 
 
 @contextlib.contextmanager
-def fitting_threads(device: torch.device, multiply_adds: int) -> Iterator[None]:
-    """On a CPU, one thread for steps so small that threads would mostly wait for each other.
-
-    With every core free, two threads take such a step hardly faster than one; with one of two cores busy, eight times
-    slower. `OMP_NUM_THREADS` overrides.
-    """
-    threads = torch.get_num_threads()
-    if device.type == "cpu" and multiply_adds < _WORTH_THREADS and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(1)
+def threads_set(threads: int) -> Iterator[None]:
+    """Let PyTorch use so many CPU threads while entered."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
 
 
 def make_fabric(device: torch.device) -> Fabric:

@@ -30,6 +30,7 @@ class Divergence:
         noise: u there.
         margin: distance of u from the CDF interval of the engine's level, under the eager model; 0 would be no
             divergence at all.
+        worst: the largest such distance in the whole image, each sub-pixel given the engine's own ones before it.
     """
 
     image: int
@@ -40,11 +41,13 @@ class Divergence:
     eager: int
     noise: float
     margin: float
+    worst: float
 
     def __str__(self) -> str:
         return (
             f"image {self.image}, row {self.row}, column {self.column}, channel {self.channel}: engine drew "
-            f"{self.engine}, eager PyTorch {self.eager}, u = {self.noise:.9f}, {self.margin:.2e} from the CDF step"
+            f"{self.engine}, eager PyTorch {self.eager}, u = {self.noise:.9f}, {self.margin:.2e} from the CDF step "
+            f"(at worst {self.worst:.2e} in this image)"
         )
 
 
@@ -63,6 +66,7 @@ def first_divergences(
     """
     eager = torch.where(mask, levels, inverse_cdf(logits_NKCHW, noise, temperature))
     margins = margin(logits_NKCHW / temperature, levels, noise)
+    worst = torch.where(eager != levels, margins, 0).flatten(1).amax(1)
     divergences = []
     for k in torch.nonzero((eager != levels).flatten(1).any(1)).flatten().tolist():
         row, column, channel = torch.nonzero((eager[k] != levels[k]).permute(1, 2, 0))[0].tolist()
@@ -77,6 +81,7 @@ def first_divergences(
                 int(eager[place]),
                 float(noise[place]),
                 float(margins[place]),
+                float(worst[k]),
             )
         )
     return tuple(divergences)

@@ -14,7 +14,7 @@ from gpcnn_deploy.errors import CheckpointError, DataError, InterruptedRun, Trai
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_training.checkpoint import load_checkpoint
 from gpcnn_training.data import NAMES, load_data
-from gpcnn_training.device import fitting_threads, resolve_device
+from gpcnn_training.device import resolve_device
 from gpcnn_training.display import Display
 from gpcnn_training.evaluation import bits_per_dim, draw_samples
 from gpcnn_training.interrupt import Interrupt
@@ -154,8 +154,7 @@ def _train(trainer: Trainer, request: Request) -> int:
     go_on = f"gpcnn-train --resume {shlex.quote(str(trainer.run))}"
     if request.device != "auto":
         go_on += f" --device {request.device}"
-    work = trainer.spec.multiply_adds() * trainer.batch_size
-    with fitting_threads(trainer.device, work), Interrupt() as interrupt, Display("training") as display:
+    with Interrupt() as interrupt, Display("training") as display:
         ended = trainer.train(display, lambda: interrupt.requested)
     try:
         if not ended:
@@ -186,12 +185,15 @@ def _announce(trainer: Trainer, request: Request) -> None:
     size = f"{spec.height}×{spec.width}" + (" RGB" if spec.channels == 3 else "")
     binarized = ", binarized anew each epoch" if trainer.quantization == "stochastic-binary" else ""
     classes = f"conditional on {len(data.class_names)} classes" if spec.conditioning == "label" else "unconditional"
+    place = str(trainer.device)
+    if trainer.device.type == "cpu":
+        place += " with 1 thread" if trainer.threads == 1 else f" with {trainer.threads} threads"
     click.echo(
         f"{data.name}: {len(data.train_pixels):,} training and {len(data.test_pixels):,} test images, {size}, "
         f"{spec.levels} levels{binarized}\n"
         f"model: {spec.layers} layers × {spec.features} features, {parameter_count(trainer.model):,} weights, "
         f"{classes}\n"
-        f"training on {trainer.device} for {settings.limits()}, in {trainer.run}; Ctrl-C saves",
+        f"training on {place} for {settings.limits()}, in {trainer.run}; Ctrl-C saves",
         err=True,
     )
     by_default = request.resume is None and request.time_limit is None and settings.time_limit is not None

@@ -20,7 +20,7 @@ from torch.nn import functional
 from gpcnn_deploy.errors import CheckpointError, TrainingError
 from gpcnn_training.checkpoint import Header, save_checkpoint, tool_versions
 from gpcnn_training.dataset import DataSet
-from gpcnn_training.device import make_fabric
+from gpcnn_training.device import fastest_threads, make_fabric, threads_set
 from gpcnn_training.display import Display
 from gpcnn_training.evaluation import bits_per_dim, negative_log_likelihood
 from gpcnn_training.metrics import Metrics
@@ -48,6 +48,7 @@ class Trainer:
         batch_size: images a step; fewer than the settings say if there are no more.
         step: optimizer steps taken.
         seconds: time trained, over all sessions.
+        threads: CPU threads to compute with.
     """
 
     def __init__(
@@ -61,8 +62,13 @@ class Trainer:
         step: int = 0,
         seconds: float = 0.0,
         moments: Moments | None = None,
+        threads: int | None = None,
     ) -> None:
-        """Train `model` in the folder `run`; `step`, `seconds` and `moments` say where a resumed run stands."""
+        """Train `model` in the folder `run`.
+
+        `step`, `seconds`, `moments` and `threads` say where a resumed run stands; a new run on a CPU finds out how many
+        threads are fastest.
+        """
         self.run, self.data, self.settings, self.quantization = run, data, settings, quantization
         self.spec, self.device, self.step, self.seconds = model.spec, device, step, seconds
         self.model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -78,6 +84,9 @@ class Trainer:
         self._order: tuple[int, npt.NDArray[np.int64]] = (-1, np.empty(0, np.int64))
         self._pending: list[tuple[int, float, Tensor]] = []  # step, learning rate, [loss, gradient norm]
         self._reported_at, self._quick_test = time.monotonic(), ""
+        if threads is None:
+            threads = fastest_threads(self._rehearse) if device.type == "cpu" else torch.get_num_threads()
+        self.threads = threads
 
     @property
     def progress(self) -> float:
@@ -99,6 +108,10 @@ class Trainer:
             TrainingError: the loss or its gradient is not finite; the last save stays.
             OutputError: the run folder cannot be written.
         """
+        with threads_set(self.threads):
+            return self._train(display, stop)
+
+    def _train(self, display: Display, stop: Callable[[], bool]) -> bool:
         began = time.monotonic() - self.seconds
         self._reported_at = saved_at = time.monotonic()
         while self.progress < 1.0 and not stop():
@@ -131,7 +144,11 @@ class Trainer:
             versions=tool_versions(),
         )
         state = TrainingState(
-            checkpoint=header, settings=self.settings, seconds=self.seconds, data_digest=self._data_digest
+            checkpoint=header,
+            settings=self.settings,
+            seconds=self.seconds,
+            data_digest=self._data_digest,
+            threads=self.threads,
         )
         save_state(self.run, self.model, self._optimizer, state)
         save_checkpoint(self.run / CHECKPOINT, self.model, header)
@@ -161,17 +178,27 @@ class Trainer:
         rate = self.settings.learning_rate_at(self.progress)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        levels, labels = self._batch()
-        loss = functional.cross_entropy(self._network(levels, labels).float(), levels)
         self._fabric_optimizer.zero_grad()
-        self._fabric.backward(loss)
+        loss = self._backward()
         norm = self._fabric.clip_gradients(
             self._network, self._fabric_optimizer, max_norm=MAX_GRADIENT_NORM, error_if_nonfinite=False
         )
         assert norm is not None
         self._fabric_optimizer.step()
         self.step += 1
-        self._pending.append((self.step, rate, torch.stack([loss.detach(), norm])))
+        self._pending.append((self.step, rate, torch.stack([loss, norm])))
+
+    def _backward(self) -> Tensor:
+        """The loss of the step at hand, in nats a sub-pixel; its gradient is left in the weights."""
+        levels, labels = self._batch()
+        loss = functional.cross_entropy(self._network(levels, labels).float(), levels)
+        self._fabric.backward(loss)
+        return loss.detach()
+
+    def _rehearse(self) -> None:
+        """The work of a step, without taking it."""
+        self._backward()
+        self._fabric_optimizer.zero_grad()
 
     def _report(self, display: Display) -> None:
         """Look at the losses since the last report: refuse any that is not finite, show and record their mean."""
@@ -215,5 +242,14 @@ def resumed(run: Path, data: DataSet, settings: Settings, device: torch.device) 
         raise CheckpointError(f"{run}: was not trained on this {data.name}, its images differ: start a new run")
     header = state.checkpoint
     return Trainer(
-        run, model, data, header.quantization, settings, device, header.step, seconds=state.seconds, moments=moments
+        run,
+        model,
+        data,
+        header.quantization,
+        settings,
+        device,
+        step=header.step,
+        seconds=state.seconds,
+        moments=moments,
+        threads=state.threads,
     )

@@ -14,7 +14,7 @@ from gpcnn_deploy.errors import CheckpointError
 from gpcnn_training.checkpoint import Header, build_model, read_header, read_tensors, write_tensors
 from gpcnn_training.model import GatedPixelCNN
 from gpcnn_training.runs import STATE
-from gpcnn_training.schedule import Settings
+from gpcnn_training.schedule import Count, Settings
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 Moments = dict[str, dict[str, torch.Tensor]]  # name of the weight → name of the moment → tensor
@@ -29,6 +29,7 @@ class TrainingState(msgspec.Struct, frozen=True, kw_only=True):
         settings: what the run was asked to do.
         seconds: time trained so far.
         data_digest: SHA-256 of the data set.
+        threads: CPU threads that the run computes with, as their number may change the last bit of a sum; None finds out anew.
     """
 
     schema: int = 1
@@ -36,6 +37,7 @@ class TrainingState(msgspec.Struct, frozen=True, kw_only=True):
     settings: Settings
     seconds: float
     data_digest: str
+    threads: Count | None = None
 
 
 def save_state(run: Path, model: GatedPixelCNN, optimizer: torch.optim.AdamW, state: TrainingState) -> None:
