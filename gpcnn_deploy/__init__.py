@@ -1,3 +1,3 @@
-"""Shared core of gpcnn-deploy: model specs, engine metadata, noise, pictures and errors (numpy + msgspec only)."""
+"""Shared core of gpcnn-deploy: model specs, engine metadata, noise, pictures, errors; heavy imports on demand."""
 
 __version__ = "0.1.0"

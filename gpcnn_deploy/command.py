@@ -10,7 +10,7 @@ from gpcnn_deploy.errors import GpcnnError, InterruptedRun
 
 
 class Command(click.Command):
-    """A click command that reports every `GpcnnError` as `Error: …` and exits with the error's code."""
+    """A click command that reports a `GpcnnError`, or a file that the system refuses, in one line with an exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command.
@@ -23,6 +23,11 @@ class Command(click.Command):
         except GpcnnError as error:
             click.echo(f"Error: {' '.join(str(error).split())}", err=True)
             raise click.exceptions.Exit(error.exit_code) from error
+        except OSError as error:
+            if error.filename is None:
+                raise
+            click.echo(f"Error: {error.filename}: {error.strerror}", err=True)
+            raise click.exceptions.Exit(GpcnnError.exit_code) from error
         except KeyboardInterrupt as interrupt:
             click.echo("Error: interrupted: nothing half-finished is left behind", err=True)
             raise click.exceptions.Exit(InterruptedRun.exit_code) from interrupt

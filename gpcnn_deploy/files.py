@@ -21,9 +21,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     temporary: Path | None = None
     try:
-        if path.is_dir():
-            raise OutputError(f"cannot write {path}: it is a folder; name a file with -o")
         try:
+            path = path.resolve()
+            if path.is_dir():
+                raise OutputError(f"cannot write {path}: it is a folder; name a file with -o")
+            if path.exists() and not path.is_file():
+                raise OutputError(f"cannot write {path}: it is a device or a pipe; name a file with -o")
             path.parent.mkdir(parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
             os.close(handle)

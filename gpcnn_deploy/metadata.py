@@ -76,8 +76,8 @@ class EngineMetadata(msgspec.Struct, frozen=True, kw_only=True):
             raise UsageError("this model is unconditional: it takes no label; leave --label out")
         if text in self.class_names:
             return self.class_names.index(text)
-        if text.isascii() and text.isdigit() and int(text) < self.spec.conditioning_size:
-            return int(text)
+        if text in (numbers := [str(k) for k in range(self.spec.conditioning_size)]):
+            return numbers.index(text)
         known = ", ".join(f"{k} {name}" if name != str(k) else name for k, name in enumerate(self.class_names))
         raise UsageError(f"unknown label '{text}': expected one of {known}")
 
@@ -123,5 +123,9 @@ def check_metadata(metadata: EngineMetadata, source: str) -> None:
     classes = spec.conditioning_size if spec.conditioning == "label" else 0
     if len(metadata.class_names) != classes:
         raise EngineError(f"{source}: {len(metadata.class_names)} class names for {classes} classes: export it anew")
+    if metadata.schema < 1 or metadata.parameters < 1:
+        raise EngineError(f"{source}: schema {metadata.schema}, {metadata.parameters} parameters: export it anew")
+    if metadata.role == "step" and metadata.window is not None:
+        raise EngineError(f"{source}: a step with a window of {metadata.window}: export it anew")
     if metadata.role == "sampler" and not 1 <= (metadata.window or 0) <= spec.width:
         raise EngineError(f"{source}: window is {metadata.window}; expected 1 to {spec.width}: export it anew")

@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
+from click.core import ParameterSource
 
 from gpcnn_deploy.command import Command
-from gpcnn_deploy.errors import MissingExtraError, UsageError
+from gpcnn_deploy.errors import MissingExtraError, OutputError, UsageError
 
 if TYPE_CHECKING:
     from gpcnn_deploy.metadata import EngineMetadata
 
 
-class WindowType(click.ParamType["int | str"]):
+class WindowType(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
     """`auto`, or a number of columns."""
 
     name = "w|auto"
@@ -70,14 +71,16 @@ def main(
     With --format trt, SOURCE may be a MODEL.onnx written by this command: that needs no torch, and is how a plan is
     built on the device that will run it.
     """
-    if form == "onnx" and precision != "fp32":
-        raise UsageError("--precision fp16 goes with --format trt: ONNX engines are fp32")
+    _reject_conflicts(source, form, role)
+    out = output or Path("model.onnx" if form == "onnx" else "model.plan")
+    if out.is_dir():
+        raise OutputError(f"cannot write {out}: it is a folder; name a file with -o")
+    if form == "trt":
+        from gpcnn_export.plan import check_request
+
+        check_request(out, flavor, max_batch, opt_batch)
     if source is not None and source.suffix == ".onnx":
-        if form == "onnx":
-            raise UsageError(f"{source} is an ONNX engine already: name a checkpoint, or use --format trt")
-        if role is not None:
-            raise UsageError(f"--graph goes with a checkpoint: a plan of {source} has the role that its graph has")
-        _plan(source, None, output, flavor, precision, max_batch, opt_batch)
+        _plan(source, None, out, flavor, precision, max_batch, opt_batch)
         return
     checkpoint = _checkpoint(source)
     with _Telling() as tell:
@@ -85,7 +88,6 @@ def main(
         from gpcnn_export.engine import make_engine
 
         if form == "onnx":
-            out = output or Path("model.onnx")
             engine = make_engine(checkpoint, role or "sampler", window=window, tune_batch=tune_batch, tell=tell)
             write_atomic(out, engine.content)
             tell.done()
@@ -97,7 +99,30 @@ def main(
         network_path, portable_path = Path(folder, "network.onnx"), Path(folder, "portable.onnx")
         network_path.write_bytes(network.content)
         portable_path.write_bytes(portable.content)
-        _plan(network_path, portable_path, output, flavor, precision, max_batch, opt_batch)
+        _plan(network_path, portable_path, out, flavor, precision, max_batch, opt_batch)
+
+
+def _reject_conflicts(source: Path | None, form: str, role: str | None) -> None:
+    """Refuse options that would do nothing.
+
+    Raises:
+        UsageError: names the option and what it goes with.
+    """
+    context = click.get_current_context()
+
+    def given(*names: str) -> str | None:
+        chosen = (name for name in names if context.get_parameter_source(name) == ParameterSource.COMMANDLINE)
+        return next((f"--{name.replace('_', '-')}" for name in chosen), None)
+
+    if form == "onnx" and (option := given("precision", "flavor", "max_batch", "opt_batch")):
+        raise UsageError(f"{option} goes with --format trt: ONNX engines are fp32, run anywhere, and take any batch")
+    if source is not None and source.suffix == ".onnx":
+        if form == "onnx":
+            raise UsageError(f"{source} is an ONNX engine already: name a checkpoint, or use --format trt")
+        if option := "--graph" if role else given("window", "tune_batch"):
+            raise UsageError(f"{option} goes with a checkpoint: {source} has its graph already")
+    if form == "onnx" and role == "step" and (option := given("window", "tune_batch")):
+        raise UsageError(f"{option} goes with a sampler: a step evaluates the whole image")
 
 
 def _checkpoint(source: Path | None) -> Path:
@@ -133,7 +158,7 @@ def _report(out: Path, size: int, metadata: EngineMetadata) -> None:
 def _plan(
     network: Path,
     portable: Path | None,
-    output: Path | None,
+    out: Path,
     flavor: Literal["auto", "tensorrt", "tensorrt-rtx"],
     precision: Literal["fp32", "fp16"],
     max_batch: int,
@@ -141,7 +166,6 @@ def _plan(
 ) -> None:
     from gpcnn_export.plan import build_plan
 
-    out = output or Path("model.plan")
     with _Telling() as tell:
 
         def progress(phase: str, done: int, steps: int) -> bool:

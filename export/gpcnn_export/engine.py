@@ -12,7 +12,6 @@ import onnx
 
 import gpcnn_deploy
 from gpcnn_deploy.errors import UsageError
-from gpcnn_deploy.files import write_atomic
 from gpcnn_deploy.metadata import METADATA_KEY, EngineMetadata, Role, encode_metadata
 from gpcnn_export.parity import onnx_draw, prove
 from gpcnn_export.sampler import sampler_graph
@@ -84,25 +83,6 @@ def make_engine(
     return OnnxEngine(_with_metadata(graph, metadata), metadata)
 
 
-def export_onnx(
-    checkpoint: Path,
-    out: Path,
-    role: Role,
-    *,
-    window: int | Literal["auto"] = "auto",
-    tune_batch: int = 1,
-    tell: Tell = lambda line: None,
-) -> EngineMetadata:
-    """`make_engine`, then write it to `out`, whole or not at all.
-
-    Raises:
-        OutputError: the file cannot be written; and whatever `make_engine` raises.
-    """
-    engine = make_engine(checkpoint, role, window=window, tune_batch=tune_batch, tell=tell)
-    write_atomic(out, engine.content)
-    return engine.metadata
-
-
 def _with_metadata(graph: onnx.ModelProto, metadata: EngineMetadata) -> bytes:
     graph.metadata_props.append(onnx.StringStringEntryProto(key=METADATA_KEY, value=encode_metadata(metadata)))
     content: bytes = graph.SerializeToString(deterministic=True)
@@ -112,7 +92,11 @@ def _with_metadata(graph: onnx.ModelProto, metadata: EngineMetadata) -> bytes:
 def _tools() -> dict[str, str]:
     packages = ("torch", "onnx", "onnxscript", "numpy")
     versions = {name: importlib.metadata.version(name) for name in packages}
-    return {"gpcnn-deploy": gpcnn_deploy.__version__, **versions}
+    try:
+        import onnxruntime
+    except ImportError:  # an unproven engine is made without it
+        return {"gpcnn-deploy": gpcnn_deploy.__version__, **versions}
+    return {"gpcnn-deploy": gpcnn_deploy.__version__, **versions, "onnxruntime": onnxruntime.__version__}
 
 
 def random_engine(model: GatedPixelCNN, role: Role, window: int | None = None) -> OnnxEngine:

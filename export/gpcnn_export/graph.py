@@ -86,10 +86,6 @@ class Graph:
         zero = numpy_helper.from_array(np.zeros(1, np.float32))
         return self.op("ConstantOfShape", shape, value=zero)
 
-    def rows(self, value: str, start: int | str, stop: int | str) -> str:
-        """Slice along axis 0; a bound is a number or the name of an int64 [1] value."""
-        return self.slice(value, 0, start, stop)
-
     def slice(self, value: str, axis: int, start: int | str, stop: int | str) -> str:
         """Slice along one axis; a bound is a number or the name of an int64 [1] value."""
         bounds = [bound if isinstance(bound, str) else self.int64(bound) for bound in (start, stop)]

@@ -67,10 +67,10 @@ def compare(model: GatedPixelCNN, feed: Mapping[str, Array], image: Array, log_p
 
 
 def feeds(spec: ModelSpec, images: int, seed: int = 0) -> list[Feed]:
-    """Inputs that a check runs: plain samples, and completions of half-known images at another temperature."""
+    """Inputs that a check runs: plain samples, completions at another temperature, and images that are all known."""
     result = []
     rng = np.random.Generator(np.random.Philox(key=np.array([seed, 2**64 - 1], np.uint64)))
-    for temperature, known_share in ((1.0, 0.0), (0.75, 0.5)):
+    for temperature, known_share in ((1.0, 0.0), (0.75, 0.5), (1.0, 1.0)):
         u = draw_noise(spec, seed, images)
         feed: Feed = {
             "noise": u,
@@ -101,9 +101,9 @@ def prove(model: GatedPixelCNN, draw: Draw, images: int = 8) -> ParityReport:
     comparisons = [compare(model, feed, *draw(feed)) for feed in feeds(model.spec, images)]
     divergences = [divergence for comparison in comparisons for divergence in comparison.divergences]
     for divergence in divergences:
-        if divergence.margin > NEAR_TIE:
+        if not divergence.worst <= NEAR_TIE:
             raise ParityError(f"the engine is not the trained model: {divergence}, more than {NEAR_TIE:.0e}")
-    error = max(comparison.log_prob_error for comparison in comparisons)
+    error = float(np.max([comparison.log_prob_error for comparison in comparisons]))  # NaN stays NaN
     if not error <= LOG_PROB_TOLERANCE:
         raise ParityError(
             f"log-probabilities differ from eager PyTorch by up to {error:.2e} nats per sub-pixel: expected at most "

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from gpcnn_deploy.errors import EngineError, GpcnnError, MissingExtraError, NotHereError, UsageError
+from gpcnn_deploy.errors import EngineError, GpcnnError, MissingExtraError, NotHereError, OutputError, UsageError
 from gpcnn_deploy.files import atomic_path
 from gpcnn_deploy.gpu import Gpu, find_gpu
 from gpcnn_deploy.metadata import METADATA_KEY, EngineMetadata, Precision, decode_metadata
@@ -102,14 +102,7 @@ def build_plan(
         MissingExtraError: no TensorRT, or not the one asked for, is installed.
         OutputError: a file cannot be written.
     """
-    opt_batch = min(OPT_BATCH, max_batch) if opt_batch is None else opt_batch
-    if not 1 <= opt_batch <= max_batch <= MAX_BATCH:
-        raise UsageError(
-            f"batch sizes: opt-batch is {opt_batch}, max-batch {max_batch}; expected 1 <= opt-batch <= max-batch "
-            f"<= {MAX_BATCH}"
-        )
-    if out.suffix == ".onnx":
-        raise UsageError(f"{out}: expected a plan's name, such as {out.with_suffix('.plan')}")
+    opt_batch = check_request(out, flavor, max_batch, opt_batch)
     content = _read(onnx_path)
     metadata, model = _engine(content, onnx_path)
     library, gpu = choose(flavor)
@@ -139,6 +132,28 @@ def build_plan(
     )
     _write(out, plan, encode_plan_metadata(plan_metadata), portable_bytes)
     return PlanReport(out, portable_path(out), plan_metadata, len(plan), seconds, gpu)
+
+
+def check_request(out: Path, flavor: FlavorChoice, max_batch: int, opt_batch: int | None) -> int:
+    """Refuse what cannot be built before anything is exported for it; returns the batch size to tune for.
+
+    Raises:
+        UsageError: the batch sizes contradict each other, or `out` is no plan's name.
+        OutputError: `out` is a folder.
+        MissingExtraError, NotHereError: as `choose`.
+    """
+    opt_batch = min(OPT_BATCH, max_batch) if opt_batch is None else opt_batch
+    if not 1 <= opt_batch <= max_batch <= MAX_BATCH:
+        raise UsageError(
+            f"batch sizes: opt-batch is {opt_batch}, max-batch {max_batch}; expected 1 <= opt-batch <= max-batch "
+            f"<= {MAX_BATCH}"
+        )
+    if out.is_dir():
+        raise OutputError(f"cannot write {out}: it is a folder; name a file with -o")
+    if out.suffix == ".onnx":
+        raise UsageError(f"{out}: expected a plan's name, such as {out.with_suffix('.plan')}")
+    choose(flavor)
+    return opt_batch
 
 
 def choose(flavor: FlavorChoice) -> tuple[TensorRT, Gpu | None]:

@@ -10,15 +10,15 @@ import contextlib
 import io
 import logging
 import warnings
+from collections.abc import Iterator
 
 import onnx
 import torch
 from torch import Tensor, nn
 
+from gpcnn_export.graph import OPSET
 from gpcnn_training.model import GatedPixelCNN
 from gpcnn_training.sampling import inverse_cdf, log_probability
-
-OPSET = 18
 
 
 class StepNetwork(nn.Module):
@@ -145,7 +145,7 @@ def _strip_node(node: onnx.NodeProto) -> None:
 
 
 @contextlib.contextmanager
-def _quiet():  # type: ignore[no-untyped-def]
+def _quiet() -> Iterator[None]:
     """The exporter narrates on stdout, through loggers and through warnings; none of it is for our users."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]

@@ -189,7 +189,7 @@ class Windows:
         if inputs:
             rows = b.op("Mul", self.n, self.graph.int64(spec.kernel_size // 2 + self.window))
             states += [b.zeros(rows, spec.features)] * inputs
-        limit, true = self.graph.constant(self.window, np.int64), self.graph.constant(True, np.bool_)
+        limit, true = self.graph.constant(self.window - self.zero_column, np.int64), self.graph.constant(True, np.bool_)
         values, count, *rest = b.ops("Loop", len(states), limit, true, *states, body=i.proto())
         levels = "" if self.binary else rest.pop(0)
         return Evaluation(values, levels, rest[: spec.channels], rest[spec.channels :]), count

@@ -14,6 +14,9 @@ from gpcnn_deploy.errors import UsageError
 from gpcnn_deploy.metadata import EngineMetadata
 from gpcnn_deploy.noise import MAX_SEED
 
+MIN_TEMPERATURE = 1e-6
+"""Below it, logits divided by the temperature would leave the range of float32."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Conditions:
@@ -64,8 +67,10 @@ def check_conditions(
         raise UsageError(f"seed is {seed}: expected 0 to 2**64 - 1")
     with np.errstate(over="ignore", under="ignore"):
         in_graph = float(np.float32(temperature))
-    if not (math.isfinite(in_graph) and in_graph > 0):
-        raise UsageError(f"temperature is {temperature:g}: expected a number above 0; 1 is the model itself")
+    if not (math.isfinite(in_graph) and in_graph >= np.float32(MIN_TEMPERATURE)):
+        raise UsageError(
+            f"temperature is {temperature:g}: expected {MIN_TEMPERATURE:g} or more (above 0); 1 is the model itself"
+        )
     label = _labels(metadata, labels)
     vectors = _embedding(metadata, embedding)
     conditions = len(label) if label is not None else len(vectors) if vectors is not None else 1

@@ -52,7 +52,8 @@ def metadata_of(path: Path) -> EngineMetadata:
 
 @pytest.mark.parametrize("role", ["sampler", "step"])
 def test_an_engine_describes_itself(checkpoint: Path, role: str) -> None:
-    result = run(checkpoint, "--format", "onnx", "--graph", role, "--window", "2")
+    window = ["--window", "2"] if role == "sampler" else []
+    result = run(checkpoint, "--format", "onnx", "--graph", role, *window)
     assert result.exit_code == 0, result.output
     metadata = metadata_of(Path("model.onnx"))
     assert metadata.role == role
@@ -62,14 +63,15 @@ def test_an_engine_describes_itself(checkpoint: Path, role: str) -> None:
     assert metadata.checkpoint_digest == checkpoint_digest(checkpoint)
     assert metadata.parameters == parameter_count(GatedPixelCNN(SPEC))
     assert metadata.parity is not None
-    assert metadata.parity.images == metadata.parity.identical + metadata.parity.near_ties == 16
-    assert f"{metadata.parity.identical} of 16 images identical" in result.stdout
+    assert metadata.parity.images == metadata.parity.identical + metadata.parity.near_ties == 24
+    assert f"{metadata.parity.identical} of 24 images identical" in result.stdout
     assert "gpcnn-sample --engine model.onnx" in result.stdout
 
 
 @pytest.mark.parametrize("role", ["sampler", "step"])
 def test_the_file_is_self_contained_checked_and_without_traces(checkpoint: Path, role: str) -> None:
-    assert run(checkpoint, "--graph", role, "--window", "3", "-o", "deep/er/engine.onnx").exit_code == 0
+    window = ["--window", "3"] if role == "sampler" else []
+    assert run(checkpoint, "--graph", role, *window, "-o", "deep/er/engine.onnx").exit_code == 0
     content = Path("deep/er/engine.onnx").read_bytes()
     model = onnx.load_from_string(content)
     onnx.checker.check_model(model, full_check=True)
@@ -139,14 +141,20 @@ def test_an_engine_that_draws_otherwise_is_an_error_and_leaves_no_file(
         (["--window", "7"], 2, "--window is 7"),
         (["--window", "wide"], 2, "neither a number of columns nor 'auto'"),
         (["--tune-batch", "0"], 2, "--tune-batch is 0: expected 1 or more"),
-        (["--format", "onnx", "--precision", "fp16"], 2, "--precision fp16 goes with --format trt"),
+        (["--format", "onnx", "--precision", "fp16"], 2, "--precision goes with --format trt"),
         (["--format", "tflite"], 2, "'tflite' is not one of"),
         (["missing.safetensors"], 1, "missing.safetensors: no such file"),
         (["empty.safetensors"], 1, "empty.safetensors"),
         (["cut.safetensors"], 1, "cut.safetensors"),
         (["model.onnx"], 2, "is an ONNX engine already"),
         (["model.onnx", "--format", "trt", "--graph", "step"], 2, "--graph goes with a checkpoint"),
-        (["--format", "trt", "--max-batch", "0", "--window", "1"], 2, "max"),
+        (["--format", "trt", "--max-batch", "0"], 2, "max-batch 0; expected 1 <= opt-batch"),
+        (["--format", "trt", "-o", "."], 1, "cannot write .: it is a folder"),
+        (["--max-batch", "7"], 2, "--max-batch goes with --format trt"),
+        (["--graph", "step", "--window", "3"], 2, "--window goes with a sampler"),
+        (["model.onnx", "--format", "trt", "--window", "3"], 2, "--window goes with a checkpoint"),
+        (["-o", "n" * 300 + ".onnx", "--window", "1"], 1, "File name too long"),
+        (["n" * 300], 1, "File name too long"),
         (["-o", "runs", "--window", "1"], 1, "cannot write runs: it is a folder"),
         (["--colour"], 2, "No such option"),
     ],
@@ -188,7 +196,9 @@ def test_without_onnxruntime_the_missing_extra_is_named(checkpoint: Path, monkey
     assert "pip install 'gpcnn-deploy[cpu]'" in result.stderr
 
 
-@pytest.mark.parametrize("module", ["gpcnn_training.cli", "gpcnn_export.cli", "gpcnn_runtime.cli"])
+@pytest.mark.parametrize(
+    "module", ["gpcnn_training.cli", "gpcnn_export.cli", "gpcnn_runtime.cli", "gpcnn_runtime.bench_cli"]
+)
 def test_help_loads_nothing_heavy(module: str) -> None:
     code = (
         "import sys, click\n"
