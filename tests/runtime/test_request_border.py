@@ -35,7 +35,7 @@ def samplers(make: Make) -> Iterator[dict[str, Sampler]]:
         ("labelled", {"labels": 0.5}, "unknown label '0.5'"),
         ("labelled", {"labels": 0, "count": 0}, "count is 0: expected at least 1"),
         ("labelled", {"labels": 0, "count": -3}, "count is -3"),
-        ("labelled", {"labels": 0, "temperature": 0}, "temperature is 0: expected 1e-06 or more (above 0)"),
+        ("labelled", {"labels": 0, "temperature": 0}, "temperature is 0: expected 1e-06 or more"),
         ("labelled", {"labels": 0, "temperature": -1.0}, "temperature is -1"),
         ("labelled", {"labels": 0, "temperature": float("nan")}, "temperature is nan"),
         ("labelled", {"labels": 0, "temperature": float("inf")}, "temperature is inf"),

@@ -134,7 +134,7 @@ def test_both_strategies_of_a_step_draw_the_samplers_image(folder: Path, sampler
         (2, "unknown label ''", ["--label", "boot,"]),
         (2, "choose with --label, one of boot, 3, bag, red, or all", []),
         (2, "count is 0: expected at least 1", ["--label", "0", "--count", "0"]),
-        (2, "temperature is 0: expected a number above 0", ["--label", "0", "--temperature", "0"]),
+        (2, "temperature is 0: expected 1e-06 or more", ["--label", "0", "--temperature", "0"]),
         (2, "temperature is -1", ["--label", "0", "--temperature", "-1"]),
         (2, "temperature is nan", ["--label", "0", "--temperature", "nan"]),
         (2, "seed is -1: expected 0 to 2**64 - 1", ["--label", "0", "--seed", "-1"]),
