@@ -22,13 +22,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         try:
-            path = path.resolve()
-            if path.is_dir():
+            target = path.resolve()  # a link stays one
+            if target.is_dir():
                 raise OutputError(f"cannot write {path}: it is a folder; name a file with -o")
-            if path.exists() and not path.is_file():
+            if target.exists() and not target.is_file():
                 raise OutputError(f"cannot write {path}: it is a device or a pipe; name a file with -o")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
             os.close(handle)
             temporary = Path(name)
             yield temporary
@@ -37,7 +37,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
             umask = os.umask(0)
             os.umask(umask)
             temporary.chmod(0o666 & ~umask)
-            temporary.replace(path)
+            temporary.replace(target)
             temporary = None
         except OSError as error:
             raise OutputError(

@@ -64,3 +64,19 @@ def test_sha256_of_a_file(tmp_path: Path) -> None:
     content = os.urandom(3 << 20)
     (tmp_path / "file").write_bytes(content)
     assert sha256(tmp_path / "file") == hashlib.sha256(content).hexdigest()
+
+
+def test_a_link_stays_a_link_and_its_target_is_written(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "there" / "file")
+    write_atomic(link, b"new")
+    assert link.is_symlink()
+    assert (tmp_path / "there" / "file").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("name", ["/dev/null", "n" * 300])
+def test_devices_and_impossible_names_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(OutputError, match="cannot write"):
+        write_atomic(tmp_path / name, b"")
+    assert list(tmp_path.iterdir()) == []
