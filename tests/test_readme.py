@@ -37,7 +37,8 @@ def test_the_three_commands_come_first() -> None:
 
 def test_commands_run_in_order_in_an_empty_folder(tmp_path: Path) -> None:
     """`digits` for 3 steps stands for `mnist`: the same labels, no download."""
-    for line in COMMANDS[:5]:
+    drawing = [line for line in COMMANDS if not line.startswith(("gpcnn-train", "gpcnn-bench"))]
+    for line in [COMMANDS[0], *drawing]:
         if line.startswith("gpcnn-train"):
             line = line.replace("mnist", "digits") + " --max-steps 3 --layers 2 --features 8"
         result = run(line, tmp_path)
@@ -46,6 +47,12 @@ def test_commands_run_in_order_in_an_empty_folder(tmp_path: Path) -> None:
     written = {path.name for path in tmp_path.iterdir()}
     expected = {"runs", "model.plan", "model.plan.json", "model.onnx", "sample.png", "digits.png", "digits.npz"}
     assert expected <= written
+    (python,) = re.findall(r"```python\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
+    checks = "assert drawn.levels.shape == drawn.log_prob.shape == (8, 1, 8, 8)\nassert drawn.levels.dtype == 'uint8'\n"
+    result = subprocess.run(
+        [sys.executable, "-c", python + checks], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("gpcnn-train")])
@@ -54,3 +61,9 @@ def test_training_commands_are_understood(line: str, tmp_path: Path) -> None:
     result = run(line + " --data nowhere.npz", tmp_path)
     assert result.returncode != 0
     assert "nowhere.npz" in result.stderr, result.stderr
+
+
+@pytest.mark.parametrize("page", [README, *sorted((README.parent / "docs").glob("*.md"))], ids=lambda page: page.name)
+def test_every_link_to_a_file_leads_somewhere(page: Path) -> None:
+    links = [link for link in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text("utf-8")) if "://" not in link]
+    assert all((page.parent / link).exists() for link in links), links
