@@ -25,12 +25,14 @@ from gpcnn_runtime.engine import (
     Strategy,
     refuse_strategy,
 )
+from gpcnn_runtime.onnx_file import MalformedError, has_external_data
 from gpcnn_runtime.providers import CPU, Placement, Provider, place, running
 
 if TYPE_CHECKING:
     import onnxruntime
 
 EXPORT_ANEW = "make one with gpcnn-export"
+_MALFORMED = "truncated, damaged or foreign"
 
 _ALLOCATION = re.compile("bad.?alloc|failed to allocate|out of memory", re.IGNORECASE)
 
@@ -220,11 +222,14 @@ def _read(path: Path) -> bytes:
         raise EngineError(f"cannot read {path}: {error.strerror or error}") from error
     if not content:
         raise EngineError(f"{path} is empty: {EXPORT_ANEW}")
-    # A ModelProto starts with field 1, ir_version, unless its writer chose otherwise: then ONNX Runtime decides.
     for magic, kind in _FOREIGN.items():
         if content.startswith(magic):
             raise EngineError(f"{path} is {kind}, no ONNX file: {EXPORT_ANEW}")
-    if b"\x0a\x08location\x12" in content:
+    try:
+        external = has_external_data(content)
+    except MalformedError as error:
+        raise EngineError(f"{path} cannot be loaded as ONNX: {_MALFORMED} ({error}): {EXPORT_ANEW}") from error
+    if external:
         raise EngineError(
             f"{path} keeps weights in other files (ONNX external data), which is refused: an engine is one "
             f"self-contained file; {EXPORT_ANEW}"
@@ -264,9 +269,7 @@ def _session(path: Path, content: bytes, placement: Placement) -> onnxruntime.In
                 f"{path}: provider {placement.provider} cannot run it ({_brief(error)}): check the driver and its "
                 "libraries, or use --provider cpu"
             ) from error
-        raise EngineError(
-            f"{path} cannot be loaded as ONNX: truncated, damaged or foreign ({_brief(error)}): {EXPORT_ANEW}"
-        ) from error
+        raise EngineError(f"{path} cannot be loaded as ONNX: {_MALFORMED} ({_brief(error)}): {EXPORT_ANEW}") from error
 
 
 def _metadata(path: Path, session: onnxruntime.InferenceSession) -> EngineMetadata:

@@ -1,0 +1,98 @@
+"""ONNX files that reach outside themselves, found before ONNX Runtime reads them, without the package `onnx`.
+
+ONNX Runtime reads a tensor's external data from wherever the file says, in old versions outside its folder too. This
+walks the messages that can hold a tensor, in whatever order and encoding their fields come, and skips everything else.
+"""
+
+from __future__ import annotations
+
+_MAX_DEPTH = 100  # protobuf's own limit on messages in messages
+
+# Of each message of onnx.proto: fields that hold a tensor somewhere, and the message they are.
+_MESSAGES = {
+    "Model": {7: "Graph", 20: "Training", 25: "Function"},
+    "Training": {1: "Graph", 2: "Graph"},
+    "Graph": {1: "Node", 5: "Tensor", 15: "SparseTensor"},
+    "Function": {7: "Node", 11: "Attribute"},
+    "Node": {5: "Attribute"},
+    "Attribute": {
+        **{5: "Tensor", 10: "Tensor"},
+        **{6: "Graph", 11: "Graph"},
+        **{22: "SparseTensor", 23: "SparseTensor"},
+    },
+    "SparseTensor": {1: "Tensor", 2: "Tensor"},
+    "Tensor": {},
+}
+_EXTERNAL_DATA, _DATA_LOCATION = 13, 14
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+
+class MalformedError(ValueError):
+    """The bytes are no ONNX file."""
+
+
+def has_external_data(content: bytes) -> bool:
+    """Whether any tensor of an ONNX file says that its data is elsewhere.
+
+    Raises:
+        MalformedError: truncated, damaged, foreign, or ONNX Runtime's own format.
+    """
+    if content[4:8] == b"ORTM":
+        raise MalformedError("it is in ONNX Runtime's own format")
+    try:
+        return _walk(content)
+    except IndexError:
+        raise MalformedError("it ends inside a field") from None
+
+
+def _walk(content: bytes) -> bool:
+    messages = [(0, len(content), "Model", 0)]
+    while messages:
+        at, end, kind, depth = messages.pop()
+        if depth > _MAX_DEPTH:
+            raise MalformedError("its graphs are nested too deeply")
+        children = _MESSAGES[kind]
+        in_tensor = kind == "Tensor"
+        while at < end:
+            tag = content[at]
+            at += 1
+            if tag > 0x7F:
+                tag, at = _varint(content, at - 1)
+            field, wire = tag >> 3, tag & 7
+            if field == 0 or tag >> 32:
+                raise MalformedError("a field has no valid number")
+            if in_tensor and field == _EXTERNAL_DATA:
+                return True
+            if wire == _BYTES:
+                length = content[at]
+                at += 1
+                if length > 0x7F:
+                    length, at = _varint(content, at - 1)
+                if field in children:
+                    messages.append((at, at + length, children[field], depth + 1))
+                at += length
+            elif wire == _VARINT:
+                value, at = _varint(content, at)
+                if in_tensor and field == _DATA_LOCATION and value:
+                    return True
+            elif wire == _FIXED32:
+                at += 4
+            elif wire == _FIXED64:
+                at += 8
+            else:
+                raise MalformedError("a field is of no valid type")
+            if at > end:
+                raise MalformedError("a field is longer than what holds it")
+    return False
+
+
+def _varint(content: bytes, at: int) -> tuple[int, int]:
+    """(number, where it ends)."""
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = content[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+    raise MalformedError("a number is too long")
