@@ -242,3 +242,23 @@ def test_a_folder_without_class_folders(tmp_path: Path) -> None:
     Image.fromarray(GREY[0]).save(tmp_path / "one.png")
     with pytest.raises(DataError, match="has no class folders: expected one folder per class"):
         load_data(str(tmp_path))
+
+
+def test_members_that_are_no_arrays_or_cannot_be_unpacked(tmp_path: Path) -> None:
+    raw = tmp_path / "raw.npz"
+    with zipfile.ZipFile(raw, "w") as file:
+        file.writestr("images", b"not an array")
+    with pytest.raises(DataError, match="images is not an array"):
+        load_npz(raw)
+    other = tmp_path / "other.npz"
+    np.savez(other, x=np.zeros(3), y=np.zeros(3))
+    with pytest.raises(DataError, match=r"no array 'images' \(it holds x, y\)"):
+        load_npz(other)
+    locked = tmp_path / "locked.npz"
+    np.savez(locked, images=np.zeros((2, 4, 4), np.uint8))
+    content = bytearray(locked.read_bytes())
+    content[6] |= 1  # the flag of an encrypted member, in the local header and in the directory
+    content[content.rindex(b"PK\x01\x02") + 8] |= 1
+    locked.write_bytes(content)
+    with pytest.raises(DataError, match="cannot be read"):
+        load_npz(locked)

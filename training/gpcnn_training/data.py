@@ -41,7 +41,9 @@ def load_data(name: str, data_dir: Path | None = None) -> DataSet:
 
         return load_npz(path)
     names = ", ".join(NAMES)
-    raise UsageError(f"--data {name}: expected {names}, or the path of an .npz file or of a folder of pictures")
+    raise UsageError(
+        f"--data {name}: no such file or folder; expected {names}, or the path of an .npz file or of a folder of pictures"
+    )
 
 
 def _digits() -> DataSet:

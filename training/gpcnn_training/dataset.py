@@ -68,8 +68,8 @@ class DataSet:
         return c, h, w
 
     def digest(self) -> str:
-        """SHA-256 over all images and labels, so that a resumed run can tell whether its data are still the same."""
-        digest = hashlib.sha256()
+        """SHA-256 over all images, labels and class names: how a resumed run tells whether its data are the same."""
+        digest = hashlib.sha256(repr(self.class_names).encode())
         for array in (self.train_pixels, self.train_labels, self.test_pixels, self.test_labels):
             digest.update(repr(array.shape).encode())
             digest.update(np.ascontiguousarray(array).data)

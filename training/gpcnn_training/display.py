@@ -20,8 +20,7 @@ class Display:
         self.console = console or Console(stderr=True, highlight=False)
         self.task = task
         self._last_line = time.monotonic()
-        self._started = time.monotonic()
-        self._first_share: float | None = None
+        self._first: tuple[float, float] | None = None  # when something was done first, and how much
         self._bar: Progress | None = None
 
     def __enter__(self) -> Display:
@@ -55,10 +54,9 @@ class Display:
         self.console.print(text, soft_wrap=True, markup=False)
 
     def _time_left(self, share: float) -> str:
-        if self._first_share is None:
-            self._first_share = share
-        done = share - self._first_share
-        passed = time.monotonic() - self._started
+        now = time.monotonic()
+        self._first = self._first or (now, share)
+        passed, done = now - self._first[0], share - self._first[1]
         if done <= 0 or passed < 2:
             return ""
         return f"{duration(max(0.0, (1 - share) / done * passed))} left"

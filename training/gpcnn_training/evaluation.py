@@ -81,5 +81,5 @@ def draw_samples(path: Path, model: GatedPixelCNN, seed: int) -> int:
     window = spec.width if device.type != "cpu" else max(1, spec.width // 4)
     levels, _ = sample_cached(model, uniforms, labels, window=window)
     sheet = grid(pixels_from_levels(levels.cpu().numpy(), spec.levels), columns)
-    save_png(path, sheet, scale=max(1, 40 // max(spec.height, spec.width)))
+    save_png(path, sheet, scale=max(2, 40 // max(spec.height, spec.width)))
     return count

@@ -29,7 +29,7 @@ def load_npz(path: Path) -> DataSet:
     """
     arrays = _read_npz(path)
     if "images" not in arrays:
-        raise DataError(f"{path}: has no array 'images' (it holds {', '.join(arrays) or 'nothing'})")
+        raise DataError(f"{path}: has no array 'images' (it holds {', '.join(_names(path)) or 'nothing'})")
     pixels = _checked_images(f"{path}: images", arrays["images"])
     has_labels = "labels" in arrays
     labels = _labels(path, arrays, "labels", len(pixels)) if has_labels else np.zeros(len(pixels), np.int64)
@@ -45,13 +45,33 @@ def load_npz(path: Path) -> DataSet:
 
 def _read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
     if not zipfile.is_zipfile(path):
-        raise DataError(f"{path}: is not an .npz file: write one with numpy.savez(path, images=…, labels=…)")
+        raise DataError(
+            f"{path}: is no .npz file, or a truncated one: write one with numpy.savez(path, images=…, labels=…)"
+        )
     try:
         with np.load(path, allow_pickle=False) as arrays:
             known = ("images", "labels", "class_names", "test_images", "test_labels")
-            return {name: arrays[name] for name in arrays.files if name in known}
-    except (OSError, EOFError, ValueError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+            found = {name: arrays[name] for name in arrays.files if name in known}
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        KeyError,
+        MemoryError,
+        RuntimeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         raise DataError(f"{path}: cannot be read ({error or type(error).__name__}): write the file anew") from error
+    for name, array in found.items():
+        if not isinstance(array, np.ndarray):
+            raise DataError(f"{path}: {name} is not an array: write the file with numpy.savez")
+    return found
+
+
+def _names(path: Path) -> list[str]:
+    with np.load(path, allow_pickle=False) as arrays:
+        return list(arrays.files)
 
 
 def _checked_images(source: str, images: npt.NDArray[Any]) -> Pixels:

@@ -14,7 +14,7 @@ from gpcnn_deploy.errors import CheckpointError, DataError, InterruptedRun, Trai
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_training.checkpoint import load_checkpoint
 from gpcnn_training.data import NAMES, load_data
-from gpcnn_training.device import resolve_device
+from gpcnn_training.device import resolve_device, threads_set
 from gpcnn_training.display import Display
 from gpcnn_training.evaluation import bits_per_dim, draw_samples
 from gpcnn_training.interrupt import Interrupt
@@ -135,12 +135,24 @@ def _only_samples(request: Request, device: torch.device) -> int:
     _refuse(request, _ONLY_TRAINING, "--epochs 0 trains nothing, it only draws samples")
     checkpoint = request.resume
     if checkpoint is None:
-        checkpoint = newest_run(prefix=f"{request.data}-" if request.data in NAMES else "")
+        checkpoint = newest_run(prefix=_prefix(request))
+    elif request.data or request.model:
+        raise UsageError(f"--epochs 0 draws from {checkpoint} as it is: leave out --data and --model, or --resume")
     model, header = load_checkpoint(checkpoint)
     path = (request.out or checkpoint_path(checkpoint).parent) / SAMPLES
     count = draw_samples(path, model.to(device), header.seed if request.seed is None else request.seed)
     click.echo(f"{count} samples of {checkpoint_path(checkpoint)}\nsamples     {path}")
     return 0
+
+
+def _prefix(request: Request) -> str:
+    """How the names of the runs begin that `--data` and `--model` ask for."""
+    if request.data is None:
+        if request.model is not None:
+            raise UsageError("--epochs 0 with --model needs --data too, or a run with --resume")
+        return ""
+    name = request.data if request.data in NAMES else Path(request.data).resolve().stem
+    return f"{name}-{request.model or ''}"
 
 
 def _refuse(request: Request, flags: tuple[str, ...], reason: str) -> None:
@@ -159,11 +171,12 @@ def _train(trainer: Trainer, request: Request) -> int:
     try:
         if not ended:
             raise KeyboardInterrupt
-        with Display("scoring the test images") as display:
+        with threads_set(trainer.threads), Display("scoring the test images") as display:
             nll = trainer.test(request.test_images, display.update)
         scored = min(request.test_images or len(trainer.data.test_pixels), len(trainer.data.test_pixels))
         trainer.save(nll, scored)
-        draw_samples(trainer.run / SAMPLES, trainer.model, trainer.settings.seed)
+        with threads_set(trainer.threads):
+            draw_samples(trainer.run / SAMPLES, trainer.model, trainer.settings.seed)
     except KeyboardInterrupt:
         click.echo(f"\ninterrupted at step {trainer.step}, saved in {trainer.run}; go on with:\n  {go_on}", err=True)
         return InterruptedRun.exit_code

@@ -239,7 +239,9 @@ def resumed(run: Path, data: DataSet, settings: Settings, device: torch.device) 
     """
     model, moments, state = load_state(run)
     if data.digest() != state.data_digest:
-        raise CheckpointError(f"{run}: was not trained on this {data.name}, its images differ: start a new run")
+        raise CheckpointError(
+            f"{run}: was not trained on this {data.name}, its images or classes differ: start a new run"
+        )
     header = state.checkpoint
     return Trainer(
         run,

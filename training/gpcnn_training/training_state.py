@@ -29,7 +29,7 @@ class TrainingState(msgspec.Struct, frozen=True, kw_only=True):
         settings: what the run was asked to do.
         seconds: time trained so far.
         data_digest: SHA-256 of the data set.
-        threads: CPU threads that the run computes with, as their number may change the last bit of a sum; None finds out anew.
+        threads: CPU threads that the run computes with, whose number changes the last bit of a sum; None measures anew.
     """
 
     schema: int = 1
