@@ -10,15 +10,25 @@ from gpcnn_deploy.errors import EngineError, MissingExtraError, NotHereError
 
 @dataclass(frozen=True)
 class Gpu:
-    """The current CUDA device.
+    """A CUDA device.
 
     Attributes:
         name: as its driver gives it.
         compute_capability: such as "8.6".
+        index: CUDA's number of it in this process.
     """
 
     name: str
     compute_capability: str
+    index: int = 0
+
+    def use(self) -> None:
+        """Make it the current device of the calling thread.
+
+        Raises:
+            CudaError: CUDA could not.
+        """
+        call(cuda_runtime().cudaSetDevice, self.index)
 
 
 class CudaError(EngineError):
@@ -69,7 +79,7 @@ def call(function: Any, *arguments: Any) -> Any:
 
 
 def find_gpu() -> Gpu:
-    """The current CUDA device.
+    """The current CUDA device of the calling thread.
 
     Raises:
         NotHereError: no driver or no GPU answers; the message says which.
@@ -86,4 +96,4 @@ def find_gpu() -> Gpu:
         name = call(runtime.cudaGetDeviceProperties, device).name.decode()
     except CudaError as error:
         raise NotHereError(f"no NVIDIA GPU answers ({error})") from error
-    return Gpu(name, f"{major}.{minor}")
+    return Gpu(name, f"{major}.{minor}", int(device))

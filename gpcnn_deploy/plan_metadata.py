@@ -166,6 +166,37 @@ def check_tensors(engine: EngineMetadata, tensors: tuple[PlanTensor, ...], sourc
             raise EngineError(f"{source}: {mode} '{name}' is {texts[0]}, expected {texts[1]}: export it anew")
 
 
+def check_described(plan: Path, metadata: PlanMetadata, tensors: tuple[PlanTensor, ...]) -> None:
+    """Refuse a plan whose inputs and outputs are not those that its metadata lists.
+
+    Args:
+        plan: the file, for messages.
+        metadata: what was read beside it.
+        tensors: what the deserialized plan says of itself.
+
+    Raises:
+        EngineError: names the first tensor that differs.
+    """
+
+    def described(tensors: tuple[PlanTensor, ...]) -> dict[tuple[Mode, str], PlanTensor]:
+        if metadata.max_batch == 1:  # TensorRT may take a batch that is always 1 for a fixed one
+            replace = msgspec.structs.replace
+            tensors = tuple(replace(one, shape=tuple(map(abs, one.shape)), profile=None) for one in tensors)
+        return {(tensor.mode, tensor.name): tensor for tensor in tensors}
+
+    wanted, found = described(metadata.tensors), described(tensors)
+    for mode, name in sorted(wanted.keys() | found.keys()):
+        if wanted.get((mode, name)) != found.get((mode, name)):
+            source = metadata_path(plan)
+            raise EngineError(f"{source}: {mode} '{name}' is not as the plan itself has it: export the plan anew")
+
+
+def most_images(tensors: tuple[PlanTensor, ...]) -> int:
+    """Most images that one call of a plan takes, by the profiles of its inputs."""
+    largest = [tensor.profile[2] if tensor.profile else tensor.shape for tensor in tensors if tensor.mode == "input"]
+    return min(shape[0] for shape in largest if shape)
+
+
 def read_plan(plan: Path, metadata: PlanMetadata) -> bytes:
     """The plan's bytes, which are those that were built.
 

@@ -40,15 +40,16 @@ def load(flavor: Flavor) -> TensorRT:
 
     Raises:
         MissingExtraError: it is not installed.
-        EngineError: it is installed but broken.
+        NotHereError: it is installed but broken.
     """
     if flavor not in _loaded:
         if not is_installed(flavor):
             raise MissingExtraError(flavor, flavor, f"a {flavor} plan")
         try:
             _loaded[flavor] = TensorRT(flavor, importlib.import_module(MODULES[flavor]))
-        except (ImportError, AttributeError, OSError) as error:
-            raise EngineError(f"{flavor} is installed but cannot be imported ({error}): install it anew") from error
+        except Exception as error:  # it finds its libraries in many ways, and fails in as many
+            reason = " ".join(str(error).split())
+            raise NotHereError(f"{flavor} is installed but cannot be imported ({reason}): install it anew") from error
     return _loaded[flavor]
 
 

@@ -98,7 +98,8 @@ class DeviceBatch:
             CudaError: a copy failed.
         """
         self._at = self.launches = 0
-        for name, array in request.inputs().items():
+        inputs = request.inputs()  # held until they are copied: some are made here
+        for name, array in inputs.items():
             self.buffers[name].upload(array, self._stream)
         self._stream.synchronize()
 
@@ -120,7 +121,8 @@ class DeviceBatch:
 
     def place(self, levels: npt.NDArray[np.int32]) -> None:
         """Replace the image by int32 [N, C, H, W]."""
-        self.buffers[("image", "image_next")[self._at]].upload(np.ascontiguousarray(levels), self._stream)
+        image = np.ascontiguousarray(levels)  # held until it is copied
+        self.buffers[("image", "image_next")[self._at]].upload(image, self._stream)
         self._stream.synchronize()
 
     def advance(self, steps: int) -> int:

@@ -8,13 +8,16 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 
-from gpcnn_deploy.errors import EngineError, OutputError
+from gpcnn_deploy.errors import EngineError, NotHereError, OutputError
 from gpcnn_deploy.files import write_atomic
-from gpcnn_deploy.gpu import find_gpu
+from gpcnn_deploy.gpu import CudaError, Gpu, find_gpu
 from gpcnn_deploy.plan_metadata import (
     PlanMetadata,
+    PlanTensor,
+    check_described,
     check_here,
     check_tensors,
+    most_images,
     read_plan,
     read_plan_metadata,
 )
@@ -50,7 +53,8 @@ def load_plan_engine(path: Path) -> Engine:
     The digest, the flavour, the version and the compute capability are checked before TensorRT sees a byte of it.
 
     Raises:
-        EngineError: the plan or its metadata is missing, damaged or of a newer schema, or the plan was changed.
+        EngineError: the plan or its metadata is missing, damaged or of a newer schema, the plan was changed, or its
+            inputs and outputs are others than its metadata says.
         NotHereError: it cannot run on this machine; the message says why.
         MissingExtraError: its TensorRT or cuda-python is not installed.
     """
@@ -60,10 +64,15 @@ def load_plan_engine(path: Path) -> Engine:
     library = load(metadata.flavor)
     check_here(path, metadata, gpu.compute_capability, library.version)
     plan = library.deserialize(content, str(path))
-    check_tensors(metadata.engine, plan.tensors(), str(path))
+    tensors = plan.tensors()
+    check_tensors(metadata.engine, tensors, str(path))
+    check_described(path, metadata, tensors)
     info = EngineInfo(path, _NAMES[metadata.flavor], library.version, gpu.name)
     kind = PlanSampler if metadata.engine.role == "sampler" else PlanStep
-    return kind(plan, metadata, info)
+    try:
+        return kind(plan, metadata, tensors, info, gpu)
+    except CudaError as error:
+        raise NotHereError(f"{path}: this GPU cannot be used ({error})") from error
 
 
 class PlanEngine(Engine):
@@ -71,11 +80,14 @@ class PlanEngine(Engine):
 
     replay = False  # whether the same network runs again and again on the same addresses
 
-    def __init__(self, plan: Plan, metadata: PlanMetadata, info: EngineInfo) -> None:
+    def __init__(
+        self, plan: Plan, metadata: PlanMetadata, tensors: tuple[PlanTensor, ...], info: EngineInfo, gpu: Gpu
+    ) -> None:
         self.metadata = metadata.engine
         self.info = info
-        self.max_batch = metadata.max_batch
-        self.tensors = metadata.tensors
+        self.gpu = gpu
+        self.max_batch = most_images(tensors)
+        self.tensors = tensors
         self.plan: Plan | None = plan
         self.stream = Stream()
         self.own_graphs = metadata.flavor == "tensorrt"  # TensorRT-RTX replays by itself
@@ -88,6 +100,8 @@ class PlanEngine(Engine):
         with self._lock:
             if self.plan is None:
                 return
+            with contextlib.suppress(CudaError):  # what can be released is, all the same
+                self.gpu.use()
             try:
                 cache = self.plan.runtime_cache()
             finally:
@@ -108,6 +122,7 @@ class PlanEngine(Engine):
                 raise EngineError(f"{self.info.path}: the engine is closed: load it again")
             if self.max_batch is not None and count > self.max_batch:
                 raise EngineError(f"{self.info.path}: {count} images in one call, built for {self.max_batch} at most")
+            self.gpu.use()  # CUDA's current device is one per thread, and any thread may draw
             try:
                 if count not in self._batches:
                     if len(self._batches) >= KEPT_BATCH_SIZES:

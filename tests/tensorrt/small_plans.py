@@ -62,16 +62,18 @@ def onnx_bytes(spec: ModelSpec, window: int | None) -> bytes:
     return bytes(graph.SerializeToString())
 
 
-def tensors_of(spec: ModelSpec, window: int | None) -> tuple[PlanTensor, ...]:
+def tensors_of(model: onnx.ModelProto, max_batch: int) -> tuple[PlanTensor, ...]:
     """A plan's inputs and outputs, from the ONNX file's own."""
-    model = onnx.load_model_from_string(onnx_bytes(spec, window))
     found = []
     for mode, values in (("input", model.graph.input), ("output", model.graph.output)):
         for value in values:
             of_tensor = value.type.tensor_type
             shape = tuple(axis.dim_value if axis.HasField("dim_value") else -1 for axis in of_tensor.shape.dim)
             dtype = onnx.helper.tensor_dtype_to_np_dtype(of_tensor.elem_type).name
-            found.append(PlanTensor(name=value.name, mode=mode, dtype=dtype, shape=shape))  # type: ignore[arg-type]
+            profile = None
+            if mode == "input" and shape:
+                profile = tuple((batch, *shape[1:]) for batch in (1, min(8, max_batch), max_batch))
+            found.append(PlanTensor(name=value.name, mode=mode, dtype=dtype, shape=shape, profile=profile))  # type: ignore[arg-type]
     return tuple(found)
 
 
@@ -89,7 +91,7 @@ def write_plan(folder: Path, spec: ModelSpec, window: int | None, flavor: str = 
         "compute_capabilities": ("8.6", "8.9"),
         "max_batch": 64,
         "opt_batch": 8,
-        "tensors": tensors_of(spec, window),
+        "tensors": tensors_of(onnx.load_model_from_string(onnx_bytes(spec, window)), changes.get("max_batch", 64)),
     }
     metadata_path(plan).write_bytes(encode_plan_metadata(PlanMetadata(**{**fields, **changes})))
     return plan

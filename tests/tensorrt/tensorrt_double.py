@@ -14,6 +14,7 @@ import functools
 import gc
 import importlib.machinery
 import sys
+import threading
 import types
 import weakref
 from collections import Counter
@@ -23,6 +24,8 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
+
+from gpcnn_runtime.cuda import DeviceBuffer
 
 MAGIC = b"fake"
 _NUMPY = {
@@ -51,6 +54,8 @@ class Machine:
         calls: calls so far.
         live: device objects alive.
         host_tensors: tensors that the plan keeps in host memory.
+        device: where the first stream was made, and with it everything else.
+        source: the array that is uploaded next.
     """
 
     def __init__(self) -> None:
@@ -64,6 +69,17 @@ class Machine:
         self.compute_capability = (8, 6)
         self.max_batch = 64
         self.recorded_contexts: list[int] = []
+        self.thread = threading.local()
+        self.device: int | None = None
+        self.source: weakref.ref[Any] | None = None
+
+    def check_device(self) -> None:
+        """The calling thread's current device must be the one that everything was made on."""
+        assert self.device in (None, self.current())
+
+    def current(self) -> int:
+        """The calling thread's current device: 0, whatever other threads have."""
+        return getattr(self.thread, "device", 0)
 
     def fails(self, name: str) -> bool:
         self.calls[name] += 1
@@ -117,6 +133,8 @@ class Cuda(types.ModuleType):
 
     def _guarded(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any) -> Any:
+            if "Device" not in name and name != "cudaGetErrorString":
+                self._machine.check_device()
             if self._machine.fails(name):
                 if name == "cudaStreamEndCapture":
                     arguments[0].recording = None  # it ends the recording even where it finds it invalid
@@ -134,7 +152,11 @@ class Cuda(types.ModuleType):
         return (Error.cudaSuccess, self._machine.devices) if self._machine.devices else (Error.cudaErrorNoDevice, None)
 
     def _cudaGetDevice(self) -> Any:
-        return Error.cudaSuccess, 0
+        return Error.cudaSuccess, self._machine.current()
+
+    def _cudaSetDevice(self, device: int) -> Any:
+        self._machine.thread.device = device
+        return (Error.cudaSuccess,)
 
     def _cudaDeviceGetAttribute(self, attribute: int, device: int) -> Any:
         return Error.cudaSuccess, self._machine.compute_capability[attribute - 75]
@@ -147,6 +169,8 @@ class Cuda(types.ModuleType):
         self._next += 0x100
         stream = self.streams[self._next] = Stream(self._next)
         self._machine.live["streams"] += 1
+        if self._machine.device is None:
+            self._machine.device = self._machine.current()
         return Error.cudaSuccess, stream
 
     def _cudaStreamDestroy(self, stream: Stream) -> Any:
@@ -175,10 +199,12 @@ class Cuda(types.ModuleType):
         return (Error.cudaSuccess,)
 
     def _cudaMemcpyAsync(self, target: int, source: int, size: int, kind: int, stream: Stream) -> Any:
-        memory = self._machine.memory
+        memory, array = self._machine.memory, self._machine.source
 
         def copy() -> None:
             if kind == self.cudaMemcpyKind.cudaMemcpyHostToDevice:
+                assert array is not None
+                assert array() is not None, "an array was freed before it was copied"
                 assert memory[target].size == size
                 memory[target][:] = np.frombuffer(ctypes.string_at(source, size), np.uint8)
             else:
@@ -287,7 +313,8 @@ class Engine:
 
     def get_tensor_profile_shape(self, name: str, profile: int) -> list[list[int]]:
         shape = self.get_tensor_shape(name)[1:]
-        return [[1, *shape], [8, *shape], [self.machine.max_batch, *shape]]
+        most = self.machine.max_batch
+        return [[1, *shape], [min(8, most), *shape], [most, *shape]]
 
     def get_tensor_location(self, name: str) -> Any:
         place = self.module.TensorLocation
@@ -299,6 +326,7 @@ class Engine:
 
     def create_execution_context(self, config: RuntimeConfig | None = None) -> Context | None:
         assert (config is not None) == self.module.is_rtx
+        self.machine.check_device()
         if self.machine.fails("create_execution_context"):
             self.runtime.log.log(1, "Error Code 2: OutOfMemory (requested 12345 bytes)")
             return None
@@ -363,6 +391,7 @@ class Context:
         return True
 
     def execute_async_v3(self, handle: int) -> bool:
+        self.machine.check_device()
         stream = self.engine.module.cuda.streams[handle]
         if self.machine.fails("execute_async_v3") or set(self.addresses) != set(self.engine.io):
             self.engine.runtime.log.log(1, "double: enqueue refused")
@@ -405,6 +434,13 @@ def install(monkeypatch: pytest.MonkeyPatch, flavor: str, version: str = "99.1")
 
     machine = Machine()
     cuda = Cuda(machine)
+    upload = DeviceBuffer.upload
+
+    def watched(self: DeviceBuffer, array: np.ndarray[Any, Any], stream: Any) -> None:
+        machine.source = weakref.ref(array)
+        upload(self, array, stream)
+
+    monkeypatch.setattr(DeviceBuffer, "upload", watched)
     bindings = types.ModuleType("cuda.bindings")
     bindings.runtime = cuda  # type: ignore[attr-defined]
     package = types.ModuleType("cuda")

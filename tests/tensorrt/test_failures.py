@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -10,7 +11,7 @@ from small_plans import LABEL, PLAIN, write_plan
 from tensorrt_double import Machine, install
 
 from gpcnn_deploy.errors import EngineError, GpcnnError, MissingExtraError, NotHereError
-from gpcnn_deploy.plan_metadata import encode_plan_metadata, metadata_path, read_plan_metadata
+from gpcnn_deploy.plan_metadata import PlanTensor, encode_plan_metadata, metadata_path, read_plan_metadata
 from gpcnn_runtime.engine import OutOfMemoryError
 from gpcnn_runtime.sampler import Sampler
 from gpcnn_runtime.tensorrt_engine import load_plan_engine
@@ -201,9 +202,60 @@ def test_metadata_that_does_not_fit_the_plan(monkeypatch: pytest.MonkeyPatch, tm
     assert machine.leaks() == {}
 
 
+def _without(tensors: tuple[PlanTensor, ...]) -> tuple[PlanTensor, ...]:
+    return ()
+
+
+def _log_prob_of_one(tensors: tuple[PlanTensor, ...]) -> tuple[PlanTensor, ...]:
+    replace = msgspec.structs.replace
+    return tuple(replace(tensor, shape=(1,)) if tensor.name == "log_prob" else tensor for tensor in tensors)
+
+
+def _wider_profile(tensors: tuple[PlanTensor, ...]) -> tuple[PlanTensor, ...]:
+    noise = next(tensor for tensor in tensors if tensor.name == "noise")
+    wider = ((1, 1, 6, 5), (8, 1, 6, 5), (9999, 1, 6, 5))
+    return (*(tensor for tensor in tensors if tensor is not noise), msgspec.structs.replace(noise, profile=wider))
+
+
+@pytest.mark.parametrize(
+    ("described", "name"),
+    [(_without, "input 'image'"), (_log_prob_of_one, "output 'log_prob'"), (_wider_profile, "input 'noise'")],
+)
+def test_metadata_of_other_tensors(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    described: Callable[[tuple[PlanTensor, ...]], tuple[PlanTensor, ...]],
+    name: str,
+) -> None:
+    """Memory is allocated for what the plan says of itself, never for what the file beside it says."""
+    machine = install(monkeypatch, "tensorrt")
+    plan = write_plan(tmp_path, LABEL, None)
+    change(plan, tensors=described(read_plan_metadata(plan).tensors))
+    with pytest.raises(EngineError, match=rf"model\.plan\.json: {name} is not as the plan itself has it"):
+        load_plan_engine(plan)
+    assert machine.leaks() == {}
+
+
+@pytest.mark.parametrize("fixed", [True, False])
+def test_a_plan_of_one_image(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fixed: bool) -> None:
+    """TensorRT may say a batch that is always 1 is fixed, or leave it open."""
+    install(monkeypatch, "tensorrt").max_batch = 1
+    plan = write_plan(tmp_path, LABEL, None, max_batch=1, opt_batch=1)
+    tensors = read_plan_metadata(plan).tensors
+    if fixed:
+        replace = msgspec.structs.replace
+        change(plan, tensors=tuple(replace(one, shape=tuple(map(abs, one.shape)), profile=None) for one in tensors))
+    with Sampler(load_plan_engine(plan)) as sampler:
+        assert sampler.batch_size == 1
+        assert len(sampler.sample(1, count=2)) == 2
+
+
 def test_more_images_than_the_plan_takes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    install(monkeypatch, "tensorrt")
-    with Sampler(load_plan_engine(write_plan(tmp_path, LABEL, None, max_batch=2, opt_batch=1))) as sampler:
+    machine = install(monkeypatch, "tensorrt")
+    machine.max_batch = 2
+    plan = write_plan(tmp_path, LABEL, None, max_batch=2, opt_batch=2)
+    change(plan, max_batch=1000)  # the plan's own profile decides
+    with Sampler(load_plan_engine(plan)) as sampler:
         assert sampler.batch_size == 2
         assert len(sampler.sample(1, count=5)) == 5
 
@@ -222,4 +274,12 @@ def test_a_closed_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     sampler.close()
     with pytest.raises(EngineError, match="the engine is closed"):
         sampler.sample(1)
+    assert machine.leaks() == {}
+
+
+def test_a_gpu_that_refuses_a_stream(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    machine = install(monkeypatch, "tensorrt")
+    machine.fail = {"cudaStreamCreateWithFlags": 1}
+    with pytest.raises(NotHereError, match=r"this GPU cannot be used \(cudaStreamCreateWithFlags failed"):
+        load_plan_engine(write_plan(tmp_path, LABEL, None))
     assert machine.leaks() == {}

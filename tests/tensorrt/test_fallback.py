@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -94,3 +95,22 @@ def test_a_provider_is_for_onnx_engines(tmp_path: Path) -> None:
     result = sample(write_plan(tmp_path, LABEL, None), "--provider", "cuda")
     assert result.exit_code == 2
     assert "--provider cuda is for .onnx engines" in result.stderr
+
+
+def test_a_broken_tensorrt_falls_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, "tensorrt")
+    (tmp_path / "tensorrt").mkdir()
+    (tmp_path / "tensorrt" / "__init__.py").write_text("raise RuntimeError('libnvinfer.so.10:\\nno such file')\n")
+    monkeypatch.delitem(sys.modules, "tensorrt")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    result = sample(write_plan(tmp_path, LABEL, None))
+    assert result.exit_code == 0, result.stderr
+    assert "tensorrt is installed but cannot be imported (libnvinfer.so.10: no such file): install it" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_gpu_that_refuses_a_stream_falls_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, "tensorrt").fail = {"cudaStreamCreateWithFlags": 1}
+    result = sample(write_plan(tmp_path, LABEL, None))
+    assert result.exit_code == 0
+    assert "model.onnx runs on the CPU instead" in result.stderr

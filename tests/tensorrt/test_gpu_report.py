@@ -10,25 +10,18 @@ from typing import Any
 
 import onnx
 import pytest
-from small_plans import EMBEDDING, LABEL
+from small_plans import EMBEDDING, LABEL, tensors_of
 from tensorrt_double import MAGIC, install
 
 from benchmarks import gpu_report
 from gpcnn_deploy.metadata import METADATA_KEY, decode_metadata
-from gpcnn_deploy.plan_metadata import PlanMetadata, PlanTensor, encode_plan_metadata, metadata_path
+from gpcnn_deploy.plan_metadata import PlanMetadata, encode_plan_metadata, metadata_path
 
 
 def fake_build(onnx_path: Path, out: Path, *, flavor: Any, precision: Any, max_batch: int) -> None:
     """In the place of `build_plan`: a plan for the double."""
     content = onnx_path.read_bytes()
     model = onnx.load_model_from_string(content)
-    tensors = []
-    for mode, values in (("input", model.graph.input), ("output", model.graph.output)):
-        for value in values:
-            of_tensor = value.type.tensor_type
-            shape = tuple(axis.dim_value if axis.HasField("dim_value") else -1 for axis in of_tensor.shape.dim)
-            dtype = onnx.helper.tensor_dtype_to_np_dtype(of_tensor.elem_type).name
-            tensors.append(PlanTensor(name=value.name, mode=mode, dtype=dtype, shape=shape))  # type: ignore[arg-type]
     out.parent.mkdir(exist_ok=True)
     out.write_bytes(MAGIC + content)
     metadata = PlanMetadata(
@@ -40,7 +33,7 @@ def fake_build(onnx_path: Path, out: Path, *, flavor: Any, precision: Any, max_b
         compute_capabilities=("8.6",),
         max_batch=max_batch,
         opt_batch=1,
-        tensors=tuple(tensors),
+        tensors=tensors_of(model, 64),
     )
     metadata_path(out).write_bytes(encode_plan_metadata(metadata))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from small_plans import EMBEDDING, LABEL, SPECS, write_plan
 from tensorrt_double import install, nothing_left
 
 from gpcnn_deploy.spec import ModelSpec
+from gpcnn_runtime.engine import Request, StepEngine
 from gpcnn_runtime.onnx_engine import load_onnx_engine
 from gpcnn_runtime.sampler import Sampler, Samples
 from gpcnn_runtime.tensorrt_engine import STEPS_PER_LOOK, cache_path, load_plan_engine
@@ -148,3 +150,31 @@ def test_scalars_may_live_on_the_host(
         found, expected = draw(gpu, temperature=0.8), draw(cpu, temperature=0.8)
     assert_equal(found, expected)
     assert found.evaluations == expected.evaluations
+
+
+def test_each_thread_uses_the_gpu_of_the_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """CUDA's current device is one per thread, and a sampler draws in threads of its own."""
+    machine = install(monkeypatch, "tensorrt")
+    machine.devices, machine.thread.device = 2, 1
+    sampler = Sampler(load_plan_engine(write_plan(tmp_path, LABEL, None)))
+    assert machine.device == 1
+    with ThreadPoolExecutor(1) as others:
+        assert len(others.submit(draw, sampler).result()) == 3
+        others.submit(setattr, machine.thread, "device", 0).result()
+        others.submit(sampler.close).result()
+    del sampler
+    assert machine.leaks() == {}
+
+
+def test_a_first_guess_in_any_layout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    install(monkeypatch, "tensorrt")
+    engine = load_plan_engine(write_plan(tmp_path, LABEL, None))
+    assert isinstance(engine, StepEngine)
+    shape = (2, *LABEL.image_shape)
+    request = Request(
+        np.zeros(shape, np.float32), np.zeros(shape, np.int32), np.zeros(shape, np.bool_), np.ones(2, np.int32)
+    )
+    levels = np.indices(shape, np.int32).sum(0, np.int32) % 2
+    with engine, engine.open(request) as batch:
+        batch.place(np.asfortranarray(levels))
+        np.testing.assert_array_equal(batch.read()[0], levels)
