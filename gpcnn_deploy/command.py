@@ -12,6 +12,11 @@ from gpcnn_deploy.errors import GpcnnError, InterruptedRun
 class Command(click.Command):
     """A click command that reports a `GpcnnError`, or a file that the system refuses, in one line with an exit code."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """As `click.Command`; `-h` is `--help`."""
+        kwargs["context_settings"] = {"help_option_names": ["-h", "--help"], **(kwargs.get("context_settings") or {})}
+        super().__init__(*args, **kwargs)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command.
 

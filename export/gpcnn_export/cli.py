@@ -32,6 +32,7 @@ class WindowType(click.ParamType):  # type: ignore[type-arg]  # generic from cli
 
 
 @click.command(cls=Command, context_settings={"show_default": True})
+@click.version_option(package_name="gpcnn-deploy")
 @click.argument("source", required=False, type=click.Path(path_type=Path), metavar="[CHECKPOINT | MODEL.onnx]")
 @click.option("--format", "form", type=click.Choice(["onnx", "trt"]), default="onnx", help="Kind of engine to write.")
 @click.option(
@@ -40,7 +41,9 @@ class WindowType(click.ParamType):  # type: ignore[type-arg]  # generic from cli
     type=click.Choice(["sampler", "step"]),
     help="The whole image in one call, or one Jacobi step.  [default: sampler for onnx, step for trt]",
 )
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="[default: model.onnx or model.plan]")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="File to write.  [default: model.onnx, model.plan]"
+)
 @click.option("--window", type=WindowType(), default="auto", help="Columns a sampler draws at a time; auto measures.")
 @click.option("--tune-batch", type=int, default=1, help="Batch size that --window auto measures with.")
 @click.option(
@@ -68,11 +71,13 @@ def main(
 ) -> None:
     """Export CHECKPOINT (a file or a run folder; the newest run without it) to an engine.
 
-    With --format trt, SOURCE may be a MODEL.onnx written by this command: that needs no torch, and is how a plan is
+    With --format trt, it may be a MODEL.onnx written by this command: that needs no torch, and is how a plan is
     built on the device that will run it.
     """
     _reject_conflicts(source, form, role)
     out = output or Path("model.onnx" if form == "onnx" else "model.plan")
+    if form == "onnx" and out.suffix != ".onnx" and not out.is_dir():
+        raise UsageError(f"{out}: expected a name that ends in .onnx, by which gpcnn-sample knows the engine")
     if out.is_dir():
         raise OutputError(f"cannot write {out}: it is a folder; name a file with -o")
     if form == "trt":

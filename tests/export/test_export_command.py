@@ -153,6 +153,7 @@ def test_an_engine_that_draws_otherwise_is_an_error_and_leaves_no_file(
         (["--max-batch", "7"], 2, "--max-batch goes with --format trt"),
         (["--graph", "step", "--window", "3"], 2, "--window goes with a sampler"),
         (["model.onnx", "--format", "trt", "--window", "3"], 2, "--window goes with a checkpoint"),
+        (["-o", "w.bin", "--window", "1"], 2, "w.bin: expected a name that ends in .onnx"),
         (["-o", "n" * 300 + ".onnx", "--window", "1"], 1, "File name too long"),
         (["n" * 300], 1, "File name too long"),
         (["-o", "runs", "--window", "1"], 1, "cannot write runs: it is a folder"),

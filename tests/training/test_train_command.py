@@ -118,6 +118,28 @@ def test_epochs_0_takes_the_newest_run_of_the_data_set_named() -> None:
     result = gpcnn_train("--epochs", 0, "--data", "mnist")
     assert result.exit_code == 1
     assert "no checkpoint in runs/mnist-*: train one with gpcnn-train" in result.stderr
+    for arguments, message in (
+        (("--data", "digits", "--model", "unconditional"), "no checkpoint in runs/digits-unconditional*"),
+        (("--model", "conditional"), "--epochs 0 with --model needs --data too"),
+        (("--resume", "runs/digits-conditional", "--data", "mnist"), "leave out --data and --model"),
+    ):
+        result = gpcnn_train("--epochs", 0, *arguments)
+        assert result.exit_code in (1, 2)
+        assert message in result.stderr
+
+
+def test_resume_refuses_other_class_names(stripes_file: Path) -> None:
+    assert gpcnn_train("--data", stripes_file, "--max-steps", 1, *SMALL).exit_code == 0
+    run = Path("runs/stripes-conditional")
+    before = (run / "checkpoint.safetensors").read_bytes()
+    with np.load(stripes_file) as arrays:
+        changed = dict(arrays)
+    names = changed["class_names"].tolist()
+    np.savez(stripes_file, **{**changed, "class_names": np.array([*names, "one more"])})
+    result = gpcnn_train("--resume", run, "--max-steps", 2)
+    assert result.exit_code == 1
+    assert "its images or classes differ" in result.stderr
+    assert (run / "checkpoint.safetensors").read_bytes() == before
 
 
 def test_resume_with_a_larger_limit_goes_on(stripes_file: Path) -> None:
@@ -173,7 +195,7 @@ def fails(code: int, message: str, *arguments: object) -> Any:
 @pytest.mark.parametrize(
     ("code", "message", "arguments"),
     [
-        fails(2, "--data nothing: expected digits, mnist, fashion-mnist, or the path", "--data", "nothing"),
+        fails(2, "--data nothing: no such file or folder; expected digits, mnist", "--data", "nothing"),
         fails(2, "'none' does not exist", "--data", "mnist", "--data-dir", "none"),
         fails(1, "train-images-idx3-ubyte.gz is not in . nor in mnist", "--data", "mnist", "--data-dir", "."),
         fails(1, "empty: has no class folders", "--data", "empty"),

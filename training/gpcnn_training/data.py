@@ -42,7 +42,7 @@ def load_data(name: str, data_dir: Path | None = None) -> DataSet:
         return load_npz(path)
     names = ", ".join(NAMES)
     raise UsageError(
-        f"--data {name}: no such file or folder; expected {names}, or the path of an .npz file or of a folder of pictures"
+        f"--data {name}: no such file or folder; expected {names}, or the path of an .npz file or picture folder"
     )
 
 

@@ -46,7 +46,7 @@ def load_npz(path: Path) -> DataSet:
 def _read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
     if not zipfile.is_zipfile(path):
         raise DataError(
-            f"{path}: is no .npz file, or a truncated one: write one with numpy.savez(path, images=…, labels=…)"
+            f"{path}: is not an .npz file, or a truncated one: write one with numpy.savez(path, images=…, labels=…)"
         )
     try:
         with np.load(path, allow_pickle=False) as arrays:
