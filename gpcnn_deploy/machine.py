@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
-import platform
 import sys
 from pathlib import Path
 
@@ -13,6 +11,9 @@ import gpcnn_deploy
 
 def machine_facts() -> dict[str, str | int]:
     """The machine, for people who compare figures: CPU model, cores, memory in MB, system, and versions of packages."""
+    import importlib.metadata  # with platform, milliseconds that only who measures must pay
+    import platform
+
     facts: dict[str, str | int] = {
         "cpu": _cpu(),
         "cores": available_cores(),
@@ -60,6 +61,8 @@ def _cpu() -> str:
                 return line.partition(":")[2].strip()
     except OSError:
         pass
+    import platform
+
     return platform.processor() or platform.machine()
 
 

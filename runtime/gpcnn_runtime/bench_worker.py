@@ -102,7 +102,7 @@ def measure(job: Job, images: Path) -> Measured:
     with sampler:
         metadata, info = sampler.metadata, sampler.engine.info
         given = conditions(metadata, job)
-        parts = len(split(job.batch, sampler.threads, sampler.batch_size))
+        parts = len(list(split(job.batch, sampler.threads, sampler.batch_size)))
         passes: list[float] = []
 
         def draw(call: int) -> Samples:

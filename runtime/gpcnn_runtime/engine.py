@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 Strategy = Literal["jacobi", "raster"]
 
+EXPORT_ANEW = "make one with gpcnn-export"
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Request:

@@ -7,25 +7,25 @@ threads and the strategy do not change it.
 from __future__ import annotations
 
 import dataclasses
-import os
 import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from gpcnn_deploy.errors import UsageError
+from gpcnn_deploy.errors import EngineError, UsageError
+from gpcnn_deploy.machine import available_cores
 from gpcnn_deploy.metadata import EngineMetadata
 from gpcnn_deploy.noise import noise
 from gpcnn_deploy.pictures import grid, pixels_from_levels
 from gpcnn_runtime.cancel import Cancellation
-from gpcnn_runtime.engine import Engine, OutOfMemoryError, Request, Strategy, refuse_strategy
+from gpcnn_runtime.engine import EXPORT_ANEW, Engine, OutOfMemoryError, Request, Result, Strategy, refuse_strategy
 from gpcnn_runtime.load import load_engine
 from gpcnn_runtime.providers import Provider
 from gpcnn_runtime.request import Conditions, check_conditions
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 BATCH_SIZE = 64
+MAX_IMAGES = 2**63 - 1
+"""Of one call: positions are int64."""
 
 Labels = int | str | Sequence[int | str] | npt.NDArray[np.integer[Any]]
 
@@ -103,6 +105,7 @@ class Sampler:
         self.batch_size = min(batch_size, engine.max_batch or batch_size)
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
+        self._closed = False
 
     @classmethod
     def load(
@@ -138,8 +141,9 @@ class Sampler:
         return self.engine.metadata
 
     def close(self) -> None:
-        """Wait for what is being drawn, then release the threads and the engine."""
+        """Wait for what is being drawn, then release the threads and the engine, for good."""
         with self._lock:
+            self._closed = True
             pool, self._pool = self._pool, None
         if pool is not None:
             pool.shutdown(wait=True, cancel_futures=True)
@@ -181,7 +185,7 @@ class Sampler:
 
         Raises:
             UsageError: an argument is out of range, of the wrong shape, or does not fit the model.
-            EngineError: the engine failed; `OutOfMemoryError` names the batch size to try.
+            EngineError: the sampler is closed, or the engine failed; `OutOfMemoryError` names the batch size to try.
         """
         begin = time.perf_counter()
         chunks = list(
@@ -224,12 +228,17 @@ class Sampler:
         Raises:
             UsageError, EngineError: as `sample`; the request is checked before this returns.
         """
+        self._check_open()
         conditions = check_conditions(self.metadata, labels, seed, count, temperature, known, mask, embedding, first)
+        if conditions.total > MAX_IMAGES:
+            raise UsageError(f"{conditions.total} images in one call: expected at most 2**63 - 1")
+        if strategy not in get_args(Strategy):
+            raise UsageError(f"strategy is '{strategy}': expected one of {', '.join(get_args(Strategy))}")
         if self.metadata.role == "sampler":
             refuse_strategy(self.metadata, strategy)
         if positions is None:
             positions = range(conditions.total)
-        elif any(not 0 <= position < conditions.total for position in positions):
+        elif len(positions) and (positions[0] < 0 or positions[-1] >= conditions.total):
             raise UsageError(f"positions: expected each in 0 to {conditions.total - 1}")
         return self._stream(conditions, positions, strategy)
 
@@ -237,27 +246,42 @@ class Sampler:
         self, conditions: Conditions, positions: Sequence[int], strategy: Strategy
     ) -> Generator[Samples, None, None]:
         parts = split(len(positions), self.threads, self.batch_size)
+        from concurrent.futures import CancelledError
+
         cancellation = Cancellation()
         pending: deque[Future[Samples]] = deque()
         pool = self._workers()
+
+        def take() -> Samples:
+            self._check_open()
+            return pending.popleft().result()
+
         try:
             for start, stop in parts:
                 # One part waits behind those being drawn, so that no thread idles while the caller takes a result.
                 if len(pending) > self.threads:
-                    yield pending.popleft().result()
+                    yield take()
                 pending.append(pool.submit(self._draw, conditions, positions[start:stop], strategy, cancellation))
             while pending:
-                yield pending.popleft().result()
+                yield take()
+        except (RuntimeError, CancelledError):  # closed by another thread, since this one looked
+            self._check_open()
+            raise
         finally:  # an error, Ctrl-C, or a caller who stops taking: nothing goes on unasked
             cancellation.cancel()
             for future in pending:
                 future.cancel()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise EngineError(f"{self.engine.info.path}: the engine is closed: load it again")
 
     def _workers(self) -> ThreadPoolExecutor:
         # Even a single part is drawn in a worker: the caller's thread stays free to notice Ctrl-C.
         from concurrent.futures import ThreadPoolExecutor
 
         with self._lock:
+            self._check_open()
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="gpcnn-sampler")
             return self._pool
@@ -272,6 +296,7 @@ class Sampler:
             result = self.engine.run(request, strategy)
         except (OutOfMemoryError, MemoryError) as error:
             raise self._advise(len(positions)) from error
+        self._check(result, request.noise.shape)
         return Samples(
             result.levels.astype(np.uint8),
             result.log_prob,
@@ -281,6 +306,15 @@ class Sampler:
             time.perf_counter() - begin,
             self.metadata.spec.levels,
         )
+
+    def _check(self, result: Result, shape: tuple[int, ...]) -> None:
+        """Refuse what no engine of this model can draw, before it is cut to uint8."""
+        path, levels, top = self.engine.info.path, result.levels, self.metadata.spec.levels - 1
+        for found in (levels.shape, result.log_prob.shape):
+            if found != shape:
+                raise EngineError(f"{path}: drew images of shape {found}, expected {shape}: {EXPORT_ANEW}")
+        if levels.min() < 0 or levels.max() > top:
+            raise EngineError(f"{path}: drew levels outside 0 to {top}: {EXPORT_ANEW}")
 
     def _advise(self, count: int) -> OutOfMemoryError:
         if count > 1:
@@ -295,21 +329,14 @@ class Sampler:
         return OutOfMemoryError(f"not enough memory for {at_once} at a time: {advice}")
 
 
-def split(total: int, threads: int, batch_size: int) -> list[tuple[int, int]]:
+def split(total: int, threads: int, batch_size: int) -> Iterator[tuple[int, int]]:
     """Cut `total` images into [start, stop) parts of equal size ±1, at most `batch_size` each.
 
     There are a multiple of `threads` of them, so that no thread waits; fewer images than threads make parts of one.
     """
     rounds = -(-total // (threads * batch_size))
     parts = min(total, rounds * threads)
-    return [(total * k // parts, total * (k + 1) // parts) for k in range(parts)]
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return ((total * k // parts, total * (k + 1) // parts) for k in range(parts))
 
 
 def _request(

@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -239,6 +240,64 @@ def test_out_of_memory_names_the_batch_size_to_try(inner: Engine) -> None:
     engine = Slow(inner, room=32)
     with Sampler(engine, threads=2, batch_size=32) as sampler:
         assert len(sampler.sample(0, count=200)) == 200
+
+
+class Wrong(Slow):
+    """Around a real engine: changes what it drew."""
+
+    change: Callable[[Result], Result]
+
+    def run(self, request: Request, strategy: Any = "jacobi") -> Result:
+        return self.change(super().run(request, strategy))
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda result: dataclasses.replace(result, levels=result.levels - 4), "drew levels outside 0 to 3"),
+        (lambda result: dataclasses.replace(result, levels=result.levels + 256), "drew levels outside 0 to 3"),
+        (lambda result: dataclasses.replace(result, levels=result.levels[:, :, 1:]), "drew images of shape"),
+        (lambda result: dataclasses.replace(result, levels=result.levels[:1]), "drew images of shape"),
+        (lambda result: dataclasses.replace(result, log_prob=result.log_prob[0]), "drew images of shape"),
+    ],
+)
+def test_what_any_engine_draws_is_checked(inner: Engine, change: Callable[[Result], Result], match: str) -> None:
+    engine = Wrong(inner)
+    engine.change = change
+    with Sampler(engine) as sampler, pytest.raises(EngineError, match=match):
+        sampler.sample(0, count=100)
+
+
+def test_a_closed_sampler_stays_closed(inner: Engine) -> None:
+    sampler = Sampler(Slow(inner), threads=1, batch_size=1)
+    fresh, begun, last = (sampler.stream(0, count=count) for count in (1, 100, 2))
+    next(begun)
+    next(last)
+    time.sleep(0.1)  # the last part is drawn, and waits to be taken
+    sampler.close()
+    sampler.close()
+    ways: list[Callable[[], object]] = [
+        lambda: sampler.sample(0),
+        lambda: sampler.stream(0),
+        lambda: next(fresh),
+        lambda: next(begun),
+        lambda: next(last),
+    ]
+    for way in ways:
+        with pytest.raises(EngineError, match="the engine is closed: load it again"):
+            way()
+
+
+def test_closing_ends_a_stream_in_another_thread(inner: Engine) -> None:
+    engine = Slow(inner, seconds=0.05)
+    sampler = Sampler(engine, threads=1, batch_size=1)
+    with ThreadPoolExecutor(1) as pool:
+        drawn = pool.submit(sampler.sample, 0, 0, 1000)
+        while engine.calls < 2:
+            time.sleep(0.001)
+        sampler.close()
+        with pytest.raises(EngineError, match="the engine is closed: load it again"):
+            drawn.result(timeout=20)
 
 
 def test_threads_share_one_sampler(make: Make) -> None:

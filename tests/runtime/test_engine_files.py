@@ -192,15 +192,6 @@ def request_of(count: int, known: int = 0) -> Request:
     return Request(np.zeros(shape, np.float32), np.full(shape, known, np.int32), np.ones(shape, np.bool_))
 
 
-def test_levels_out_of_range_are_caught_when_drawn(file: Path) -> None:
-    file.write_bytes(ports({"image": 6, "log_prob": 1}))
-    with load_engine(file) as engine:
-        assert (engine.run(request_of(2, PLAIN.levels - 1)).levels == PLAIN.levels - 1).all()
-        for level in (-1, PLAIN.levels):
-            with pytest.raises(EngineError, match="drew levels outside 0 to 6"):
-                engine.run(request_of(2, level))
-
-
 def test_weights_in_other_files_are_refused(file: Path, graph: bytes) -> None:
     (file.parent / "weights.bin").write_bytes(b"\0" * 4096)
     for location in ("weights.bin", "../weights.bin", "/etc/hostname"):

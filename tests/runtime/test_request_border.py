@@ -93,7 +93,7 @@ def test_unknown_pixels_of_known_may_hold_anything(samplers: dict[str, Sampler])
 @pytest.mark.parametrize("threads", [1, 2, 3, 16])
 @pytest.mark.parametrize("batch_size", [1, 5, 64])
 def test_split_covers_all_in_equal_parts(total: int, threads: int, batch_size: int) -> None:
-    parts = split(total, threads, batch_size)
+    parts = list(split(total, threads, batch_size))
     assert [position for start, stop in parts for position in range(start, stop)] == list(range(total))
     sizes = [stop - start for start, stop in parts]
     assert max(sizes) <= batch_size
@@ -102,4 +102,26 @@ def test_split_covers_all_in_equal_parts(total: int, threads: int, batch_size: i
 
 
 def test_split_of_nothing() -> None:
-    assert split(0, 2, 64) == []
+    assert list(split(0, 2, 64)) == []
+
+
+def test_any_number_of_images_is_answered_at_once(samplers: dict[str, Sampler]) -> None:
+    """No list of positions or parts is made: these would not fit into any memory."""
+    most = 2**63 - 1
+    assert next(split(most, 2, 64)) == (0, 63)
+    for positions in (None, range(most), range(5, most)):
+        stream = samplers["plain"].stream(count=most, positions=positions)
+        assert next(stream).positions[0] == (0 if positions is None else positions[0])
+        stream.close()
+    with pytest.raises(UsageError, match="positions: expected each in 0 to"):
+        samplers["plain"].stream(count=most - 1, positions=range(most))
+    with pytest.raises(UsageError, match=r"9223372036854775808 images in one call: expected at most 2\*\*63 - 1"):
+        samplers["plain"].stream(count=most + 1)
+
+
+@pytest.mark.parametrize("window", [None, 3])
+def test_an_unknown_strategy(make: Make, window: int | None) -> None:
+    strategy: Any = "rastr"
+    expected = pytest.raises(UsageError, match="strategy is 'rastr': expected one of jacobi, raster")
+    with Sampler.load(make(PLAIN, window)) as sampler, expected:
+        sampler.stream(strategy=strategy)
