@@ -228,7 +228,13 @@ def check_here(plan: Path, metadata: PlanMetadata, compute_capability: str, vers
     Raises:
         NotHereError: names what differs and how to build the plan anew.
     """
-    again = f"build it here: gpcnn-export {portable_path(plan).name} --format trt"
+    if metadata.engine.role == "sampler":
+        again = f"build it here: gpcnn-export {portable_path(plan).name} --format trt"
+    else:  # the model.onnx beside a step plan is a sampler as a rule
+        again = (
+            "build it here: gpcnn-export CHECKPOINT --format trt; or make step.onnx elsewhere (gpcnn-export CHECKPOINT "
+            f"--graph step -o step.onnx), copy it here and gpcnn-export step.onnx --format trt -o {plan.name}"
+        )
     if version != metadata.tensorrt_version:
         raise NotHereError(
             f"{plan} was built by {metadata.flavor} {metadata.tensorrt_version}, installed is {version}: {again}"

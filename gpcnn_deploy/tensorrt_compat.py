@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import re
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -26,7 +27,20 @@ Progress = Callable[[str, int, int], bool]
 """Called with (phase, steps done, steps in all), from any thread; False stops the build."""
 
 _DTYPES = {"FLOAT": "float32", "HALF": "float16", "INT32": "int32", "INT64": "int64", "BOOL": "bool"}
+_OUT_OF_MEMORY = re.compile("out ?of ?memory", re.IGNORECASE)
 _loaded: dict[Flavor, TensorRT] = {}
+
+
+class TensorRTError(EngineError):
+    """A call of a plan that TensorRT refused.
+
+    Attributes:
+        out_of_memory: by what it logged, memory is what it lacked.
+    """
+
+    def __init__(self, message: str, cause: str) -> None:
+        super().__init__(message + cause)
+        self.out_of_memory = _OUT_OF_MEMORY.search(cause) is not None
 
 
 def is_installed(flavor: Flavor) -> bool:
@@ -190,7 +204,7 @@ class Plan:
             cache: a runtime cache that TensorRT-RTX wrote earlier, if there is one; one that does not fit is ignored.
 
         Raises:
-            EngineError: TensorRT cannot make one: memory is the usual cause.
+            EngineError: TensorRT cannot make one. Smaller batches need no less memory here.
         """
         self.library.cause()
         engine = self._engine
@@ -200,7 +214,13 @@ class Plan:
         else:
             context = engine.create_execution_context()
         if context is None:
-            raise EngineError(f"{self.source}: TensorRT could not make an execution context{self.library.cause()}")
+            cause = self.library.cause()
+            if _OUT_OF_MEMORY.search(cause):
+                raise EngineError(
+                    f"{self.source}: not enough GPU memory for the largest batch that it was built for: build it with "
+                    f"a smaller --max-batch{cause}"
+                )
+            raise EngineError(f"{self.source}: TensorRT could not make an execution context{cause}")
         return Context(self, context)
 
     def _runtime_config(self, replay: bool, cache: bytes | None) -> rtx.IRuntimeConfig:
@@ -264,7 +284,7 @@ class Context:
             self._fail("TensorRT could not enqueue the network")
 
     def _fail(self, message: str) -> None:
-        raise EngineError(f"{self._plan.source}: {message}{self._plan.library.cause()}")
+        raise TensorRTError(f"{self._plan.source}: {message}", self._plan.library.cause())
 
 
 def _described(tensor: trt.ITensor, mode: Mode, opt_batch: int, max_batch: int) -> PlanTensor:

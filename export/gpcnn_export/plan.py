@@ -9,7 +9,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -194,10 +194,27 @@ def _engine(content: bytes, path: Path) -> tuple[EngineMetadata, onnx.ModelProto
         model = onnx.load_model_from_string(content)
     except Exception as error:  # protobuf's DecodeError
         raise EngineError(f"{path} is no ONNX file, or damaged: make one with gpcnn-export") from error
+    if (name := _external(model)) is not None:
+        raise EngineError(
+            f"{path}: tensor '{name}' lies in another file (ONNX external data), which is refused: an engine is one "
+            "self-contained file; make one with gpcnn-export"
+        )
     for entry in model.metadata_props:
         if entry.key == METADATA_KEY:
             return decode_metadata(entry.value, str(path)), model
     raise EngineError(f"{path} is an ONNX file without gpcnn-deploy metadata: make one with gpcnn-export")
+
+
+def _external(message: Any) -> str | None:
+    """Name of a tensor, at any depth of a protobuf message, whose values lie in another file; None without any."""
+    if message.DESCRIPTOR.name == "TensorProto" and (message.external_data or message.data_location):
+        return str(message.name)
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for part in [value] if hasattr(value, "ListFields") else value:
+                if (name := _external(part)) is not None:
+                    return name
+    return None
 
 
 def _portable(
@@ -219,9 +236,8 @@ def _portable(
 def _write(out: Path, plan: bytes, metadata: bytes, portable: bytes | None) -> None:
     with contextlib.ExitStack() as stack:
         # Left in reverse: the metadata comes last, so that no reader finds it beside an older plan's missing engine.
-        metadata_part = stack.enter_context(atomic_path(metadata_path(out)))
-        plan_part = stack.enter_context(atomic_path(out))
+        # Each is written while its own context is the innermost, which names it where it cannot be.
+        stack.enter_context(atomic_path(metadata_path(out))).write_bytes(metadata)
+        stack.enter_context(atomic_path(out)).write_bytes(plan)
         if portable is not None:
             stack.enter_context(atomic_path(portable_path(out))).write_bytes(portable)
-        plan_part.write_bytes(plan)
-        metadata_part.write_bytes(metadata)

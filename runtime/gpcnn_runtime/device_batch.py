@@ -8,7 +8,6 @@ then: a fixed point stays fixed, so a step too many costs its time and changes n
 from __future__ import annotations
 
 import contextlib
-import re
 from typing import Any
 
 import numpy as np
@@ -17,11 +16,9 @@ import numpy.typing as npt
 from gpcnn_deploy.errors import EngineError
 from gpcnn_deploy.gpu import CudaError
 from gpcnn_deploy.plan_metadata import PlanTensor
-from gpcnn_deploy.tensorrt_compat import Context, Plan
+from gpcnn_deploy.tensorrt_compat import Context, Plan, TensorRTError
 from gpcnn_runtime.cuda import DeviceBuffer, Graph, HostBuffer, Stream
 from gpcnn_runtime.engine import Request
-
-_ALLOCATION = re.compile("out of memory|outofmemory|alloc", re.IGNORECASE)
 
 
 class DeviceBatch:
@@ -162,7 +159,5 @@ class DeviceBatch:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether memory is what CUDA or TensorRT lacked; TensorRT says so in its log only."""
-    if isinstance(error, CudaError):
-        return error.out_of_memory
-    return isinstance(error, EngineError) and _ALLOCATION.search(str(error)) is not None
+    """Whether memory for this batch is what CUDA or TensorRT lacked."""
+    return isinstance(error, CudaError | TensorRTError) and error.out_of_memory

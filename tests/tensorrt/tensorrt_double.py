@@ -54,6 +54,7 @@ class Machine:
         calls: calls so far.
         live: device objects alive.
         host_tensors: tensors that the plan keeps in host memory.
+        refusal: what TensorRT logs where it refuses to enqueue.
         device: where the first stream was made, and with it everything else.
         source: the array that is uploaded next.
     """
@@ -69,6 +70,7 @@ class Machine:
         self.compute_capability = (8, 6)
         self.max_batch = 64
         self.recorded_contexts: list[int] = []
+        self.refusal = "double: enqueue refused"
         self.thread = threading.local()
         self.device: int | None = None
         self.source: weakref.ref[Any] | None = None
@@ -394,7 +396,7 @@ class Context:
         self.machine.check_device()
         stream = self.engine.module.cuda.streams[handle]
         if self.machine.fails("execute_async_v3") or set(self.addresses) != set(self.engine.io):
-            self.engine.runtime.log.log(1, "double: enqueue refused")
+            self.engine.runtime.log.log(1, self.machine.refusal)
             return False
         if stream.recording is not None:
             if self.machine.fails("recorded enqueue") or not self.has_run:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -220,6 +222,59 @@ def test_nothing_appears_if_one_file_cannot(tmp_path: Path, onnx_file: OnnxFile)
         with pytest.raises(OutputError if name != "model.onnx" else (OutputError, EngineError)):
             build_plan(onnx_file(PLAIN, None), folder / "model.plan")
         assert [path.name for path in folder.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["model.plan.json", "model.plan", "model.onnx"])
+def test_a_full_disk_is_told_of_the_right_file(
+    tmp_path: Path, onnx_file: OnnxFile, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    write = Path.write_bytes
+
+    def full(path: Path, content: bytes) -> int:
+        if re.fullmatch(rf"\.{re.escape(name)}\.\w+\.part", path.name):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OutputError, match=rf"cannot write .*/{re.escape(name)}: No space left on device"):
+        build_plan(onnx_file(PLAIN, None), tmp_path / "model.plan")
+    assert list(tmp_path.iterdir()) == []
+
+
+def elsewhere(tensor: onnx.TensorProto, by_location: bool) -> None:
+    tensor.name = "the weights"
+    if by_location:
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+    else:
+        entry = tensor.external_data.add()
+        entry.key, entry.value = "location", "/etc/passwd"
+
+
+WHERE: dict[str, Callable[[onnx.ModelProto], onnx.TensorProto]] = {
+    "initializer": lambda model: model.graph.initializer[0],
+    "attribute": lambda model: model.graph.node[0].attribute.add().t,
+    "attribute list": lambda model: model.graph.node[0].attribute.add().tensors.add(),
+    "subgraph": lambda model: model.graph.node[0].attribute.add().g.initializer.add(),
+    "subgraph's attribute": lambda model: model.graph.node[0].attribute.add().graphs.add().node.add().attribute.add().t,
+    "function": lambda model: model.functions.add().node.add().attribute.add().t,
+    "sparse": lambda model: model.graph.sparse_initializer.add().values,
+}
+
+
+@pytest.mark.parametrize("by_location", [True, False])
+@pytest.mark.parametrize("where", WHERE)
+def test_weights_in_another_file_are_refused(
+    tmp_path: Path, onnx_file: OnnxFile, monkeypatch: pytest.MonkeyPatch, where: str, by_location: bool
+) -> None:
+    model = onnx.load_model_from_string(onnx_bytes(PLAIN, None))
+    elsewhere(WHERE[where](model), by_location)
+    (tmp_path / "x.onnx").write_bytes(model.SerializeToString())
+    monkeypatch.setattr(tensorrt_compat.TensorRT, "build", None)
+    text = r"x.onnx: tensor 'the weights' lies in another file \(ONNX external data\)"
+    with pytest.raises(EngineError, match=text):
+        build_plan(tmp_path / "x.onnx", tmp_path / "model.plan", precision="fp16")
+    with pytest.raises(EngineError, match=text):
+        build_plan(onnx_file(PLAIN, None), tmp_path / "model.plan", portable=tmp_path / "x.onnx")
 
 
 def test_the_portable_engine(tmp_path: Path, onnx_file: OnnxFile) -> None:

@@ -78,7 +78,9 @@ def test_each_call_may_fail_each_time(
 
 MESSAGES = {
     "deserialize_cuda_engine": "refuses the plan: double: the plan is not to my liking",
-    "create_execution_context": "not enough memory for 2 images at a time: try --batch-size 1",
+    # A context takes memory for the plan's largest batch, whatever the batch that is drawn.
+    "create_execution_context": "not enough GPU memory for the largest batch that it was built for: build it with a "
+    "smaller --max-batch: Error Code 2: OutOfMemory (requested 12345 bytes)",
     "set_input_shape": "TensorRT refuses shape [",
     "set_tensor_address": "TensorRT refuses the memory of tensor '",
     "execute_async_v3": "TensorRT could not enqueue the network: double: enqueue refused",
@@ -120,6 +122,20 @@ def test_memory_that_was_short_is_there_for_the_next_batch(monkeypatch: pytest.M
         assert len(sampler.sample(1, count=8)) == 8
 
 
+@pytest.mark.parametrize(("refusal", "lacking"), [("bad file", False), ("Error 2: OutOfMemory (12 bytes)", True)])
+def test_only_what_tensorrt_says_is_taken_for_a_lack_of_memory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, refusal: str, lacking: bool
+) -> None:
+    machine = install(monkeypatch, "tensorrt")
+    machine.refusal, machine.fail = refusal, {"execute_async_v3": 1}
+    folder = tmp_path / "out of memory, allocated"
+    folder.mkdir()
+    message = attempt(write_plan(folder, LABEL, None))
+    assert message is not None
+    assert ("try --batch-size 1" in message) == lacking
+    assert ("could not enqueue the network: bad file" in message) != lacking
+
+
 def change(plan: Path, **changes: object) -> None:
     path = metadata_path(plan)
     path.write_bytes(encode_plan_metadata(msgspec.structs.replace(read_plan_metadata(plan), **changes)))
@@ -132,7 +148,12 @@ def deserialized(machine: Machine) -> int:
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"tensorrt_version": "98.0"}, "was built by tensorrt 98.0, installed is 99.1: build it here: gpcnn-export"),
+        (
+            {"tensorrt_version": "98.0"},
+            "was built by tensorrt 98.0, installed is 99.1: build it here: gpcnn-export CHECKPOINT --format trt; or "
+            "make step.onnx elsewhere (gpcnn-export CHECKPOINT --graph step -o step.onnx), copy it here and gpcnn-export "
+            "step.onnx --format trt -o model.plan",
+        ),
         ({"compute_capabilities": ("7.5", "9.0")}, "runs on GPUs of compute capability 7.5, 9.0; this one has 8.6"),
         ({"platform": "win32-AMD64"}, "was built for win32-AMD64, this is"),
     ],
@@ -147,6 +168,14 @@ def test_a_plan_of_elsewhere_is_never_deserialized(
         load_plan_engine(plan)
     assert text in str(caught.value)
     assert deserialized(machine) == 0
+
+
+def test_a_sampler_of_elsewhere_is_built_from_the_engine_beside_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    install(monkeypatch, "tensorrt")
+    with pytest.raises(NotHereError, match=r": build it here: gpcnn-export model\.onnx --format trt$"):
+        load_plan_engine(write_plan(tmp_path, LABEL, 2, tensorrt_version="98.0"))
 
 
 def test_another_flavour_is_never_deserialized(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
