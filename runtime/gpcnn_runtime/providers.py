@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -34,6 +35,8 @@ _TITLES = {
 }
 # fp32 means fp32, and the same convolution kernel in every process.
 _OPTIONS = {"cuda": {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}}
+# These have no such option: NVIDIA's libraries read this when the first session starts them.
+_TF32_BY_ENVIRONMENT = ("tensorrt", "nv-tensorrt-rtx")
 _PLUGIN = "onnxruntime_ep_nv_tensorrt_rtx"  # the package that brings nv-tensorrt-rtx to a plain onnxruntime
 
 
@@ -54,11 +57,16 @@ class Placement:
     memory: str | None = None
 
     def session(self, content: bytes, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
-        """Create the session; raises what ONNX Runtime raises."""
+        """Create the session; raises what ONNX Runtime raises.
+
+        For TensorRT's providers, this sets NVIDIA_TF32_OVERRIDE=0 in the process, unless it is set.
+        """
         import onnxruntime
 
         if self.provider == "cpu":
             return onnxruntime.InferenceSession(content, options, providers=[_CPU])
+        if self.provider in _TF32_BY_ENVIRONMENT:
+            os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         if self.devices:
             options.add_provider_for_devices(list(self.devices), {})

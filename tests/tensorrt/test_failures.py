@@ -151,8 +151,8 @@ def deserialized(machine: Machine) -> int:
         (
             {"tensorrt_version": "98.0"},
             "was built by tensorrt 98.0, installed is 99.1: build it here: gpcnn-export CHECKPOINT --format trt; or "
-            "make step.onnx elsewhere (gpcnn-export CHECKPOINT --graph step -o step.onnx), copy it here and gpcnn-export "
-            "step.onnx --format trt -o model.plan",
+            "make step.onnx elsewhere (gpcnn-export CHECKPOINT --graph step -o step.onnx), copy it here and "
+            "gpcnn-export step.onnx --format trt -o model.plan",
         ),
         ({"compute_capabilities": ("7.5", "9.0")}, "runs on GPUs of compute capability 7.5, 9.0; this one has 8.6"),
         ({"platform": "win32-AMD64"}, "was built for win32-AMD64, this is"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import types
 from collections.abc import Callable
@@ -119,3 +120,35 @@ def test_a_step_with_its_state_on_the_device(
                 found, expected = (one.sample(count=3, seed=4, **condition, **more) for one in (bound, plain))
                 np.testing.assert_array_equal(found.levels, expected.levels)
                 np.testing.assert_allclose(found.log_prob, expected.log_prob, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("plugin", [False, True])
+@pytest.mark.parametrize(
+    ("provider", "before", "during"),
+    [
+        ("tensorrt", None, "0"),
+        ("nv-tensorrt-rtx", None, "0"),
+        ("tensorrt", "1", "1"),
+        ("cuda", None, None),
+        ("cpu", None, None),
+    ],
+)
+def test_tf32_is_off_before_a_session_starts(
+    monkeypatch: pytest.MonkeyPatch, provider: str, before: str | None, during: str | None, plugin: bool
+) -> None:
+    name = "NVIDIA_TF32_OVERRIDE"
+    monkeypatch.setenv(name, before or "")  # restored afterwards
+    if before is None:
+        monkeypatch.delenv(name)
+    seen = []
+
+    def session(*_: Any, **__: Any) -> Any:
+        seen.append(os.environ.get(name))
+        return types.SimpleNamespace(disable_fallback=lambda: None)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    options: Any = types.SimpleNamespace(
+        add_session_config_entry=lambda *_: None, add_provider_for_devices=lambda *_: None
+    )
+    Placement(provider, "any", devices=("a device",) if plugin else ()).session(b"", options)
+    assert seen == [during]
