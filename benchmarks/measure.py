@@ -78,13 +78,9 @@ class Raw:
         naive = self.loops[NAIVE]
         rows = []
         for way, loop in self.loops.items():
-            row = baseline_row(loop, self.batch, self.threads, floor_ms, naive, way.window)
+            row = baseline_row(loop, self.batch, floor_ms, naive, way.window)
             if way == RASTER:
-                threads = min(self.threads, self.batch)
-                ratio = None if row.floor_ratio is None else row.floor_ratio * threads / self.threads
-                row = msgspec.structs.replace(
-                    row, engine=loop.library, role="step", strategy="raster", threads=threads, floor_ratio=ratio
-                )
+                row = msgspec.structs.replace(row, engine=loop.library, role="step", strategy="raster")
             rows.append(row)
         rows += [engine_row(measured, job, gemm_rate, naive) for job, measured in self.engines.values()]
         return [

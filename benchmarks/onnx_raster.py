@@ -58,6 +58,7 @@ def main(engine_path: Path, images: Path, threads: int, limit: float) -> None:
         pixels_timed=timed,
         pixels=pixels,
         passes=arrays["noise"][0].size,
+        threads=min(threads, batch),
         identical=int(equal.sum()),
         near_ties=0,
         divergence=None if equal.all() else f"image {int(np.argmin(equal))}",

@@ -24,6 +24,7 @@ class BaselineReport(msgspec.Struct, frozen=True, kw_only=True):
         pixels_timed: pixels drawn in a run.
         pixels: H · W.
         passes: full forwards that a whole image takes, C · H · W; None with caches, where none is full.
+        threads: CPU threads it ran on: whichever number up to --threads was fastest on the machine as it was.
         identical: images that are equal to the engine's in every sub-pixel.
         near_ties: images that part from the engine's at a proven near-tie.
         divergence: the first divergence that no rounding error explains, in words; None if there is none.
@@ -38,6 +39,7 @@ class BaselineReport(msgspec.Struct, frozen=True, kw_only=True):
     pixels_timed: int
     pixels: int
     passes: int | None
+    threads: int
     identical: int
     near_ties: int
     divergence: str | None

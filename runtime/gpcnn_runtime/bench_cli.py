@@ -112,7 +112,7 @@ def main(
                 status.update(f"eager PyTorch, batch {batch}")
                 baseline = run_baseline(checkpoint, images, threads=_cores(threads), limit=baseline_limit)
             measured.append((job, result, baseline))
-    report = _report(measured, _cores(threads))
+    report = _report(measured)
     if json_path is not None:
         import msgspec
 
@@ -136,7 +136,7 @@ def _status() -> Any:
     return Console(stderr=True).status("starting", refresh_per_second=1)  # it shares the cores that are measured
 
 
-def _report(measured: list[tuple[Job, Measured, BaselineReport | None]], eager_threads: int) -> BenchReport:
+def _report(measured: list[tuple[Job, Measured, BaselineReport | None]]) -> BenchReport:
     from gpcnn_deploy.machine import machine_facts
     from gpcnn_runtime.bench import BenchReport, baseline_row, engine_row
 
@@ -149,7 +149,7 @@ def _report(measured: list[tuple[Job, Measured, BaselineReport | None]], eager_t
     for job, result, baseline in measured:
         rows.append(engine_row(result, job, rate, baseline))
         if baseline is not None:
-            rows.append(baseline_row(baseline, job.batch, eager_threads, floor_ms, baseline))
+            rows.append(baseline_row(baseline, job.batch, floor_ms, baseline))
             near_ties += baseline.near_ties
     return BenchReport(
         machine=machine_facts(),

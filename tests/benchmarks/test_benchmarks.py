@@ -55,6 +55,7 @@ def raw(model: Model) -> Raw:
         pixels_timed=10,
         pixels=20,
         passes=20,
+        threads=2,
         identical=3,
         near_ties=0,
         divergence=None,

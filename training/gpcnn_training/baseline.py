@@ -32,7 +32,7 @@ FEWEST_PIXELS = 3
 @click.command(cls=Command)
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.argument("request", type=click.Path(path_type=Path))
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads that PyTorch uses.")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Most threads that PyTorch uses.")
 @click.option("--limit", type=float, default=math.inf, help="Seconds after which a naive run is extrapolated.")
 @click.option("--runs", type=click.IntRange(1), default=3, show_default=True, help="Most runs, within the limit.")
 @click.option("--window", type=click.IntRange(1), help="Cached, that many columns at a time.  [default: naive]")
@@ -56,6 +56,7 @@ def main(checkpoint: Path, request: Path, threads: int, limit: float, runs: int,
         tensors = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
     noise, image, condition = tensors["noise"], tensors["image"], tensors.get("condition")
     _check(checkpoint, model, noise, condition)
+    torch.set_num_threads(_fastest(model, noise, condition))
     if window is None:
         seconds, timed, drawn = _naive(model, noise, condition, limit, runs)
     else:
@@ -67,6 +68,7 @@ def main(checkpoint: Path, request: Path, threads: int, limit: float, runs: int,
         pixels_timed=timed,
         pixels=pixels,
         passes=noise[0].numel() if window is None else None,
+        threads=torch.get_num_threads(),
         **_verdict(model, noise, image, condition, drawn, timed),
         peak_rss_mb=peak,
         load_ms=load_ms,
@@ -74,6 +76,14 @@ def main(checkpoint: Path, request: Path, threads: int, limit: float, runs: int,
         checkpoint_digest=checkpoint_digest(checkpoint),
     )
     click.echo(msgspec.json.encode(report).decode())
+
+
+def _fastest(model: GatedPixelCNN, noise: Tensor, condition: Tensor | None) -> int:
+    """Threads for an honest baseline: on a busy machine one thread can be many times faster than two."""
+    from gpcnn_training.device import fastest_threads
+    from gpcnn_training.sampling import sample_raster
+
+    return fastest_threads(lambda: sample_raster(model, noise, condition, pixels=1))
 
 
 def _check(checkpoint: Path, model: GatedPixelCNN, noise: Tensor, condition: Tensor | None) -> None:

@@ -40,7 +40,7 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(kind)
 
 
-def fastest_threads(work: Callable[[], None]) -> int:
+def fastest_threads(work: Callable[[], object]) -> int:
     """How many CPU threads do `work` fastest here and now: one, half of PyTorch's default, or all of them.
 
     Threads that share their cores with other programs wait for each other: with one core of two busy, two threads take
