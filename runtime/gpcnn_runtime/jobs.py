@@ -1,18 +1,24 @@
 """Long jobs: thousands of images in bounded memory, written as they come, going on where an interrupted run stopped.
 
-A folder holds one job, named by its `job.json`; another job is refused there. Every file appears whole or not at all,
-so what exists is done. The files of a job are the same bytes however often it was interrupted.
+A folder or an .npz holds one job, which it names; another job is refused there. Every file appears whole or not at all,
+so what exists is done. However often a job was interrupted, its pictures are the same bytes; its .npz has the same
+levels, and log-probabilities that are the same up to rounding.
 """
 
 from __future__ import annotations
 
 import abc
+import bisect
+import lzma
 import shutil
+import struct
 import time
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 import msgspec
 import numpy as np
@@ -30,9 +36,11 @@ JOB_FILE = "job.json"
 PART_SUBPIXELS = 1 << 20
 PART_SECONDS = 10.0
 
+_DTYPES: dict[str, type[np.generic]] = {"levels": np.uint8, "log_prob": np.float32}
+
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What decides every byte of a job's files. Threads, batch size and strategy do not.
+    """What decides a job's images. Threads, batch size and strategy do not.
 
     Attributes:
         output_format: `png` or `npz`.
@@ -111,8 +119,7 @@ class PngFolder(JobOutput):
         named = {int(number) for number in numbers if number.isascii() and number.isdigit()}
         done = {k for k in named if k < self.job.total and (self.path / self.name(k)).exists()}
         self._done = len(done)
-        everything = range(self.job.total)
-        return [position for position in everything if position not in done] if done else everything
+        return _Missing(self.job.total, sorted(done))
 
     def name(self, position: int) -> str:
         """File name of the image at a position."""
@@ -135,6 +142,31 @@ class PngFolder(JobOutput):
         """Nothing is left to do: each picture is final."""
 
 
+class _Missing(Sequence[int]):
+    """0 to total - 1 without `done`, both ascending; however large the total is, it takes no more memory than `done`."""
+
+    def __init__(self, total: int, done: list[int]) -> None:
+        self._length = total - len(done)
+        self._before = [
+            position - k for k, position in enumerate(done)
+        ]  # how many are missing before each that is done
+
+    def __len__(self) -> int:
+        return self._length
+
+    @overload
+    def __getitem__(self, at: int) -> int: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[int]: ...
+
+    def __getitem__(self, at: int | slice) -> int | Sequence[int]:
+        if isinstance(at, slice):
+            return [self[k] for k in range(self._length)[at]]
+        k = range(self._length)[at]
+        return k + bisect.bisect_right(self._before, k)
+
+
 class NpzFile(JobOutput):
     """One .npz with levels uint8 [N, C, H, W], log_prob float32 [N, C, H, W] (nats), labels int32 [N], seed and job.
 
@@ -148,7 +180,7 @@ class NpzFile(JobOutput):
         self._written = time.monotonic()
         if self.path.is_dir():
             raise OutputError(f"cannot write {self.path}: it is a folder; name a file with -o")
-        self._complete = _job_of(self.path) == self.job
+        self._complete = _holds(self.path, self.job)
         if self._complete:
             return []
         _claim(self._parts, self.job)
@@ -167,9 +199,11 @@ class NpzFile(JobOutput):
         if self._pending:
             levels = np.concatenate([part.levels for part in self._pending])
             log_prob = np.concatenate([part.log_prob for part in self._pending])
-            with atomic_path(self._parts / f"{self._done:012}.npz") as temporary, temporary.open("wb") as stream:
+            # Ctrl-C may come between any two lines, and leads here again: the same images then go to the same file.
+            first = int(self._pending[0].positions[0])
+            with atomic_path(self._parts / f"{first:012}.npz") as temporary, temporary.open("wb") as stream:
                 np.savez(stream, levels=levels, log_prob=log_prob)
-            self._done += len(levels)
+            self._done = first + len(levels)
             self._pending = []
         self._written = time.monotonic()
         return self.job.total if self._complete else self._done
@@ -193,7 +227,7 @@ class NpzFile(JobOutput):
             for name, array in small.items():
                 with archive.open(zipfile.ZipInfo(name + ".npy"), "w", force_zip64=True) as member:
                     np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
-            for name, dtype in (("levels", np.uint8), ("log_prob", np.float32)):
+            for name, dtype in _DTYPES.items():
                 with archive.open(zipfile.ZipInfo(name + ".npy"), "w", force_zip64=True) as member:
                     header = np.lib.format.header_data_from_array_1_0(np.empty(0, dtype)) | {"shape": shape}
                     np.lib.format.write_array_header_1_0(member, header)
@@ -207,14 +241,25 @@ class NpzFile(JobOutput):
         files: list[Path] = []
         done = 0
         while (file := self._parts / f"{done:012}.npz").exists():
-            try:
-                with np.load(file, allow_pickle=False) as part:
-                    length = len(part["levels"])
-            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            length = self._length(file)
+            if not 0 < length <= self.job.total - done:
                 break  # damaged on disk: drawn again, and replaced
             files.append(file)
             done += length
         return files, done
+
+    def _length(self, file: Path) -> int:
+        """How many images a part holds, read whole; 0 for a damaged one."""
+        try:
+            with np.load(file, allow_pickle=False) as part:
+                arrays = [part[name] for name in _DTYPES]
+        except _DAMAGED:
+            return 0
+        shape = (len(arrays[0]), *self.spec.image_shape) if arrays[0].ndim else ()
+        sound = all(
+            array.dtype == dtype and array.shape == shape for array, dtype in zip(arrays, _DTYPES.values(), strict=True)
+        )
+        return shape[0] if sound and shape else 0
 
 
 def _claim(folder: Path, job: Job) -> None:
@@ -239,13 +284,32 @@ def _claim(folder: Path, job: Job) -> None:
 _ELSEWHERE = "name another place with -o, or remove it first"
 
 
-def _job_of(path: Path) -> Job | None:
-    """The job that a finished .npz was written for; None for anything else."""
+_DAMAGED = (
+    *(OSError, EOFError, ValueError, TypeError, AttributeError, LookupError, SyntaxError, MemoryError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, tokenize.TokenError),
+    RuntimeError,  # encrypted, or packed in a way that Python does not know
+)
+"""What numpy raises for a file that is no .npz, or one that is damaged."""
+
+
+def _holds(path: Path, job: Job) -> bool:
+    """Whether a finished .npz of `job` is there; False where nothing is.
+
+    Raises:
+        OutputError: something else is there.
+    """
     try:
+        if not path.exists():
+            return False
+        if not path.is_file():
+            raise OSError("a device or a pipe")
         with np.load(path, allow_pickle=False) as archive:
-            return msgspec.json.decode(str(archive["job"]), type=Job)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, msgspec.DecodeError):
-        return None
+            there = msgspec.json.decode(str(archive["job"]), type=Job)
+    except (*_DAMAGED, msgspec.DecodeError) as error:
+        raise OutputError(f"{path} exists and is not of this job: name another with -o, or remove it") from error
+    if there != job:
+        raise OutputError(f"{path} holds another job ({_difference(there, job)}): {_ELSEWHERE}")
+    return True
 
 
 def _difference(there: Job, asked: Job) -> str:

@@ -1,14 +1,17 @@
-"""Jobs of many images: interrupted anywhere, they go on and end in the same bytes."""
+"""Jobs of many images: interrupted anywhere, they go on and end in the same images."""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import msgspec
@@ -115,7 +118,7 @@ def test_png_folder_holds_one_picture_per_image(folder: Path, sampler_path: Path
 
 @pytest.mark.parametrize("output_format", ["png", "npz"])
 @pytest.mark.parametrize("after", [0, 1, 5, 13, 17])
-def test_an_interrupted_job_goes_on_and_ends_in_the_same_bytes(
+def test_an_interrupted_job_goes_on_and_ends_in_the_same_images(
     folder: Path, sampler_path: Path, monkeypatch: pytest.MonkeyPatch, output_format: str, after: int
 ) -> None:
     assert run(sampler_path, output_format, "-o", "whole/out").exit_code == 0
@@ -221,11 +224,157 @@ def test_a_damaged_part_is_drawn_again(folder: Path, sampler_path: Path, monkeyp
     assert not (folder / "a.npz.parts").exists()
 
 
-def test_an_npz_of_another_job_is_replaced_whole(folder: Path, sampler_path: Path) -> None:
+def test_an_npz_of_another_job_is_refused(folder: Path, sampler_path: Path) -> None:
     run(sampler_path, "npz", "--seed", "1")
-    assert run(sampler_path, "npz").exit_code == 0
-    with np.load(folder / "samples.npz") as archive:
-        np.testing.assert_array_equal(archive["levels"], expected(sampler_path).levels)
+    before = tree(folder)
+    result = run(sampler_path, "npz")
+    assert result.exit_code == 1
+    assert "samples.npz holds another job (its seed is 1, asked for 0): name another place with -o" in result.stderr
+    assert tree(folder) == before
+
+
+def archive(**members: bytes) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, content in members.items():
+            file.writestr(f"{name}.npy", content)
+    return stream.getvalue()
+
+
+def npy(array: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
+
+
+def patched(content: bytes, at: int, value: int) -> bytes:
+    """The same, with 16 bits changed in each of a zip's headers, where the local one has them at `at`."""
+    changed = bytearray(content)
+    for mark, offset in ((b"PK\3\4", at), (b"PK\1\2", at + 2)):
+        found = content.find(mark)
+        while found >= 0:
+            changed[found + offset : found + offset + 2] = value.to_bytes(2, "little")
+            found = content.find(mark, found + 1)
+    return bytes(changed)
+
+
+JOB = archive(job=npy(np.zeros(400)))
+NOT_OURS = {
+    "text": b"hello",
+    "nothing": b"",
+    "npy": npy(np.arange(3)),
+    "other npz": archive(weights=npy(np.arange(3))),
+    "job of another kind": JOB,
+    "bad deflate": JOB.replace(JOB[45:60], b"\xff" * 15),
+    "encrypted": patched(JOB, 6, 1),
+    "packed otherwise": patched(JOB, 8, 77),
+    "cut": JOB[: len(JOB) // 2],
+    "a shape beyond any memory": archive(job=npy(np.zeros(400)).replace(b"(400,), ", b"(1<<60,)")),
+    "a huge shape": archive(job=npy(np.zeros(400)).replace(b"(400,), }        ", b"(400000000000000,), }")),
+}
+
+
+@pytest.mark.parametrize("content", NOT_OURS.values(), ids=NOT_OURS)
+def test_a_file_of_something_else_is_left_alone(folder: Path, sampler_path: Path, content: bytes) -> None:
+    (folder / "x.npz").write_bytes(content)
+    result = run(sampler_path, "npz", "-o", "x.npz")
+    assert result.exit_code == 1
+    assert result.stderr == "Error: x.npz exists and is not of this job: name another with -o, or remove it\n"
+    assert tree(folder) == {"x.npz": content}
+
+
+def place(folder: Path, total: int = TOTAL) -> gpcnn_runtime.jobs.NpzFile:
+    job = gpcnn_runtime.jobs.Job(
+        output_format="npz", engine_digest="0", labels=None, count=total, seed=0, temperature=1.0
+    )
+    return gpcnn_runtime.jobs.NpzFile(folder / "a.npz", job, LABELLED)
+
+
+def images(start: int, count: int) -> Samples:
+    shape = (count, *LABELLED.image_shape)
+    levels = np.full(shape, start % LABELLED.levels, np.uint8)
+    positions = np.arange(start, start + count)
+    return Samples(levels, np.zeros(shape, np.float32), None, positions, None, 0.0, LABELLED.levels)
+
+
+GOOD = {"levels": np.zeros((4, *LABELLED.image_shape), np.uint8)}
+GOOD["log_prob"] = GOOD["levels"].astype(np.float32)
+SOUND = archive(**{name: npy(array) for name, array in GOOD.items()})
+
+
+def part(**changes: np.ndarray) -> bytes:
+    return archive(**{name: npy(array) for name, array in (GOOD | changes).items()})
+
+
+DAMAGED = {
+    **NOT_OURS,
+    "no log_prob": archive(levels=npy(GOOD["levels"])),
+    "damaged log_prob": SOUND[: SOUND.index(b"log_prob") + 40] + b"\xff" * 9 + SOUND[SOUND.index(b"log_prob") + 49 :],
+    "too few log_prob": part(log_prob=GOOD["log_prob"][:3]),
+    "other log_prob": part(log_prob=GOOD["log_prob"].astype(np.float64)),
+    "other levels": part(levels=GOOD["levels"].astype(np.int32)),
+    "other images": part(levels=GOOD["levels"][:, :, 1:], log_prob=GOOD["log_prob"][:, :, 1:]),
+    "a number": part(levels=np.uint8(1), log_prob=np.float32(1)),
+    "no image": part(levels=GOOD["levels"][:0], log_prob=GOOD["log_prob"][:0]),
+    "more than the job": part(**{name: np.repeat(array, 5, 0) for name, array in GOOD.items()}),
+}
+
+
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
+def test_any_damaged_part_is_drawn_again(folder: Path, content: bytes) -> None:
+    broken = place(folder)
+    assert len(broken.open()) == TOTAL
+    for start in (0, 4):
+        broken.add(images(start, 4))
+        broken.keep()
+    (folder / "a.npz.parts" / f"{4:012}.npz").write_bytes(SOUND)
+    assert place(folder).open()[0] == 8
+    (folder / "a.npz.parts" / f"{4:012}.npz").write_bytes(content)
+    again = place(folder)
+    missing = again.open()
+    assert (missing[0], len(missing)) == (4, TOTAL - 4)
+    again.add(images(4, TOTAL - 4))
+    again.finish()
+    with np.load(folder / "a.npz") as file:
+        assert len(file["levels"]) == len(file["log_prob"]) == TOTAL
+
+
+@pytest.mark.parametrize("line", range(12))
+def test_ctrl_c_between_any_two_lines_of_keep_writes_nothing_twice(folder: Path, line: int) -> None:
+    broken = place(folder)
+    broken.open()
+    broken.add(images(0, 2))
+    lines = 0
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal lines
+        if frame.f_code is not gpcnn_runtime.jobs.NpzFile.keep.__code__:
+            return None
+        if event == "line":
+            lines += 1
+            if lines == line + 1:
+                raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            broken.keep()
+    finally:
+        sys.settrace(before)
+    assert broken.keep() == 2
+    assert [path.name for path in (folder / "a.npz.parts").glob("*.npz")] == [f"{0:012}.npz"]
+    assert place(folder).open()[0] == 2
+
+
+def test_what_is_missing_of_a_huge_job_takes_no_memory(folder: Path) -> None:
+    for done in ([], [0], [0, 1, 2], [3], [1, 4, 5, 9], [9], list(range(10))):
+        missing = gpcnn_runtime.jobs._Missing(10, done)
+        assert list(missing) == [position for position in range(10) if position not in done]
+        assert missing[1:4] == list(missing)[1:4]
+    missing = gpcnn_runtime.jobs._Missing(2**63 - 1, [0, 5])
+    assert (missing[0], missing[-1], missing[4:6]) == (1, 2**63 - 2, [6, 7])
 
 
 @pytest.mark.parametrize("output_format", ["png", "npz"])

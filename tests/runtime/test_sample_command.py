@@ -142,6 +142,7 @@ def test_both_strategies_of_a_step_draw_the_samplers_image(folder: Path, sampler
         (2, "'zigzag' is not one of 'jacobi', 'raster'", ["--label", "0", "--strategy", "zigzag"]),
         (2, "No such option", ["--label", "0", "--wat"]),
         (2, "'--threads'", ["--label", "0", "--threads", "0"]),
+        (2, "images in one call: expected at most 2**63 - 1", ["--label", "0", "--count", "10000000000000000000"]),
         (2, "too many for one picture: draw fewer, or add --output-format png", ["--label", "0", "--count", "9999999"]),
     ],
 )
