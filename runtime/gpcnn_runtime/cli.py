@@ -204,14 +204,13 @@ def _grid(sampler: Sampler, order: Order, path: Path, scale: int) -> None:
 
 
 def _job(sampler: Sampler, order: Order, path: Path, output_format: str, scale: int) -> None:
-    from gpcnn_deploy.files import sha256
     from gpcnn_runtime.jobs import Job, JobOutput, NpzFile, PngFolder
 
     order.stream(sampler)  # refuses what cannot be drawn before anything is written
     spec, total = sampler.metadata.spec, order.total
     job = Job(
         output_format=output_format,
-        engine_digest=sha256(sampler.engine.info.path),
+        engine_digest=sampler.engine.info.digest,
         labels=None if order.labels is None else tuple(order.labels),
         count=order.count,
         seed=order.seed,

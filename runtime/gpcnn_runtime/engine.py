@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import functools
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
@@ -104,12 +105,23 @@ class EngineInfo:
         runtime: name of the library, for example `ONNX Runtime`.
         version: version of that library.
         provider: what executes the network, for example `CPU` or the name of a GPU.
+        content: the bytes that were loaded, where the engine kept them.
     """
 
     path: Path
     runtime: str
     version: str
     provider: str
+    content: bytes | None = dataclasses.field(default=None, repr=False, compare=False)
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """Hexadecimal SHA-256 of the bytes that were loaded; of the file, where they were not kept."""
+        import hashlib  # only long jobs pay for it
+
+        from gpcnn_deploy.files import sha256
+
+        return sha256(self.path) if self.content is None else hashlib.sha256(self.content).hexdigest()
 
 
 class Engine(abc.ABC):

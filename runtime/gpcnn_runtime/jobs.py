@@ -143,7 +143,7 @@ class PngFolder(JobOutput):
 
 
 class _Missing(Sequence[int]):
-    """0 to total - 1 without `done`, both ascending; however large the total is, it takes no more memory than `done`."""
+    """0 to total - 1 without `done`, both ascending; takes no more memory than `done`, however large the total is."""
 
     def __init__(self, total: int, done: list[int]) -> None:
         self._length = total - len(done)

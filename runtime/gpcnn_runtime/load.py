@@ -23,7 +23,7 @@ def load_engine(
         path: an .onnx engine or a TensorRT plan.
         provider: what runs an .onnx engine.
         fallback: run the .onnx engine beside a plan, on the CPU, where the plan cannot run.
-        warn: told in one line that and why this was done.
+        warn: told in one line that and why something else runs it than would otherwise.
 
     Raises:
         UsageError: a provider for a plan.
@@ -35,7 +35,7 @@ def load_engine(
     if suffix == ".onnx":
         from gpcnn_runtime.onnx_engine import load_onnx_engine
 
-        return load_onnx_engine(path, provider)
+        return load_onnx_engine(path, provider, warn)
     if suffix in (".plan", ".engine", ".trt"):
         from gpcnn_runtime.fallback import load_plan_or_portable
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,13 +40,14 @@ _ALLOCATION = re.compile("bad.?alloc|failed to allocate|out of memory", re.IGNOR
 _Ports = dict[str, tuple[str, tuple[int | None, ...]]]
 
 
-def load_onnx_engine(path: Path, provider: Provider = "cpu") -> Engine:
+def load_onnx_engine(path: Path, provider: Provider = "cpu", warn: Callable[[str], None] = warnings.warn) -> Engine:
     """Load an ONNX engine of either role.
 
     Args:
         path: the file; its first bytes decide, not its name.
         provider: what runs it. `auto` is CUDA for a step, where it starts, and the CPU for everything else: a sampler's
             loops are driven by the CPU wherever its nodes run.
+        warn: told in one line why `auto` does not take a CUDA that ONNX Runtime has.
 
     Raises:
         EngineError: missing, empty, truncated or foreign file, no metadata of ours, a newer schema, inputs and
@@ -57,36 +59,39 @@ def load_onnx_engine(path: Path, provider: Provider = "cpu") -> Engine:
         return _load(path, content, place(provider))
     engine = _load(path, content, CPU)
     if engine.metadata.role == "step":
-        with contextlib.suppress(EngineError):
-            engine = _load(path, content, place("cuda"))
+        try:
+            cuda = place("cuda")
+        except EngineError:  # this ONNX Runtime is not made for it
+            return engine
+        try:
+            return _load(path, content, cuda)
+        except EngineError as error:
+            warn(f"{path} runs on the CPU: {error}")
     return engine
 
 
 def _load(path: Path, content: bytes, placement: Placement) -> Engine:
     session = _session(path, content, placement)
+    from onnxruntime import __version__ as version
+
     metadata = _metadata(path, session)
     _check_ports(path, "input", session.get_inputs(), _inputs(metadata))
     _check_ports(path, "output", session.get_outputs(), _outputs(metadata))
-    title = running(session, placement)
+    info = EngineInfo(path, "ONNX Runtime", version, running(session, placement), content)
     if metadata.role == "sampler":
-        return OnnxSampler(session, metadata, path, title)
+        return OnnxSampler(session, metadata, info)
     if placement.memory is None:
-        return OnnxStep(session, metadata, path, title)
+        return OnnxStep(session, metadata, info)
     from gpcnn_runtime.onnx_device import OnnxDeviceStep
 
-    return OnnxDeviceStep(session, metadata, path, title)
+    return OnnxDeviceStep(session, metadata, info)
 
 
 class _OnnxEngine(Engine):
     concurrent = True
 
-    def __init__(
-        self, session: onnxruntime.InferenceSession, metadata: EngineMetadata, path: Path, provider: str
-    ) -> None:
-        import onnxruntime
-
-        self.metadata = metadata
-        self.info = EngineInfo(path, "ONNX Runtime", onnxruntime.__version__, provider)
+    def __init__(self, session: onnxruntime.InferenceSession, metadata: EngineMetadata, info: EngineInfo) -> None:
+        self.metadata, self.info = metadata, info
         self._session: onnxruntime.InferenceSession | None = session
         self.outputs = tuple(output.name for output in session.get_outputs())
 

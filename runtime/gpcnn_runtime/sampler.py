@@ -126,7 +126,7 @@ class Sampler:
             batch_size: most images that one thread draws at a time.
             provider: what runs an .onnx engine.
             fallback: run the .onnx engine beside a plan, on the CPU, where the plan cannot run.
-            warn: told in one line that and why this was done.
+            warn: told in one line that and why something else runs it than would otherwise.
 
         Raises:
             EngineError: the file is missing, damaged, foreign, or cannot run here.

@@ -205,6 +205,34 @@ def test_weights_in_other_files_are_refused(file: Path, graph: bytes) -> None:
         refused(file, "keeps weights in other files")
 
 
+def test_auto_says_why_a_cuda_that_is_there_does_not_run(
+    sampler_path: Path, step_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnxruntime
+
+    told: list[str] = []
+    for path in (sampler_path, step_path):
+        load_engine(path, warn=told.append).close()
+    assert told == []  # none there, or nothing in its way
+
+    real = onnxruntime.InferenceSession
+
+    def session(content: bytes, options: object, providers: list[object], **_: object) -> object:
+        if providers != ["CPUExecutionProvider"]:
+            raise RuntimeError("libcudnn.so.9: cannot open\nshared object file")
+        return real(content, options, providers=providers)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    for path in (sampler_path, step_path):
+        with load_engine(path, warn=told.append) as engine:
+            assert engine.info.provider == "CPU"
+    (line,) = told  # a sampler runs on the CPU anyway
+    assert line.startswith(f"{step_path} runs on the CPU: ")
+    assert "libcudnn.so.9: cannot open shared object file" in line
+    assert "\n" not in line
+
+
 def test_optional_output_may_be_missing(file: Path) -> None:
     file.write_bytes(ports({"image": 6, "log_prob": 1}))
     with load_engine(file) as engine:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import signal
 import subprocess
@@ -191,6 +192,24 @@ def test_another_engine_is_another_job(folder: Path, sampler_path: Path, step_pa
     result = run(step_path, "png")
     assert result.exit_code == 1
     assert "its engine digest is" in result.stderr
+
+
+def test_a_job_names_the_engine_that_drew_it(
+    folder: Path, sampler_path: Path, step_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever took its file's place since it was loaded."""
+    path = folder / "model.onnx"
+    path.write_bytes(sampler_path.read_bytes())
+    original = Sampler.stream
+
+    def stream(*arguments: Any, **options: Any) -> Iterator[Samples]:
+        path.write_bytes(step_path.read_bytes())
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(Sampler, "stream", stream)
+    run(path, "png")
+    job = msgspec.json.decode((folder / "samples" / "job.json").read_bytes())
+    assert job["engine_digest"] == hashlib.sha256(sampler_path.read_bytes()).hexdigest()
 
 
 def test_a_folder_of_something_else_is_left_alone(folder: Path, sampler_path: Path) -> None:
