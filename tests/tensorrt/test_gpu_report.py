@@ -70,7 +70,7 @@ def test_a_wrong_engine_is_found(report_on_the_double: Any, tmp_path: Path, monk
     assert "Error" not in text
     report_on_the_double.fail = {"execute_async_v3": report_on_the_double.calls["execute_async_v3"] + 1}
     assert gpu_report.main(["-o", str(tmp_path / "report.md")]) == 1
-    assert "EngineError: " in (tmp_path / "report.md").read_text()
+    assert "TensorRTError: " in (tmp_path / "report.md").read_text()
 
 
 def wrong_model(check: Any) -> Any:
