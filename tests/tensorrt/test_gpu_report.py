@@ -54,7 +54,7 @@ def test_a_report(tmp_path: Path) -> None:
     assert gpu_report.main(["-o", str(tmp_path / "report.md")]) == 0
     text = (tmp_path / "report.md").read_text()
     assert "# gpcnn-deploy on Double 3000 (compute capability 8.6)" in text
-    assert text.count("| 16/16 |") >= 12
+    assert text.count("| 24/24 |") >= 12
     assert "| tensorrt | step | fp32 | 3 |" in text
     assert "| CUDA graph |" in text
     assert "Eager CUDA was not timed" in text
