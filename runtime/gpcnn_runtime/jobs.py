@@ -147,9 +147,8 @@ class _Missing(Sequence[int]):
 
     def __init__(self, total: int, done: list[int]) -> None:
         self._length = total - len(done)
-        self._before = [
-            position - k for k, position in enumerate(done)
-        ]  # how many are missing before each that is done
+        # How many are missing before each that is done.
+        self._before = [position - k for k, position in enumerate(done)]
 
     def __len__(self) -> int:
         return self._length
