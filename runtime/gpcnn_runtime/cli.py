@@ -25,6 +25,7 @@ DEFAULT_ENGINE = Path("model.onnx")
 DEFAULT_OUTPUT = {"grid": "sample.png", "png": "samples", "npz": "samples.npz"}
 # The most pixels of one picture: image viewers, Pillow among them, refuse larger ones.
 MAX_SHEET_PIXELS = 89_000_000
+SMALL_SHEET = 256  # a sheet with shorter sides than half of this is hard to see
 
 
 @click.command(cls=Command)
@@ -58,7 +59,9 @@ MAX_SHEET_PIXELS = 89_000_000
     help="One picture of all images; one PNG per image in a folder; one .npz. The last two go on where they stopped.",
 )
 @click.option(
-    "--scale", type=click.IntRange(1, 64), default=1, show_default=True, help="Picture pixels per image pixel."
+    "--scale",
+    type=click.IntRange(1, 64),
+    help="Picture pixels per image pixel.  [default: 1; a small grid is enlarged to about 256 pixels]",
 )
 @click.option(
     "--strategy",
@@ -89,7 +92,7 @@ def main(
     temperature: float,
     output: Path | None,
     output_format: str,
-    scale: int,
+    scale: int | None,
     strategy: Strategy,
     provider: Provider,
     no_fallback: bool,
@@ -176,12 +179,12 @@ def _engine_path(given: Path | None) -> Path:
     return given or DEFAULT_ENGINE
 
 
-def _grid(sampler: Sampler, order: Order, path: Path, scale: int) -> None:
+def _grid(sampler: Sampler, order: Order, path: Path, scale: int | None) -> None:
     stream = order.stream(sampler)
     spec, total = sampler.metadata.spec, order.total
-    if total * spec.height * spec.width * scale**2 > MAX_SHEET_PIXELS:
+    if total * spec.height * spec.width * (scale or 1) ** 2 > MAX_SHEET_PIXELS:
         raise UsageError(
-            f"{total} images at scale {scale} are too many for one picture: draw fewer, or add --output-format png"
+            f"{total} images at scale {scale or 1} are too many for one picture: draw fewer, or add --output-format png"
         )
     if path.is_dir():
         raise OutputError(f"cannot write {path}: it is a folder; name a file with -o")
@@ -199,11 +202,12 @@ def _grid(sampler: Sampler, order: Order, path: Path, scale: int) -> None:
 
     rows_of_labels = order.labels is not None and len(order.labels) > 1 and order.count > 1
     pixels = pixels_from_levels(np.concatenate(levels), spec.levels)
-    save_png(path, grid(pixels, order.count if rows_of_labels else None), scale)
+    sheet = grid(pixels, order.count if rows_of_labels else None)
+    save_png(path, sheet, scale or max(1, SMALL_SHEET // max(sheet.shape[:2])))
     _report(sampler, path, total, seconds)
 
 
-def _job(sampler: Sampler, order: Order, path: Path, output_format: str, scale: int) -> None:
+def _job(sampler: Sampler, order: Order, path: Path, output_format: str, scale: int | None) -> None:
     from gpcnn_runtime.jobs import Job, JobOutput, NpzFile, PngFolder
 
     order.stream(sampler)  # refuses what cannot be drawn before anything is written
@@ -215,7 +219,7 @@ def _job(sampler: Sampler, order: Order, path: Path, output_format: str, scale: 
         count=order.count,
         seed=order.seed,
         temperature=order.temperature,
-        scale=scale if output_format == "png" else 1,
+        scale=(scale or 1) if output_format == "png" else 1,
     )
     place: JobOutput = PngFolder(path, job, spec) if output_format == "png" else NpzFile(path, job, spec)
     missing = place.open()

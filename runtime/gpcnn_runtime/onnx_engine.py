@@ -78,10 +78,11 @@ def _load(path: Path, content: bytes, placement: Placement) -> Engine:
     _check_ports(path, "input", session.get_inputs(), _inputs(metadata))
     _check_ports(path, "output", session.get_outputs(), _outputs(metadata))
     info = EngineInfo(path, "ONNX Runtime", version, running(session, placement), content)
-    if metadata.role == "sampler":
-        return OnnxSampler(session, metadata, info)
-    if placement.memory is None:
-        return OnnxStep(session, metadata, info)
+    if metadata.role == "sampler" or placement.memory is None:
+        kind = OnnxSampler if metadata.role == "sampler" else OnnxStep
+        engine = kind(session, metadata, info)
+        engine.concurrent = placement.provider == "cpu"  # threads of one GPU would only wait for each other
+        return engine
     from gpcnn_runtime.onnx_device import OnnxDeviceStep
 
     return OnnxDeviceStep(session, metadata, info)

@@ -26,6 +26,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(*arguments: str | Path | int) -> Result:
+    """Run the command; pictures keep their size unless a test says otherwise."""
+    if "--scale" not in arguments:
+        arguments = (*arguments, "--scale", 1)
+    return run_as_it_stands(*arguments)
+
+
+def run_as_it_stands(*arguments: str | Path | int) -> Result:
     result = CliRunner().invoke(main, [str(argument) for argument in arguments])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
@@ -74,6 +81,15 @@ def test_default_engine_is_the_one_in_the_folder(folder: Path, sampler_path: Pat
     (folder / "model.onnx").write_bytes(sampler_path.read_bytes())
     ok("--label", "boot")
     assert (folder / "sample.png").exists()
+
+
+def test_a_small_picture_is_enlarged_to_be_seen(folder: Path, sampler_path: Path) -> None:
+    assert run_as_it_stands("--engine", sampler_path, "--label", 0, "-o", "large.png").exit_code == 0
+    ok("--engine", sampler_path, "--label", 0, "-o", "small.png")
+    small, large = picture(folder / "small.png"), picture(folder / "large.png")
+    assert small.shape == (6, 5)
+    assert large.shape == (6 * 42, 5 * 42)
+    np.testing.assert_array_equal(large[::42, ::42], small)
 
 
 def test_colour_and_scale(folder: Path, make: Make) -> None:
