@@ -67,7 +67,7 @@ def load_plan_engine(path: Path) -> Engine:
     tensors = plan.tensors()
     check_tensors(metadata.engine, tensors, str(path))
     check_described(path, metadata, tensors)
-    info = EngineInfo(path, _NAMES[metadata.flavor], library.version, gpu.name)
+    info = EngineInfo(path, _NAMES[metadata.flavor], library.version, gpu.name, content)
     kind = PlanSampler if metadata.engine.role == "sampler" else PlanStep
     try:
         return kind(plan, metadata, tensors, info, gpu)

@@ -61,8 +61,11 @@ def test_a_silent_fallback_is_an_error(onnx_file: OnnxFile) -> None:
 
 @pytest.mark.usefixtures("cuda_build")
 def test_auto_takes_what_runs(onnx_file: OnnxFile) -> None:
+    told: list[str] = []
     for window in (None, 2):
-        assert load_onnx_engine(onnx_file(LABEL, window), "auto").info.provider == "CPU"
+        assert load_onnx_engine(onnx_file(LABEL, window), "auto", told.append).info.provider == "CPU"
+    assert len(told) == 1  # a step would have gone to the GPU, a sampler would not
+    assert "provider cuda did not start" in told[0]
 
 
 def test_a_provider_that_runs_no_node_is_an_error() -> None:
