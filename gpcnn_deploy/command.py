@@ -2,11 +2,44 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from gpcnn_deploy.errors import GpcnnError, InterruptedRun
+from gpcnn_deploy.files import write_atomic
+
+STDOUT = Path("-")
+
+json_option = click.option(
+    "--json",
+    "json_path",
+    type=click.Path(path_type=Path, allow_dash=True),
+    metavar="FILE",
+    help="Write the result as JSON to this file, too; with - to standard output, and nothing else there.",
+)
+
+
+def write_json(path: Path | None, value: Any) -> None:
+    """Write what `--json` asks for: a msgspec struct, a dataclass or plain values; None writes nothing.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    if path is None:
+        return
+    content = msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
+    if path == STDOUT:
+        click.echo(content.decode(), nl=False)
+    else:
+        write_atomic(path, content)
+
+
+def say(json_path: Path | None, text: str) -> None:
+    """Print a result for people: to standard output, or beside it where `--json -` has that for itself."""
+    click.echo(text, err=json_path == STDOUT)
 
 
 class Command(click.Command):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gpcnn_deploy.command import Command
+from gpcnn_runtime.options import provider_option, strategy_option, threads_option
 
 if TYPE_CHECKING:
     from gpcnn_deploy.baseline import BaselineReport
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Adds naive eager PyTorch on the same weights and noise, and checks that the images are identical.",
 )
-@click.option("--threads", type=click.IntRange(1), help="Parts drawn at the same time.  [default: the cores there are]")
+@threads_option
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the rows to this file, too.")
 @click.option("--repeat", type=click.IntRange(1), default=5, show_default=True, help="Fewest calls of each batch size.")
 @click.option(
@@ -40,20 +41,8 @@ if TYPE_CHECKING:
 )
 @click.option("--label", help="What to draw: a number or class name.  [default: all classes in turn]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the noise.")
-@click.option(
-    "--strategy",
-    type=click.Choice(["jacobi", "raster"]),
-    default="jacobi",
-    show_default=True,
-    help="Schedule of a step engine; 'raster' is the slow reference.",
-)
-@click.option(
-    "--provider",
-    type=click.Choice(["auto", "cpu", "cuda", "tensorrt", "nv-tensorrt-rtx"]),
-    default="auto",
-    show_default=True,
-    help="What ONNX Runtime runs an .onnx engine on.",
-)
+@strategy_option
+@provider_option
 @click.option(
     "--baseline-limit",
     type=click.FloatRange(0, min_open=True),

@@ -14,6 +14,16 @@ import click
 
 from gpcnn_deploy.command import Command
 from gpcnn_deploy.errors import EngineError, InterruptedRun, OutputError, UsageError
+from gpcnn_runtime.options import (
+    batch_size_option,
+    engine_option,
+    fallback_option,
+    label_option,
+    provider_option,
+    seed_option,
+    strategy_option,
+    threads_option,
+)
 
 if TYPE_CHECKING:
     from gpcnn_deploy.metadata import EngineMetadata
@@ -29,21 +39,10 @@ SMALL_SHEET = 256  # a sheet with shorter sides than half of this is hard to see
 
 
 @click.command(cls=Command)
-@click.option(
-    "--engine",
-    "engine_path",
-    type=click.Path(path_type=Path),
-    help=f"Engine file (.onnx or .plan).  [default: {DEFAULT_ENGINE}, if it is there]",
-)
-@click.option(
-    "--label",
-    "labels",
-    multiple=True,
-    metavar="LABEL[,LABEL…]",
-    help="What to draw: a number or class name, several of them, or 'all'.",
-)
+@engine_option
+@label_option
 @click.option("--count", type=int, default=1, show_default=True, help="Images of each label.")
-@click.option("--seed", type=int, default=0, show_default=True, help="The same seed draws the same images.")
+@seed_option
 @click.option("--temperature", type=float, default=1.0, show_default=True, help="Below 1: less varied; 1: the model.")
 @click.option(
     "-o",
@@ -63,27 +62,11 @@ SMALL_SHEET = 256  # a sheet with shorter sides than half of this is hard to see
     type=click.IntRange(1, 64),
     help="Picture pixels per image pixel.  [default: 1; a small grid is enlarged to about 256 pixels]",
 )
-@click.option(
-    "--strategy",
-    type=click.Choice(["jacobi", "raster"]),
-    default="jacobi",
-    show_default=True,
-    help="Schedule of a step engine; 'raster' is the slow reference.",
-)
-@click.option(
-    "--provider",
-    type=click.Choice(["auto", "cpu", "cuda", "tensorrt", "nv-tensorrt-rtx"]),
-    default="auto",
-    show_default=True,
-    help="What ONNX Runtime runs an .onnx engine on.",
-)
-@click.option(
-    "--no-fallback",
-    is_flag=True,
-    help="Fail where a .plan cannot run, rather than run the .onnx beside it on the CPU.",
-)
-@click.option("--threads", type=click.IntRange(1), help="Parts drawn at the same time.  [default: the cores there are]")
-@click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Most images of one part.")
+@strategy_option
+@provider_option
+@fallback_option
+@threads_option
+@batch_size_option
 def main(
     engine_path: Path | None,
     labels: tuple[str, ...],

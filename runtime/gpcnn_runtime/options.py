@@ -1,0 +1,49 @@
+"""Options that several commands of the runtime share, so that they are named and behave alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+engine_option = click.option(
+    "--engine",
+    "engine_path",
+    type=click.Path(path_type=Path),
+    help="Engine file (.onnx or .plan).  [default: model.onnx, if it is there]",
+)
+label_option = click.option(
+    "--label",
+    "labels",
+    multiple=True,
+    metavar="LABEL[,LABEL…]",
+    help="A number or class name, several of them, or 'all'.",
+)
+seed_option = click.option(
+    "--seed", type=int, default=0, show_default=True, help="The same seed draws the same images."
+)
+strategy_option = click.option(
+    "--strategy",
+    type=click.Choice(["jacobi", "raster"]),
+    default="jacobi",
+    show_default=True,
+    help="Schedule of a step engine; 'raster' is the slow reference.",
+)
+provider_option = click.option(
+    "--provider",
+    type=click.Choice(["auto", "cpu", "cuda", "tensorrt", "nv-tensorrt-rtx"]),
+    default="auto",
+    show_default=True,
+    help="What ONNX Runtime runs an .onnx engine on.",
+)
+fallback_option = click.option(
+    "--no-fallback",
+    is_flag=True,
+    help="Fail where a .plan cannot run, rather than run the .onnx beside it on the CPU.",
+)
+threads_option = click.option(
+    "--threads", type=click.IntRange(1), help="Parts computed at the same time.  [default: the cores there are]"
+)
+batch_size_option = click.option(
+    "--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Most images of one part."
+)
