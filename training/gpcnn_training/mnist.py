@@ -7,13 +7,14 @@ import hashlib
 import math
 import zlib
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from gpcnn_deploy.errors import DataError
 from gpcnn_training.dataset import DataSet
+from gpcnn_training.download import download
 
 
 class _File(NamedTuple):
@@ -120,7 +121,10 @@ def load_mnist(name: str, data_dir: Path | None) -> DataSet:
     source = _SOURCES[name]
     arrays = []
     for file in source.files:
-        path = _download(name, source, file) if data_dir is None else _find(name, file, data_dir)
+        if data_dir is None:
+            path = download(name, f"{source.url}{file.name}.gz", file.download)
+        else:
+            path = _find(name, file, data_dir)
         arrays.append(_read_idx(name, path, file))
     train_images, train_labels, test_images, test_labels = arrays
     return DataSet(
@@ -142,67 +146,6 @@ def _find(name: str, file: _File, data_dir: Path) -> Path:
         f"{file.name}.gz is not in {data_dir} nor in {data_dir / name}: "
         f"put it there ({_SOURCES[name].url}{file.name}.gz), or leave --data-dir out to download it"
     )
-
-
-def _download(name: str, source: _Source, file: _File) -> Path:
-    import pooch  # type: ignore[import-untyped]
-
-    folder = Path(pooch.os_cache("gpcnn-deploy")) / name
-    url = f"{source.url}{file.name}.gz"
-    pooch.get_logger().setLevel("WARNING")
-    try:
-        return Path(
-            pooch.retrieve(
-                url,
-                known_hash=f"md5:{file.download}",
-                fname=f"{file.name}.gz",
-                path=folder,
-                downloader=pooch.HTTPDownloader(progressbar=_RichBar(f"{name} {file.name}.gz"), timeout=30),
-            )
-        )
-    except (OSError, ValueError) as error:  # what requests and pooch raise for a dead line and for a wrong hash
-        raise DataError(
-            f"cannot download {url} ({type(error).__name__}): fetch {file.name}.gz by hand, "
-            f"put it into a folder, and name that folder with --data-dir"
-        ) from error
-
-
-class _RichBar:
-    """The little of tqdm's interface that pooch asks of a progress bar, drawn by rich on stderr."""
-
-    def __init__(self, title: str) -> None:
-        self.title = title
-        self.total = 0
-        self._bar: Any = None
-
-    def _started(self) -> Any:
-        if self._bar is None:
-            from rich.console import Console
-            from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-
-            console = Console(stderr=True)
-            columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-            if not console.is_terminal:
-                console.print(f"downloading {self.title}")
-            self._bar = Progress(*columns, console=console, disable=not console.is_terminal)
-            self._bar.start()
-            self._bar.add_task(self.title, total=self.total or None)
-        return self._bar
-
-    def update(self, amount: int) -> None:
-        """Count `amount` bytes more."""
-        bar = self._started()
-        bar.advance(bar.task_ids[0], amount)
-
-    def reset(self) -> None:
-        """Forget what was counted: pooch then counts the whole file at once."""
-        bar = self._started()
-        bar.reset(bar.task_ids[0], total=self.total or None)
-
-    def close(self) -> None:
-        """Leave the finished bar on the screen."""
-        if self._bar is not None:
-            self._bar.stop()
 
 
 def _read_idx(name: str, path: Path, file: _File) -> npt.NDArray[np.uint8]:
