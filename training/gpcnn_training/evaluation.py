@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from gpcnn_deploy.noise import noise
@@ -27,16 +28,26 @@ def bits_per_dim(nats_per_image: float, spec: ModelSpec) -> float:
     return nats_per_image / spec.subpixels / math.log(2)
 
 
+def levels_of_draw(
+    pixels: Pixels, spec: ModelSpec, quantization: Quantization, part: range, draw: int = 0
+) -> npt.NDArray[np.int64]:
+    """Levels int64 [n, C, H, W] of the test images in `part`; where they are binarized at random, in one of the draws."""
+    streams = [stream(BINARIZATION_SEED + (draw << 32), k) for k in part]
+    return np.stack([to_levels(pixels[k], spec.levels, quantization, s) for k, s in zip(part, streams, strict=True)])
+
+
 def negative_log_likelihood(
     model: GatedPixelCNN,
     pixels: Pixels,
     labels: Labels,
     quantization: Quantization,
     on_progress: Callable[[float], None] | None = None,
+    draw: int = 0,
 ) -> float:
     """Mean negative log-likelihood in nats an image.
 
-    Stochastic binarization draws image k's levels from a fixed stream of its own, whatever images surround it.
+    Stochastic binarization draws image k's levels from a fixed stream of its own, whatever images surround it; each
+    `draw` (0 to 2^31 - 1) has other streams.
 
     Args:
         model: on the device to use; evaluated in float32.
@@ -44,6 +55,7 @@ def negative_log_likelihood(
         labels: int64 [N]; not used by an unconditional model.
         quantization: how pixels become levels.
         on_progress: called with the share that is done.
+        draw: which binarization of the images.
     """
     spec = model.spec
     device = next(model.parameters()).device
@@ -51,7 +63,7 @@ def negative_log_likelihood(
     total = 0.0
     for start in range(0, len(pixels), batch):
         part = range(start, min(start + batch, len(pixels)))
-        levels = np.stack([to_levels(pixels[k], spec.levels, quantization, stream(BINARIZATION_SEED, k)) for k in part])
+        levels = levels_of_draw(pixels, spec, quantization, part, draw)
         condition = (
             torch.from_numpy(labels[part.start : part.stop]).to(device) if spec.conditioning == "label" else None
         )
