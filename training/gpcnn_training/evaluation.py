@@ -31,7 +31,7 @@ def bits_per_dim(nats_per_image: float, spec: ModelSpec) -> float:
 def levels_of_draw(
     pixels: Pixels, spec: ModelSpec, quantization: Quantization, part: range, draw: int = 0
 ) -> npt.NDArray[np.int64]:
-    """Levels int64 [n, C, H, W] of the test images in `part`; where they are binarized at random, in one of the draws."""
+    """Levels int64 [n, C, H, W] of the test images in `part`; `draw` chooses one of their random binarizations."""
     streams = [stream(BINARIZATION_SEED + (draw << 32), k) for k in part]
     return np.stack([to_levels(pixels[k], spec.levels, quantization, s) for k, s in zip(part, streams, strict=True)])
 
