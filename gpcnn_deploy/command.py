@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 
+from gpcnn_deploy import __version__
 from gpcnn_deploy.errors import GpcnnError, InterruptedRun
-from gpcnn_deploy.files import write_atomic
 
 STDOUT = Path("-")
+
+version_option = click.version_option(__version__)
 
 json_option = click.option(
     "--json",
@@ -30,6 +31,10 @@ def write_json(path: Path | None, value: Any) -> None:
     """
     if path is None:
         return
+    import msgspec  # here, so that --help is quick
+
+    from gpcnn_deploy.files import write_atomic
+
     content = msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
     if path == STDOUT:
         click.echo(content.decode(), nl=False)
