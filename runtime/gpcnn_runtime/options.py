@@ -47,3 +47,34 @@ threads_option = click.option(
 batch_size_option = click.option(
     "--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Most images of one part."
 )
+resize_option = click.option(
+    "--resize", is_flag=True, help="Convert pictures of another size, mode or depth; another aspect is stretched."
+)
+invert_option = click.option("--invert", is_flag=True, help="Swap dark and light of the pictures read.")
+
+# What `gpcnn-sample --complete` takes.
+complete_option = click.option(
+    "--complete",
+    "picture",
+    type=click.Path(path_type=Path),
+    metavar="PICTURE",
+    help="Keep a part of this picture and draw the rest; needs one of --mask, --rows and --box.",
+)
+mask_option = click.option(
+    "--mask",
+    "mask_path",
+    type=click.Path(path_type=Path),
+    metavar="PICTURE",
+    help="What to draw: a grey picture of the image's size, white (128 and more) is drawn, black is kept.",
+)
+rows_option = click.option("--rows", type=int, help="What to draw: all but this many rows at the top.")
+box_option = click.option(
+    "--box", metavar="X,Y,W,H", help="What to draw: W×H image pixels, from column X and row Y, counted from 0."
+)
+candidates_option = click.option(
+    "--candidates",
+    type=int,
+    default=1,
+    show_default=True,
+    help="Completions drawn for each one shown; the most likely are shown.",
+)
