@@ -62,7 +62,7 @@ def read_pixels(path: Path, spec: ModelSpec, *, resize: bool = False, invert: bo
         DataError: as `read_levels`.
     """
     _check_file(path)
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns about oddities that it then reads all the same
@@ -75,7 +75,7 @@ def read_pixels(path: Path, spec: ModelSpec, *, resize: bool = False, invert: bo
             raise
         except Image.DecompressionBombError as error:
             raise DataError(f"{path}: is enormous: {_at_most(spec)}") from error
-        except Image.UnidentifiedImageError as error:
+        except UnidentifiedImageError as error:
             raise DataError(f"{path}: is not a picture: expected PNG, JPEG, BMP, GIF, WebP, TIFF or PNM") from error
         except Exception as error:  # a reader of a damaged file raises nearly anything
             why = getattr(error, "strerror", None) or error or type(error).__name__
@@ -122,7 +122,8 @@ def _check_header(path: Path, picture: Picture, spec: ModelSpec, resize: bool) -
     if picture.format != "MPO" and getattr(picture, "is_animated", False):
         raise DataError(f"{path}: is animated or has several pages: expected a single picture; save one frame of it")
     clear = "transparency" in picture.info
-    deep = any(";16" in _raw_mode(tile[3]) for tile in picture.tile)  # Pillow cuts 16-bit RGB to 8 bits without a word
+    # Pillow cuts 16-bit RGB to 8 bits without a word; only the way it will decode tells.
+    deep = any(";16" in _raw_mode(tile[3]) for tile in getattr(picture, "tile", ()))
     kind = _KINDS.get(picture.mode, f"mode {picture.mode}")
     if deep or picture.mode in _DEEP:
         kind = "16-bit RGB" if picture.mode == "RGB" else "16-bit grey"
