@@ -10,7 +10,8 @@ from typing import Literal
 
 import msgspec
 
-from gpcnn_deploy.errors import EngineError, SpecError, UsageError
+from gpcnn_deploy.errors import EngineError, UsageError
+from gpcnn_deploy.schema import decode_versioned
 from gpcnn_deploy.spec import ModelSpec
 
 SCHEMA = 1
@@ -82,10 +83,6 @@ class EngineMetadata(msgspec.Struct, frozen=True, kw_only=True):
         raise UsageError(f"unknown label '{text}': expected one of {known}")
 
 
-class _SchemaOnly(msgspec.Struct):
-    schema: int
-
-
 def encode_metadata(metadata: EngineMetadata) -> str:
     """JSON of the metadata, stable from run to run."""
     return msgspec.json.encode(metadata, order="sorted").decode()
@@ -99,16 +96,12 @@ def decode_metadata(text: str | bytes, source: str) -> EngineMetadata:
     """
     if len(text) > MAX_METADATA_BYTES:
         raise EngineError(f"{source}: metadata of {len(text)} bytes; expected at most {MAX_METADATA_BYTES}")
-    try:
-        schema = msgspec.json.decode(text, type=_SchemaOnly).schema
-        if schema > SCHEMA:
-            raise EngineError(
-                f"{source}: written with metadata schema {schema}, this version reads up to {SCHEMA}: "
-                "pip install --upgrade gpcnn-deploy"
-            )
-        metadata = msgspec.json.decode(text, type=EngineMetadata)
-    except (msgspec.DecodeError, RecursionError, SpecError) as error:
-        raise EngineError(f"{source}: metadata is damaged ({error}): export the engine anew") from error
+
+    def damaged(error: Exception) -> EngineError:
+        return EngineError(f"{source}: metadata is damaged ({error}): export the engine anew")
+
+    written = f"{source}: written with metadata"
+    metadata = decode_versioned(text, EngineMetadata, SCHEMA, written, EngineError, damaged)
     check_metadata(metadata, source)
     return metadata
 

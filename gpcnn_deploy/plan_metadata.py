@@ -14,8 +14,9 @@ from typing import Literal
 
 import msgspec
 
-from gpcnn_deploy.errors import EngineError, NotHereError, SpecError
+from gpcnn_deploy.errors import EngineError, NotHereError
 from gpcnn_deploy.metadata import MAX_METADATA_BYTES, EngineMetadata, check_metadata
+from gpcnn_deploy.schema import decode_versioned
 
 PLAN_SCHEMA = 1
 
@@ -69,10 +70,6 @@ class PlanMetadata(msgspec.Struct, frozen=True, kw_only=True):
     tensors: tuple[PlanTensor, ...]
 
 
-class _SchemaOnly(msgspec.Struct):
-    schema: int
-
-
 def metadata_path(plan: Path) -> Path:
     """`model.plan` → `model.plan.json`, in the same folder."""
     return plan.with_name(plan.name + ".json")
@@ -106,16 +103,11 @@ def read_plan_metadata(plan: Path) -> PlanMetadata:
         ) from error
     if len(text) > MAX_METADATA_BYTES:
         raise EngineError(f"{source}: more than {MAX_METADATA_BYTES} bytes; this is not a plan's metadata")
-    try:
-        schema = msgspec.json.decode(text, type=_SchemaOnly).schema
-        if schema > PLAN_SCHEMA:
-            raise EngineError(
-                f"{source}: written with plan schema {schema}, this version reads up to {PLAN_SCHEMA}: "
-                "pip install --upgrade gpcnn-deploy"
-            )
-        metadata = msgspec.json.decode(text, type=PlanMetadata)
-    except (msgspec.DecodeError, RecursionError, SpecError) as error:
-        raise EngineError(f"{source}: metadata is damaged ({error}): export the plan anew") from error
+
+    def damaged(error: Exception) -> EngineError:
+        return EngineError(f"{source}: metadata is damaged ({error}): export the plan anew")
+
+    metadata = decode_versioned(text, PlanMetadata, PLAN_SCHEMA, f"{source}: written with plan", EngineError, damaged)
     check_metadata(metadata.engine, str(source))
     if not 1 <= metadata.opt_batch <= metadata.max_batch:
         raise EngineError(
