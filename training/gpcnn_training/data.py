@@ -1,4 +1,4 @@
-"""Data sets by name or path: `digits` (shipped), `mnist`, `fashion-mnist` (downloaded or found), or the user's own."""
+"""Data sets by name or path: `digits` (shipped), `mnist` and others (downloaded or found), or the user's own."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from gpcnn_deploy.pictures import pixels_from_levels
 from gpcnn_training.dataset import DataSet
 
 DIGITS_LEVELS = 17
-NAMES = ("digits", "mnist", "fashion-mnist")
+NAMES = ("digits", "mnist", "fashion-mnist", "cifar10")
 
 
 def load_data(name: str, data_dir: Path | None = None) -> DataSet:
     """Load a data set.
 
     Args:
-        name: `digits`, `mnist`, `fashion-mnist`, or the path of an .npz file or of a folder of class folders.
-        data_dir: where the four MNIST or Fashion-MNIST files lie; None downloads them.
+        name: one of `NAMES`, or the path of an .npz file or of a folder of class folders.
+        data_dir: where the files of MNIST, Fashion-MNIST or CIFAR-10 lie; None downloads them.
 
     Raises:
         UsageError: no such name and no such path.
@@ -27,6 +27,10 @@ def load_data(name: str, data_dir: Path | None = None) -> DataSet:
     """
     if name == "digits":
         return _digits()
+    if name == "cifar10":
+        from gpcnn_training.cifar10 import load_cifar10
+
+        return load_cifar10(data_dir)
     if name in NAMES:
         from gpcnn_training.mnist import load_mnist
 
