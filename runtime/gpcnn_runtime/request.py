@@ -95,7 +95,14 @@ def _labels(metadata: EngineMetadata, labels: Any) -> npt.NDArray[np.int32] | No
     several = list(labels) if isinstance(labels, Sequence) and not isinstance(labels, str) else [labels]
     if not several:
         raise UsageError("no labels: expected at least one")
-    return np.array([metadata.label_number(str(label)) for label in several], np.int32)
+    return np.array([_label(metadata, label) for label in several], np.int32)
+
+
+def _label(metadata: EngineMetadata, label: Any) -> int:
+    """An int is a number, even where a class has it for its name: of the classes '5' and '0', label 0 is '5'."""
+    if isinstance(label, (int, np.integer)) and 0 <= label < metadata.spec.conditioning_size:
+        return int(label)
+    return metadata.label_number(str(label))
 
 
 def _embedding(metadata: EngineMetadata, embedding: npt.ArrayLike | None) -> npt.NDArray[np.float32] | None:

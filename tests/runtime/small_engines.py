@@ -45,11 +45,11 @@ def model_of(spec: ModelSpec, seed: int = 0) -> GatedPixelCNN:
     return model
 
 
-def metadata_of(spec: ModelSpec, window: int | None) -> EngineMetadata:
+def metadata_of(spec: ModelSpec, window: int | None, names: tuple[str, ...] = NAMES) -> EngineMetadata:
     return EngineMetadata(
         role="step" if window is None else "sampler",
         spec=spec,
-        class_names=NAMES if spec.conditioning == "label" else (),
+        class_names=names if spec.conditioning == "label" else (),
         window=window,
         parameters=1,
         checkpoint_digest="0" * 64,
@@ -63,9 +63,9 @@ def add_metadata(graph: onnx.ModelProto, text: str) -> onnx.ModelProto:
     return graph
 
 
-def engine_bytes(spec: ModelSpec, window: int | None, seed: int = 0) -> bytes:
+def engine_bytes(spec: ModelSpec, window: int | None, seed: int = 0, names: tuple[str, ...] = NAMES) -> bytes:
     """An engine of role `sampler`, or `step` where window is None."""
     model = model_of(spec, seed)
     graph = step_graph(model) if window is None else sampler_graph(model, window)
-    add_metadata(graph, encode_metadata(metadata_of(spec, window)))
+    add_metadata(graph, encode_metadata(metadata_of(spec, window, names)))
     return bytes(graph.SerializeToString())

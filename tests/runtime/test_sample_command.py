@@ -117,6 +117,16 @@ def test_labels(folder: Path, sampler_path: Path, labels: list[str], numbers: li
     np.testing.assert_array_equal(picture(folder / "sample.png"), expected(sampler_path, numbers, 0, 1))
 
 
+def test_a_class_whose_name_is_another_ones_number(folder: Path, make: Make) -> None:
+    """--label takes a name for a name, before it takes it for a number; the number it stands for stays one."""
+    engine = make(LABELLED, 2, names=("1", "2", "0"))
+    for name, number in (("1", 0), ("2", 1), ("0", 2)):
+        ok("--engine", engine, "--label", name)
+        np.testing.assert_array_equal(picture(folder / "sample.png"), expected(make(LABELLED, 2), number, 0, 1))
+    ok("--engine", engine, "--label", "all")
+    np.testing.assert_array_equal(picture(folder / "sample.png"), expected(make(LABELLED, 2), [0, 1, 2], 0, 1))
+
+
 def test_several_of_each_label_are_a_row_each(folder: Path, sampler_path: Path) -> None:
     ok("--engine", sampler_path, "--label", "all", "--count", 5, "--threads", 2, "--batch-size", 2)
     assert picture(folder / "sample.png").shape == (3 * 8 + 2, 5 * 7 + 2)
