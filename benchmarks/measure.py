@@ -14,8 +14,9 @@ import numpy as np
 from benchmarks.models import Model
 from gpcnn_deploy.baseline import BaselineReport
 from gpcnn_deploy.errors import ParityError
-from gpcnn_runtime.bench import BenchRow, baseline_row, engine_row, run_baseline, run_child, run_worker
+from gpcnn_runtime.bench import BenchRow, baseline_row, engine_row, run_baseline, run_worker
 from gpcnn_runtime.bench_worker import Job, Measured
+from gpcnn_runtime.child import run_child
 
 Kind = Literal["naive", "cached", "raster", "step", "sampler"]
 

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import statistics
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 import msgspec
 
 from gpcnn_deploy.baseline import BASELINE_MODULE, BaselineReport
-from gpcnn_deploy.errors import GpcnnError, ParityError
+from gpcnn_deploy.errors import ParityError
 from gpcnn_runtime.bench_worker import Job, Measured
+from gpcnn_runtime.child import run_child
 
 WORKER_MODULE = "gpcnn_runtime.bench_worker"
 EAGER = "eager PyTorch"
@@ -196,40 +195,9 @@ def per_image(seconds: Sequence[float], batch: int) -> tuple[float, float | None
     return (p50, p90, p99) if len(seconds) > 1 else (p50, None, None)
 
 
-class _ChildError(GpcnnError):
-    """An expected error of a child process."""
-
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
-
-
 @contextlib.contextmanager
 def _as_file(job: Job) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="gpcnn-bench-") as folder:
         path = Path(folder, "job.json")
         path.write_bytes(msgspec.json.encode(job))
         yield path
-
-
-Answer = TypeVar("Answer", bound=msgspec.Struct)
-
-
-def run_child(module: str, arguments: list[str], answer: type[Answer]) -> Answer:
-    """Run `python -m module arguments` and decode its last line of output.
-
-    Raises:
-        GpcnnError: the child's `Error: …` line, with its exit code.
-        RuntimeError: it failed otherwise; the message holds its traceback.
-    """
-    done = subprocess.run(
-        [sys.executable, "-m", module, *arguments], capture_output=True, text=True, encoding="utf-8", check=False
-    )
-    if done.returncode == 0:
-        return msgspec.json.decode(done.stdout.splitlines()[-1], type=answer)
-    lines = done.stderr.strip().splitlines()
-    if lines and lines[-1].startswith("Error: "):
-        raise _ChildError(lines[-1].removeprefix("Error: "), done.returncode)
-    if done.returncode < 0:
-        raise _ChildError(f"{module} was ended by signal {-done.returncode}: out of memory? try a smaller --batch", 1)
-    raise RuntimeError(f"{module} failed with exit code {done.returncode}:\n{done.stderr}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gpcnn_deploy.command import Command
+from gpcnn_deploy.command import STDOUT, Command, json_option, write_json
 from gpcnn_runtime.options import provider_option, strategy_option, threads_option
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     help="Adds naive eager PyTorch on the same weights and noise, and checks that the images are identical.",
 )
 @threads_option
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the rows to this file, too.")
+@json_option
 @click.option("--repeat", type=click.IntRange(1), default=5, show_default=True, help="Fewest calls of each batch size.")
 @click.option(
     "--min-time",
@@ -102,14 +102,9 @@ def main(
                 baseline = run_baseline(checkpoint, images, threads=_cores(threads), limit=baseline_limit)
             measured.append((job, result, baseline))
     report = _report(measured)
-    if json_path is not None:
-        import msgspec
-
-        from gpcnn_deploy.files import write_atomic
-
-        write_atomic(json_path, msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
-    _show(report, engine, [baseline for _, _, baseline in measured if baseline is not None])
-    if json_path is not None:
+    write_json(json_path, report)
+    _show(report, engine, [baseline for _, _, baseline in measured if baseline is not None], json_path == STDOUT)
+    if json_path not in (None, STDOUT):
         click.echo(f"Wrote {json_path}.")
 
 
@@ -151,14 +146,14 @@ def _report(measured: list[tuple[Job, Measured, BaselineReport | None]]) -> Benc
     )
 
 
-def _show(report: BenchReport, engine: Path, baselines: list[BaselineReport]) -> None:
+def _show(report: BenchReport, engine: Path, baselines: list[BaselineReport], stderr: bool) -> None:
     from rich.console import Console
 
     from gpcnn_runtime.bench_table import notes, table
 
-    console = Console()
+    console = Console(stderr=stderr)
     if not console.is_terminal:
-        console = Console(width=120)
+        console = Console(stderr=stderr, width=120)
     console.print(table(report, str(engine)))
     for line in notes(report, baselines):
         console.print(line, highlight=False, soft_wrap=True)

@@ -73,6 +73,15 @@ def test_rows_agree_with_each_other(tmp_path: Path, sampler_path: Path) -> None:
     assert "MatMul" in done.output
 
 
+def test_json_has_standard_output_for_itself(sampler_path: Path) -> None:
+    done = bench(sampler_path, "--batch", "1", "--json", "-")
+    assert done.exit_code == 0, done.output
+    (row,) = json.loads(done.stdout)["rows"]
+    assert (row["batch"], row["role"]) == (1, "sampler")
+    assert "× floor" in done.stderr
+    assert "Wrote" not in done.output
+
+
 def test_baseline_in_full_and_extrapolated(tmp_path: Path, sampler_path: Path, checkpoint: Path) -> None:
     for limit, extrapolated in (("60", False), ("0.001", True)):
         done = bench(

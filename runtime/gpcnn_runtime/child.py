@@ -1,0 +1,47 @@
+"""Python modules in processes of their own: their memory is their own, and what they import stays out of this one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TypeVar
+
+import msgspec
+
+from gpcnn_deploy.errors import GpcnnError
+
+Answer = TypeVar("Answer", bound=msgspec.Struct)
+
+
+class ChildError(GpcnnError):
+    """An expected error of a child process."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def run_child(module: str, arguments: list[str], answer: type[Answer], smaller: str = "a smaller --batch") -> Answer:
+    """Run `python -m module arguments` and decode its last line of output.
+
+    Args:
+        module: a click command, or anything that reports its errors as one does.
+        arguments: its command line.
+        answer: what it prints as one line of JSON.
+        smaller: what to try where it was killed, for want of memory most likely.
+
+    Raises:
+        GpcnnError: the child's `Error: …` line, with its exit code.
+        RuntimeError: it failed otherwise; the message holds its traceback.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", module, *arguments], capture_output=True, text=True, encoding="utf-8", check=False
+    )
+    if done.returncode == 0:
+        return msgspec.json.decode(done.stdout.splitlines()[-1], type=answer)
+    lines = done.stderr.strip().splitlines()
+    if lines and lines[-1].startswith("Error: "):
+        raise ChildError(lines[-1].removeprefix("Error: "), done.returncode)
+    if done.returncode < 0:
+        raise ChildError(f"{module} was ended by signal {-done.returncode}: out of memory? try {smaller}", 1)
+    raise RuntimeError(f"{module} failed with exit code {done.returncode}:\n{done.stderr}")
