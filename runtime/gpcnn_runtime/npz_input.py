@@ -78,7 +78,7 @@ def count_npz(path: Path) -> int:
     """How many pictures an .npz holds by its header; 1, its error, for a damaged one."""
     try:
         with zipfile.ZipFile(path) as archive, _member("", archive, _array_name("", archive)) as member:
-            return member.shape[0]
+            return max(1, member.shape[0])
     except (DataError, *_DAMAGE):
         return 1
 

@@ -94,7 +94,10 @@ def fit(picture: Picture, spec: ModelSpec) -> npt.NDArray[np.uint8]:
 
     picture = picture.convert("L" if spec.channels == 1 else "RGB")
     if picture.size != (spec.width, spec.height):
-        picture = picture.resize((spec.width, spec.height), Image.Resampling.BICUBIC)
+        shrinks = picture.width >= spec.width and picture.height >= spec.height
+        # Means of what a pixel covers bring back the pixels of an enlarged picture, whole factors given.
+        how = Image.Resampling.BOX if shrinks else Image.Resampling.BICUBIC
+        picture = picture.resize((spec.width, spec.height), how)
     pixels_HWC = np.asarray(picture).reshape(spec.height, spec.width, spec.channels)
     return np.ascontiguousarray(pixels_HWC.transpose(2, 0, 1))
 
