@@ -206,6 +206,44 @@ class Sampler:
         except MemoryError as error:
             raise OutOfMemoryError("the images do not fit into memory together: draw fewer, or stream them") from error
 
+    def score(
+        self,
+        levels: npt.ArrayLike,
+        labels: Labels | None = None,
+        *,
+        embedding: npt.ArrayLike | None = None,
+    ) -> npt.NDArray[np.float32]:
+        """Log-probability of each sub-pixel of images given those before it, by teacher forcing; nothing is drawn.
+
+        Args:
+            levels: integer [N, C, H, W], each in [0, K).
+            labels: one for all images or one for each, for a model with labels.
+            embedding: float [E] or [N, E] for a model with embeddings.
+
+        Returns:
+            float32 [N, C, H, W], nats; its sum over an image is the image's log-likelihood.
+
+        Raises:
+            UsageError: an argument is out of range, of the wrong shape, or does not fit the model.
+            EngineError: as `sample`.
+        """
+        known = np.asarray(levels)
+        shape = self.metadata.spec.image_shape
+        if known.ndim != 4 or known.shape[1:] != shape or len(known) == 0:
+            expected = ", ".join(map(str, shape))
+            raise UsageError(f"levels have shape {list(known.shape)}: expected [N, {expected}] with N at least 1")
+        conditions = 1 if labels is None else np.size(np.asarray(labels))
+        if embedding is not None:
+            conditions = len(np.atleast_2d(np.asarray(embedding)))
+        if conditions not in (1, len(known)):
+            raise UsageError(f"{conditions} conditions for {len(known)} images: expected 1, or one for each image")
+        count = len(known) if conditions == 1 else 1
+        mask = np.ones(known.shape, np.bool_)
+        scored = self.sample(labels, count=count, known=known, mask=mask, embedding=embedding)
+        if not (np.array_equal(scored.levels, known) and np.isfinite(scored.log_prob).all()):
+            raise EngineError(f"{self.engine.info.path}: does not score the images it was given: {EXPORT_ANEW}")
+        return scored.log_prob
+
     def stream(
         self,
         labels: Labels | None = None,

@@ -1,0 +1,46 @@
+"""Where in a picture the surprise is: -log p of every pixel as a colour, beside the picture itself."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gpcnn_deploy.pictures import grid, save_png
+from gpcnn_deploy.spec import ModelSpec
+
+_SHORT_SIDE = 224  # picture pixels of a heatmap's shorter side, at least
+
+
+def full_scale(spec: ModelSpec) -> float:
+    """Nats of a pixel that is drawn white, in every picture: a hundred times less likely than a uniform guess."""
+    return spec.channels * math.log(spec.levels) + math.log(100)
+
+
+def heat(log_prob_CHW: npt.NDArray[Any], spec: ModelSpec) -> npt.NDArray[np.uint8]:
+    """Surprise of each pixel over its channels, from black (0 nats) by red and yellow to white: uint8 [3, H, W]."""
+    share = np.clip(-np.asarray(log_prob_CHW, np.float64).sum(axis=0) / full_scale(spec), 0, 1)
+    red, green, blue = (np.clip(3 * share - start, 0, 1) for start in (0, 1, 2))
+    return np.rint(np.stack([red, green, blue]) * 255).astype(np.uint8)
+
+
+def save_heatmap(
+    path: Path, pixels_CHW: npt.NDArray[np.uint8], log_prob_CHW: npt.NDArray[Any], spec: ModelSpec
+) -> None:
+    """Write a picture and its surprise side by side, enlarged to be seen.
+
+    Args:
+        path: of the PNG.
+        pixels_CHW: uint8 [C, H, W].
+        log_prob_CHW: float [C, H, W], nats.
+        spec: of the model.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    colour = np.broadcast_to(pixels_CHW, (3, spec.height, spec.width))
+    sheet = grid(np.stack([colour, heat(log_prob_CHW, spec)]), columns=2)
+    save_png(path, sheet, max(1, _SHORT_SIDE // min(spec.height, spec.width)))
