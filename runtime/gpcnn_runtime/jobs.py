@@ -50,6 +50,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         seed: of the noise.
         temperature: divides the logits.
         scale: picture pixels per image pixel; 1 for `npz`.
+        known_digest: SHA-256 of the pixels that completions keep; None where whole images are drawn.
+        candidates: completions drawn for each one kept.
     """
 
     output_format: str
@@ -59,6 +61,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     seed: int
     temperature: float
     scale: int = 1
+    known_digest: str | None = None
+    candidates: int = 1
 
     @property
     def total(self) -> int:
@@ -114,7 +118,7 @@ class PngFolder(JobOutput):
 
     def open(self) -> Sequence[int]:
         """As `JobOutput.open`."""
-        _claim(self.path, self.job)
+        claim(self.path, self.job)
         numbers = (entry.name.partition("-")[0].removesuffix(".png") for entry in self.path.glob("*.png"))
         named = {int(number) for number in numbers if number.isascii() and number.isdigit()}
         done = {k for k in named if k < self.job.total and (self.path / self.name(k)).exists()}
@@ -179,10 +183,10 @@ class NpzFile(JobOutput):
         self._written = time.monotonic()
         if self.path.is_dir():
             raise OutputError(f"cannot write {self.path}: it is a folder; name a file with -o")
-        self._complete = _holds(self.path, self.job)
+        self._complete = holds(self.path, self.job)
         if self._complete:
             return []
-        _claim(self._parts, self.job)
+        claim(self._parts, self.job)
         self._done = self._files()[1]
         return range(self._done, self.job.total)
 
@@ -261,23 +265,45 @@ class NpzFile(JobOutput):
         return shape[0] if sound and shape else 0
 
 
-def _claim(folder: Path, job: Job) -> None:
-    """Make `folder` the place of `job`, or find that it is already."""
+def claimed(folder: Path, job: Job) -> bool:
+    """Whether `folder` is the place of `job` already; False where it can become that.
+
+    Raises:
+        OutputError: it holds another job or something else, or cannot be used.
+    """
     file = folder / JOB_FILE
     try:
         if file.exists():
             there = msgspec.json.decode(file.read_bytes(), type=Job)
             if there != job:
                 raise OutputError(f"{folder} holds another job ({_difference(there, job)}): {_ELSEWHERE}")
-            return
+            return True
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise OutputError(f"{folder} exists and holds no job of gpcnn-sample: {_ELSEWHERE}")
-        folder.mkdir(parents=True, exist_ok=True)
     except msgspec.DecodeError as error:
         raise OutputError(f"{file} is damaged ({error}): {_ELSEWHERE}") from error
     except OSError as error:
-        raise OutputError(f"cannot use {folder}: {error.strerror or error}; {_ELSEWHERE}") from error
-    write_atomic(file, msgspec.json.format(msgspec.json.encode(job)) + b"\n")
+        raise _unusable(folder, error) from error
+    return False
+
+
+def claim(folder: Path, job: Job) -> None:
+    """Make `folder` the place of `job`, or find that it is already.
+
+    Raises:
+        OutputError: as `claimed`.
+    """
+    if claimed(folder, job):
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unusable(folder, error) from error
+    write_atomic(folder / JOB_FILE, msgspec.json.format(msgspec.json.encode(job)) + b"\n")
+
+
+def _unusable(folder: Path, error: OSError) -> OutputError:
+    return OutputError(f"cannot use {folder}: {error.strerror or error}; {_ELSEWHERE}")
 
 
 _ELSEWHERE = "name another place with -o, or remove it first"
@@ -291,7 +317,7 @@ _DAMAGED = (
 """What numpy raises for a file that is no .npz, or one that is damaged."""
 
 
-def _holds(path: Path, job: Job) -> bool:
+def holds(path: Path, job: Job) -> bool:
     """Whether a finished .npz of `job` is there; False where nothing is.
 
     Raises:

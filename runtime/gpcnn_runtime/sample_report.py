@@ -1,0 +1,132 @@
+"""What `gpcnn-sample --json` tells: what was drawn, and what drew it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from gpcnn_deploy.metadata import EngineMetadata, Precision, Role
+
+if TYPE_CHECKING:
+    from gpcnn_runtime.sampler import Sampler, Samples
+
+
+class EngineReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The engine that drew.
+
+    Attributes:
+        path: its file.
+        digest: SHA-256 of the file.
+        role, window, precision: as in its metadata.
+        runtime, version, provider: what ran it.
+        threads: parts drawn at the same time.
+    """
+
+    path: str
+    digest: str
+    role: Role
+    window: int | None
+    precision: Precision
+    runtime: str
+    version: str
+    provider: str
+    threads: int
+
+
+class ImageReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One image.
+
+    Attributes:
+        rank: 1 for the most likely; None where images are not ranked.
+        position: number of its noise stream.
+        label: None for a model without labels.
+        class_name: of the label.
+        nats: -log p of the image under the model at temperature 1: smaller is likelier.
+    """
+
+    rank: int | None = None
+    position: int
+    label: int | None
+    class_name: str | None
+    nats: float
+
+
+class CompletionReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What was completed.
+
+    Attributes:
+        picture: the file.
+        kept_pixels: how many of its H · W pixels stayed.
+        guided: false if some of them come after a drawn one in raster order, and so could not guide it.
+        candidates: completions drawn for each one kept.
+        drawn: images drawn in all, under all labels.
+    """
+
+    picture: str
+    kept_pixels: int
+    guided: bool
+    candidates: int
+    drawn: int
+
+
+class SampleReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One run of `gpcnn-sample`.
+
+    Attributes:
+        output: the file or folder written.
+        output_format: `grid`, `png` or `npz`.
+        engine: what drew.
+        labels: labels asked for, in order; None for a model without labels.
+        count: images of each label; completions shown.
+        seed: of the noise.
+        temperature: divided the logits.
+        drawn_before: images that an earlier run of the same job had drawn.
+        seconds: that drawing took.
+        ms_per_image: of those drawn; None where none was.
+        images: those drawn by this run, in order of position or rank.
+        completion: None where whole images were drawn.
+    """
+
+    output: str
+    output_format: str
+    engine: EngineReport
+    labels: tuple[int, ...] | None
+    count: int
+    seed: int
+    temperature: float
+    drawn_before: int
+    seconds: float
+    ms_per_image: float | None
+    images: tuple[ImageReport, ...]
+    completion: CompletionReport | None = None
+
+
+def engine_report(sampler: Sampler) -> EngineReport:
+    """The engine of a sampler."""
+    metadata, info = sampler.metadata, sampler.engine.info
+    return EngineReport(
+        path=str(info.path),
+        digest=info.digest,
+        role=metadata.role,
+        window=metadata.window,
+        precision=metadata.precision,
+        runtime=info.runtime,
+        version=info.version,
+        provider=info.provider,
+        threads=sampler.threads,
+    )
+
+
+def image_reports(metadata: EngineMetadata, samples: Samples, ranked: bool = False) -> Iterator[ImageReport]:
+    """One for each image."""
+    for k, (position, log_prob) in enumerate(zip(samples.positions.tolist(), samples.nats().tolist(), strict=True)):
+        label = None if samples.labels is None else int(samples.labels[k])
+        yield ImageReport(
+            rank=k + 1 if ranked else None,
+            position=position,
+            label=label,
+            class_name=None if label is None else metadata.class_names[label],
+            nats=-log_prob,
+        )
