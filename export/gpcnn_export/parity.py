@@ -20,7 +20,7 @@ from gpcnn_deploy.noise import noise as draw_noise
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_training.divergence import NEAR_TIE, Divergence, first_divergences
 from gpcnn_training.model import GatedPixelCNN
-from gpcnn_training.sampling import log_probability
+from gpcnn_training.sampling import inverse_cdf, log_probability
 
 Array = npt.NDArray[Any]
 Feed = dict[str, Array]
@@ -32,11 +32,24 @@ LOG_PROB_TOLERANCE = 1e-4
 
 @dataclass(frozen=True)
 class Comparison:
-    """What one batch showed: a divergence per differing image, and the log-probabilities' largest difference."""
+    """What one batch showed.
+
+    Attributes:
+        images: images compared.
+        divergences: one per differing image.
+        log_prob_error: largest absolute difference of log-probabilities, in nats per sub-pixel.
+        drawn: sub-pixels that were drawn, not known.
+        agreeing: how many of those eager PyTorch draws too, given the engine's own sub-pixels before them.
+        engine_nats, eager_nats: log-probability of all images together.
+    """
 
     images: int
     divergences: tuple[Divergence, ...]
     log_prob_error: float
+    drawn: int
+    agreeing: int
+    engine_nats: float
+    eager_nats: float
 
 
 @torch.no_grad()
@@ -60,10 +73,19 @@ def compare(model: GatedPixelCNN, feed: Mapping[str, Array], image: Array, log_p
     levels, u = torch.from_numpy(image), torch.from_numpy(feed["noise"])
     temperature = torch.from_numpy(feed["temperature"])
     condition = torch.from_numpy(feed[spec.conditioning]) if spec.conditioning != "none" else None
+    mask = torch.from_numpy(feed["mask"])
     logits = model(levels, condition)
-    divergences = first_divergences(logits, levels, u, torch.from_numpy(feed["mask"]), temperature)
-    error = (log_probability(logits, levels) - torch.from_numpy(log_prob)).abs().max().item()
-    return Comparison(len(image), divergences, error)
+    divergences = first_divergences(logits, levels, u, mask, temperature)
+    eager_log_prob, engine_log_prob = log_probability(logits, levels), torch.from_numpy(log_prob)
+    return Comparison(
+        images=len(image),
+        divergences=divergences,
+        log_prob_error=(eager_log_prob - engine_log_prob).abs().max().item(),
+        drawn=int((~mask).sum()),
+        agreeing=int(((inverse_cdf(logits, u, temperature) == levels) & ~mask).sum()),
+        engine_nats=float(engine_log_prob.double().sum()),
+        eager_nats=float(eager_log_prob.double().sum()),
+    )
 
 
 def feeds(spec: ModelSpec, images: int, seed: int = 0) -> list[Feed]:
