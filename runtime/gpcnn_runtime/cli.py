@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gpcnn_deploy.command import Command, json_option, version_option
-from gpcnn_deploy.errors import EngineError, InterruptedRun, UsageError
+from gpcnn_deploy.errors import EngineError, InterruptedRun
 from gpcnn_runtime.options import (
     batch_size_option,
     box_option,
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from gpcnn_runtime.engine import Strategy
     from gpcnn_runtime.providers import Provider
 
-DEFAULT_ENGINE = Path("model.onnx")
 DEFAULT_OUTPUT = {"grid": "sample.png", "png": "samples", "npz": "samples.npz"}
 COMPLETIONS_OUTPUT = {"grid": "completions.png", "png": "completions", "npz": "completions.npz"}
 
@@ -124,10 +123,11 @@ def main(
     place = Place(path, output_format, scale, json_path)
     place.check()
     try:
+        from gpcnn_runtime.load import engine_or_default
         from gpcnn_runtime.sampler import Sampler
 
         with Sampler.load(
-            _engine_path(engine_path),
+            engine_or_default(engine_path),
             threads,
             batch_size,
             provider=provider,
@@ -163,12 +163,6 @@ def parse_labels(metadata: EngineMetadata, texts: Sequence[str]) -> list[int] | 
         else:
             numbers.extend(metadata.label_number(part.strip()) for part in text.split(","))
     return numbers or None
-
-
-def _engine_path(given: Path | None) -> Path:
-    if given is None and not DEFAULT_ENGINE.exists():
-        raise UsageError(f"no {DEFAULT_ENGINE} in this folder: name an engine with --engine, or make one: gpcnn-export")
-    return given or DEFAULT_ENGINE
 
 
 if __name__ == "__main__":

@@ -10,6 +10,19 @@ from gpcnn_deploy.errors import EngineError, UsageError
 from gpcnn_runtime.engine import Engine
 from gpcnn_runtime.providers import Provider
 
+DEFAULT_ENGINE = Path("model.onnx")
+
+
+def engine_or_default(given: Path | None) -> Path:
+    """The engine that `--engine` names, or the one in this folder.
+
+    Raises:
+        UsageError: neither is there.
+    """
+    if given is None and not DEFAULT_ENGINE.exists():
+        raise UsageError(f"no {DEFAULT_ENGINE} in this folder: name an engine with --engine, or make one: gpcnn-export")
+    return given or DEFAULT_ENGINE
+
 
 def load_engine(
     path: str | Path,

@@ -74,8 +74,8 @@ def count_pictures(paths: Iterable[str | Path]) -> int:
 
 
 def shown(path: Path) -> str:
-    """A path as text that any output can hold: bytes that are not UTF-8 are escaped."""
-    return str(path).encode("utf-8", "backslashreplace").decode()
+    """A path as text that any output can hold: control characters, and bytes that are not UTF-8, are escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(path))
 
 
 def _entries(paths: Iterable[str | Path]) -> Iterator[Path | BadPicture]:

@@ -1,0 +1,269 @@
+"""What `gpcnn-score` tells of each picture and of all together, and the files that it goes to, row by row."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import heapq
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TextIO
+
+import msgspec
+
+from gpcnn_deploy.command import STDOUT
+from gpcnn_deploy.errors import OutputError
+from gpcnn_deploy.files import atomic_path
+from gpcnn_runtime.anomaly import Method
+from gpcnn_runtime.score import Binarization
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from typing_extensions import Self
+
+SHOWN = 20
+"""Most pictures that are listed for people; of more, the most surprising ones are."""
+_MOST_SURPRISING = 5
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One picture.
+
+    Attributes:
+        picture: its name.
+        error: why it has no score; it then has nothing else.
+        nats: -log p(x), in nats.
+        bits_per_dim: the same in bits a sub-pixel.
+        label: name of the most likely label, where the model has labels and none was given.
+        posterior: p(label | x) under a uniform prior.
+        label_nats: -log p(x | label) in nats, under every label.
+        given_label: name of the label that came with the picture.
+        background_nats: -log q(x) under the background model, in nats.
+        anomaly_score: in nats, larger is more unusual.
+        anomalous: whether that is above the threshold.
+        heatmap: where the picture of its surprise is.
+    """
+
+    picture: str
+    error: str | None = None
+    nats: float | None = None
+    bits_per_dim: float | None = None
+    label: str | None = None
+    posterior: float | None = None
+    label_nats: list[float] | None = None
+    given_label: str | None = None
+    background_nats: float | None = None
+    anomaly_score: float | None = None
+    anomalous: bool | None = None
+    heatmap: str | None = None
+
+    @property
+    def surprise(self) -> float:
+        """What pictures are ranked by: the anomaly score, or else nats."""
+        return self.anomaly_score if self.anomaly_score is not None else self.nats or 0.0
+
+
+class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the scores of a run have in common; the fields of `Threshold` of the same names say more."""
+
+    engine: str
+    engine_digest: str
+    background_digest: str | None = None
+    class_names: tuple[str, ...] = ()
+    label: str | None = None
+    binarization: Binarization = "nearest"
+    method: Method | None = None
+    threshold: float | None = None
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """All pictures together.
+
+    Attributes:
+        pictures: how many were scored.
+        errors: how many could not be read.
+        mean_nats, std_nats: of -log p(x), in nats an image; None where nothing was scored.
+        mean_bits_per_dim: in bits a sub-pixel.
+        anomalies: how many are above the threshold; None without one.
+        label_accuracy: share of the pictures with a label whose most likely label is theirs.
+        seconds: wall-clock time.
+    """
+
+    pictures: int
+    errors: int
+    mean_nats: float | None = None
+    std_nats: float | None = None
+    mean_bits_per_dim: float | None = None
+    anomalies: int | None = None
+    label_accuracy: float | None = None
+    seconds: float
+
+
+@dataclasses.dataclass
+class Tally:
+    """Counts over all rows, in bounded memory, and the rows that people are shown."""
+
+    has_threshold: bool = False
+    first: list[Row] = dataclasses.field(default_factory=list)
+    pictures: int = 0
+    errors: int = 0
+    anomalies: int = 0
+    _mean: float = 0.0
+    _squares: float = 0.0
+    _bits: float = 0.0
+    _labelled: int = 0
+    _right: int = 0
+    _top: list[tuple[float, int, Row]] = dataclasses.field(default_factory=list)
+
+    def add(self, row: Row) -> None:
+        """Take one more row."""
+        if len(self.first) <= SHOWN:
+            self.first.append(row)
+        if row.nats is None or row.bits_per_dim is None:
+            self.errors += 1
+            return
+        self.pictures += 1
+        step = row.nats - self._mean  # Welford's way: exact enough for any number of rows
+        self._mean += step / self.pictures
+        self._squares += step * (row.nats - self._mean)
+        self._bits += row.bits_per_dim
+        self.anomalies += bool(row.anomalous)
+        if row.given_label is not None and row.label is not None:
+            self._labelled += 1
+            self._right += row.given_label == row.label
+        heapq.heappush(self._top, (row.surprise, -self.pictures, row))
+        if len(self._top) > _MOST_SURPRISING:
+            heapq.heappop(self._top)
+
+    def few(self) -> bool:
+        """Whether all rows can be shown."""
+        return len(self.first) <= SHOWN
+
+    def most_surprising(self) -> list[Row]:
+        """A few of them, the most surprising first."""
+        return [row for _, _, row in sorted(self._top, key=lambda entry: entry[:2], reverse=True)]
+
+    def summary(self, seconds: float) -> Summary:
+        """Of the rows so far."""
+        some = self.pictures > 0
+        return Summary(
+            pictures=self.pictures,
+            errors=self.errors,
+            mean_nats=self._mean if some else None,
+            std_nats=math.sqrt(self._squares / self.pictures) if some else None,
+            mean_bits_per_dim=self._bits / self.pictures if some else None,
+            anomalies=self.anomalies if self.has_threshold else None,
+            label_accuracy=self._right / self._labelled if self._labelled else None,
+            seconds=seconds,
+        )
+
+
+class CsvRows:
+    """A CSV file that grows with each row, so that an interrupted run keeps what it has; `-` is standard output."""
+
+    def __init__(self, path: Path, head: Head) -> None:
+        self._path = path
+        self._fields = ["picture", "nats", "bits_per_dim"]
+        if head.class_names and head.label is None:
+            self._fields += ["label", "posterior", "given_label"]
+        if head.background_digest is not None:
+            self._fields.append("background_nats")
+        if head.method is not None:
+            self._fields.append("anomaly_score")
+        if head.threshold is not None:
+            self._fields.append("anomalous")
+        self._fields += ["heatmap", "error"]
+        self._labels = head.class_names if head.label is None else ()
+        self._stream: TextIO | None = None
+
+    def __enter__(self) -> Self:
+        if self._path == STDOUT:
+            self._stream = sys.stdout
+        else:
+            if self._path.is_dir():
+                raise OutputError(f"cannot write {self._path}: it is a folder; name a file with --csv")
+            try:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                self._stream = self._path.open("w", encoding="utf-8", newline="")
+            except OSError as error:
+                raise self._failed(error) from error
+        self._write([*self._fields, *(f"nats_{name}" for name in self._labels)])
+        return self
+
+    def add(self, row: Row) -> None:
+        """Write one row.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        values: list[Any] = [getattr(row, field) for field in self._fields]
+        self._write([*("" if value is None else value for value in values), *(row.label_nats or [])])
+
+    def _write(self, cells: Sequence[Any]) -> None:
+        assert self._stream is not None
+        try:
+            csv.writer(self._stream, lineterminator="\n").writerow(cells)
+            self._stream.flush()
+        except OSError as error:
+            if self._path == STDOUT:
+                raise
+            raise self._failed(error) from error
+
+    def _failed(self, error: OSError) -> OutputError:
+        return OutputError(f"cannot write {self._path}: {error.strerror}; free space, or name another file with --csv")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._stream is not None and self._path != STDOUT:
+            self._stream.close()
+
+
+class JsonRows:
+    """One JSON object, written row by row: what `Head` has, `pictures`, `summary`. Whole or not at all; `-` streams."""
+
+    def __init__(self, path: Path, head: Head) -> None:
+        self._path, self._head = path, head
+        self._stream: TextIO | None = None
+        self._whole: AbstractContextManager[Path] | None = None
+        self._between = ""
+
+    def __enter__(self) -> Self:
+        if self._path == STDOUT:
+            self._stream = sys.stdout
+        else:
+            self._whole = atomic_path(self._path)
+            self._stream = self._whole.__enter__().open("w", encoding="utf-8")
+        self._stream.write(_json(self._head)[:-1] + ',\n"pictures": [\n')
+        return self
+
+    def add(self, row: Row) -> None:
+        """Write one row."""
+        assert self._stream is not None
+        self._stream.write(self._between + _json(row))
+        self._between = ",\n"
+
+    def finish(self, summary: Summary) -> None:
+        """Write the end.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        assert self._stream is not None
+        self._stream.write(f'\n],\n"summary": {_json(summary)}}}\n')
+        self._stream.flush()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._whole is not None and self._stream is not None:
+            self._stream.close()
+            self._whole.__exit__(kind, error, trace)
+
+
+def _json(value: msgspec.Struct) -> str:
+    return msgspec.json.encode(value).decode()

@@ -1,0 +1,229 @@
+"""One run of `gpcnn-score`: pictures in, rows out, a chunk at a time; thresholds from them, or for them."""
+
+from __future__ import annotations
+
+import dataclasses
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from gpcnn_deploy.errors import DataError, UsageError
+from gpcnn_runtime.anomaly import Method, Threshold, anomaly_scores, calibrate
+from gpcnn_runtime.heatmap import save_heatmap
+from gpcnn_runtime.picture_stream import BadPicture, Picture, pictures, shown
+from gpcnn_runtime.sampler import Sampler
+from gpcnn_runtime.score import Binarization, score, to_levels
+from gpcnn_runtime.score_rows import Head, Row
+
+_NAME_LENGTH = 50  # of up to four bytes each: file systems take 255, and the writer adds some
+_PICTURE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How pictures are read and scored.
+
+    Attributes:
+        label: number of the label that they are scored under; None for all.
+        resize, invert: as in `read_levels`.
+        binarization, seed: as in `to_levels`.
+        heatmap: folder for pictures of the surprise, or None.
+        threshold: what tells anomalies, or None.
+    """
+
+    label: int | None = None
+    resize: bool = False
+    invert: bool = False
+    binarization: Binarization = "nearest"
+    seed: int = 0
+    heatmap: Path | None = None
+    threshold: Threshold | None = None
+
+
+class Scoring:
+    """An engine, perhaps a background engine, and options that fit them."""
+
+    def __init__(self, sampler: Sampler, options: Options, background: Sampler | None = None) -> None:
+        """Check that all fit together.
+
+        Raises:
+            UsageError: they do not; the message says which option to leave out or to add.
+            DataError: the threshold is that of another engine.
+        """
+        self.sampler, self.options, self.background = sampler, options, background
+        spec, path = sampler.metadata.spec, sampler.engine.info.path
+        if spec.conditioning == "embedding":
+            raise UsageError(
+                f"{path}: is conditioned on an embedding, without which it has no likelihood: expected a model with"
+                " labels or without conditioning"
+            )
+        if options.label is not None and spec.conditioning != "label":
+            raise UsageError("this model is unconditional: it takes no label; leave --label out")
+        blank = np.zeros(spec.image_shape, np.uint8)
+        to_levels(blank, spec, options.binarization, options.seed)  # refuses what does not fit
+        if background is not None:
+            other = background.metadata.spec
+            if (other.image_shape, other.levels) != (
+                spec.image_shape,
+                spec.levels,
+            ) or other.conditioning == "embedding":
+                raise UsageError(
+                    f"{background.engine.info.path}: is for {other.height}×{other.width} images of {other.channels}"
+                    f" channel(s) and {other.levels} levels, conditioned on: {other.conditioning}; expected"
+                    f" {spec.height}×{spec.width}, {spec.channels} and {spec.levels}, without an embedding"
+                )
+        if options.threshold is not None:
+            self._check(options.threshold)
+
+    def _check(self, threshold: Threshold) -> None:
+        if threshold.method == "ratio" and self.background is None:
+            raise UsageError("the threshold is one of the likelihood ratio: name the background model: --background")
+        if threshold.method != "ratio" and self.background is not None:
+            raise UsageError(f"the threshold is one of {threshold.method}: leave --background out, or calibrate anew")
+        expected = [(self.sampler, threshold.engine_digest, "engine")]
+        if self.background is not None:
+            expected.append((self.background, threshold.background_digest or "", "background engine"))
+        for sampler, digest, name in expected:
+            if sampler.engine.info.digest != digest:
+                info = sampler.engine.info
+                raise DataError(
+                    f"the threshold was calibrated for another {name} (SHA-256 {digest[:12]}…; {info.path} is"
+                    f" {info.digest[:12]}…): calibrate anew"
+                )
+        if threshold.label != self.options.label:
+            said = "without --label" if threshold.label is None else f"with --label {threshold.label}"
+            raise UsageError(f"the threshold was calibrated {said}: score in the same way, or calibrate anew")
+        if threshold.binarization != self.options.binarization:
+            raise UsageError(
+                f"the threshold was calibrated with --binarize {threshold.binarization}: score in the same way, or"
+                " calibrate anew"
+            )
+
+    @property
+    def method(self) -> Method | None:
+        """The anomaly score that rows carry; None if they carry none."""
+        if self.options.threshold is not None:
+            return self.options.threshold.method
+        return "ratio" if self.background is not None else None
+
+    def head(self) -> Head:
+        """What all rows have in common."""
+        metadata, options, info = self.sampler.metadata, self.options, self.sampler.engine.info
+        return Head(
+            engine=info.path.name,
+            engine_digest=info.digest,
+            background_digest=None if self.background is None else self.background.engine.info.digest,
+            class_names=metadata.class_names,
+            label=None if options.label is None else metadata.class_names[options.label],
+            binarization=options.binarization,
+            method=self.method,
+            threshold=None if options.threshold is None else options.threshold.threshold,
+        )
+
+    def rows(self, paths: Iterable[str | Path]) -> Iterator[Row]:
+        """A row for each input, in order, bad ones among them; see `pictures`. Memory holds one chunk of them.
+
+        Raises:
+            EngineError: the engine failed.
+            OutputError: a heatmap cannot be written.
+        """
+        spec, options = self.sampler.metadata.spec, self.options
+        labels = spec.conditioning_size if spec.conditioning == "label" and options.label is None else 1
+        size = max(1, self.sampler.threads * self.sampler.batch_size // labels)
+        inputs = pictures(paths, spec, resize=options.resize, invert=options.invert)
+        number = 0
+        while chunk := list(islice(inputs, size)):
+            yield from self._rows(chunk, number)
+            number += len(chunk)
+
+    def _rows(self, chunk: Sequence[Picture | BadPicture], first: int) -> Iterator[Row]:
+        spec, options = self.sampler.metadata.spec, self.options
+        good = [(k, item) for k, item in enumerate(chunk, first) if isinstance(item, Picture)]
+        scored: dict[int, Row] = {}
+        if good:
+            levels = np.stack([to_levels(item.pixels, spec, options.binarization, options.seed, k) for k, item in good])
+            scores = score(self.sampler, levels, options.label, per_pixel=options.heatmap is not None)
+            other = None if self.background is None else score(self.background, levels)
+            posterior, bits = scores.posterior(), scores.bits_per_dim()
+            unusual, threshold = None, options.threshold
+            if self.method is not None:
+                background_nats = None if other is None else other.nats
+                mean = None if threshold is None else threshold.mean_nats
+                unusual = anomaly_scores(self.method, scores.nats, background_nats, mean)
+            for n, (k, item) in enumerate(good):
+                heatmap = None
+                if options.heatmap is not None and scores.log_prob is not None:
+                    heatmap = options.heatmap / f"{k:06}-{_short(item.name)}.png"
+                    save_heatmap(heatmap, item.pixels, scores.log_prob[n], spec)
+                label = None if posterior is None else int(posterior[n].argmax())
+                scored[k] = Row(
+                    picture=item.name,
+                    nats=float(scores.nats[n]),
+                    bits_per_dim=float(bits[n]),
+                    label=None if label is None else self.sampler.metadata.class_names[label],
+                    posterior=None if label is None or posterior is None else float(posterior[n, label]),
+                    label_nats=None if scores.label_nats is None else scores.label_nats[n].tolist(),
+                    given_label=self._name(item.label),
+                    background_nats=None if other is None else float(other.nats[n]),
+                    anomaly_score=None if unusual is None else float(unusual[n]),
+                    anomalous=None if unusual is None or threshold is None else bool(unusual[n] > threshold.threshold),
+                    heatmap=None if heatmap is None else shown(heatmap),
+                )
+        for k, item in enumerate(chunk, first):
+            yield Row(picture=item.name, error=str(item.error)) if isinstance(item, BadPicture) else scored[k]
+
+    def _name(self, label: int | None) -> str | None:
+        names = self.sampler.metadata.class_names
+        if label is None or not names:
+            return None
+        return names[label] if 0 <= label < len(names) else str(label)
+
+
+class Calibration:
+    """Collects the scores of usual pictures: 8 or 16 bytes each."""
+
+    def __init__(self, scoring: Scoring, method: Method) -> None:
+        self._scoring, self._method = scoring, method
+        self._nats, self._background = array("d"), array("d")
+
+    def add(self, row: Row) -> None:
+        """Take one more; rows without a score are left out."""
+        if row.nats is not None:
+            self._nats.append(row.nats)
+            if row.background_nats is not None:
+                self._background.append(row.background_nats)
+
+    def threshold(self, quantile: float) -> Threshold:
+        """The threshold above which a new usual picture lies with a probability of at most `quantile`.
+
+        Raises:
+            UsageError: a quantile outside (0, 1).
+            DataError: too few pictures for the quantile.
+        """
+        nats = np.frombuffer(self._nats) if self._nats else np.zeros(0)
+        background = np.frombuffer(self._background) if self._background else None
+        mean = float(nats.mean()) if len(nats) else 0.0
+        if self._method == "ratio" and background is None:
+            background = np.zeros(0)
+        scores = anomaly_scores(self._method, nats, background, mean)
+        scoring, head = self._scoring, self._scoring.head()
+        return Threshold(
+            method=self._method,
+            engine_digest=head.engine_digest,
+            background_digest=head.background_digest,
+            label=scoring.options.label,
+            binarization=scoring.options.binarization,
+            mean_nats=mean,
+            threshold=calibrate(scores, quantile),
+            quantile=quantile,
+            pictures=len(nats),
+        )
+
+
+def _short(name: str) -> str:
+    """A picture's name as part of a file name."""
+    stem = Path(name).stem if Path(name).suffix.lower() in _PICTURE_SUFFIXES else Path(name).name
+    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in stem)[-_NAME_LENGTH:]
