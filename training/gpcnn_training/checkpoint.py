@@ -20,6 +20,7 @@ import gpcnn_deploy
 from gpcnn_deploy.errors import CheckpointError, SpecError
 from gpcnn_deploy.files import sha256, write_atomic
 from gpcnn_deploy.spec import ModelSpec
+from gpcnn_training.encoder import EncoderSpec
 from gpcnn_training.model import GatedPixelCNN
 from gpcnn_training.quantize import Quantization
 from gpcnn_training.runs import checkpoint_path
@@ -35,12 +36,16 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         schema: version of this layout; a reader refuses newer ones.
         spec: the model's dimensions.
+        encoder: the autoencoder's encoder; None for other models.
         class_names: one name per label; empty without labels.
         data: name of the data set.
         quantization: how pixels became levels.
         step: optimizer steps taken.
         epoch: passes over the training images, a fraction included.
         seed: seed of the weights, of the order of the images and of their binarization.
+        ema: decay of the moving average that the weights are; 0 for the optimizer's own weights.
+        validation_nll: negative log-likelihood of the images held out from training, in nats an image; None until
+            measured.
         test_nll: negative log-likelihood of the test images in nats an image; None until measured.
         test_images: how many test images `test_nll` was measured on; 0 until measured.
         versions: package name → version used in training.
@@ -48,12 +53,15 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
 
     schema: int = SCHEMA
     spec: ModelSpec
+    encoder: EncoderSpec | None = None
     class_names: tuple[str, ...] = ()
     data: str
     quantization: Quantization
     step: int = 0
     epoch: float = 0.0
     seed: int = 0
+    ema: float = 0.0
+    validation_nll: float | None = None
     test_nll: float | None = None
     test_images: int = 0
     versions: dict[str, str] = {}
@@ -93,7 +101,7 @@ def load_checkpoint(path: Path) -> tuple[GatedPixelCNN, Header]:
     path = checkpoint_path(path)
     header, tensors = read_tensors(path, Header)
     _check(path, header)
-    return build_model(path, header.spec, tensors).eval(), header
+    return build_model(path, header.spec, header.encoder, tensors).eval(), header
 
 
 def checkpoint_header(path: Path) -> Header:
@@ -149,14 +157,14 @@ def read_tensors(path: Path, header_type: type[HeaderType]) -> tuple[HeaderType,
     return header, tensors
 
 
-def build_model(path: Path, spec: ModelSpec, tensors: dict[str, Tensor]) -> GatedPixelCNN:
+def build_model(path: Path, spec: ModelSpec, encoder: EncoderSpec | None, tensors: dict[str, Tensor]) -> GatedPixelCNN:
     """The model of a spec with these weights; nothing is allocated before their shapes are known to fit.
 
     Raises:
         CheckpointError: a weight is missing, unknown, or of another shape; `path` is named.
     """
     with torch.device("meta"):
-        expected = {name: tensor.shape for name, tensor in GatedPixelCNN(spec).state_dict().items()}
+        expected = {name: tensor.shape for name, tensor in GatedPixelCNN(spec, encoder).state_dict().items()}
     for name in sorted(expected.keys() | tensors.keys()):
         wanted = list(expected[name]) if name in expected else "no such weight"
         found = list(tensors[name].shape) if name in tensors else "none"
@@ -165,7 +173,7 @@ def build_model(path: Path, spec: ModelSpec, tensors: dict[str, Tensor]) -> Gate
                 f"{path}: weights do not fit the spec: {name} is {found}, expected {wanted}: take another checkpoint"
             )
     with torch.random.fork_rng(devices=[]):  # the initial weights, soon replaced, must not move the caller's generator
-        model = GatedPixelCNN(spec)
+        model = GatedPixelCNN(spec, encoder)
     model.load_state_dict(tensors)
     return model
 
@@ -204,6 +212,8 @@ def _check(path: Path, header: Header) -> None:
     classes = header.spec.conditioning_size if header.spec.conditioning == "label" else 0
     if len(header.class_names) != classes:
         raise CheckpointError(f"{path}: {len(header.class_names)} class names for {classes} classes: take another one")
+    if header.encoder is not None and header.spec.conditioning != "embedding":
+        raise CheckpointError(f"{path}: an encoder, but conditioning is {header.spec.conditioning}: take another one")
 
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:

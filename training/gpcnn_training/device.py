@@ -1,13 +1,10 @@
-"""The device of a run, and the precision that trains fastest on it."""
+"""The device of a run, and the processes that share it out."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-import time
 import warnings
-from collections.abc import Callable, Iterator
 
 import torch
 from lightning_fabric import Fabric
@@ -40,46 +37,40 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(kind)
 
 
-def fastest_threads(work: Callable[[], object]) -> int:
-    """How many CPU threads do `work` fastest here and now: one, half of PyTorch's default, or all of them.
+def distributed(devices: int, nodes: int) -> bool:
+    """Whether the run has several processes, started by this one or by `torchrun`."""
+    return devices * nodes > 1 or "TORCHELASTIC_RUN_ID" in os.environ
 
-    Threads that share their cores with other programs wait for each other: with one core of two busy, two threads take
-    a step of `digits` eight times as long as one. A set `OMP_NUM_THREADS` is taken as it is.
+
+def make_fabric(device: torch.device, devices: int = 1, nodes: int = 1) -> Fabric:
+    """Fabric over `devices` processes on each of `nodes` machines, or over those that `torchrun` started; ready to use.
+
+    The first process starts the others of its machine, with the same command line. It returns in each of them.
+
+    Raises:
+        UsageError: more GPUs than there are, or a kind of device that cannot be shared.
     """
-    most = torch.get_num_threads()
-    if most == 1 or "OMP_NUM_THREADS" in os.environ:
-        return most
-    seconds = {}
-    for threads in sorted({1, (most + 1) // 2, most}):
-        with threads_set(threads):
-            work()
-            times = []
-            for _ in range(2):
-                began = time.perf_counter()
-                work()
-                times.append(time.perf_counter() - began)
-        seconds[threads] = min(times)
-    return min(seconds, key=lambda threads: seconds[threads])
-
-
-@contextlib.contextmanager
-def threads_set(threads: int) -> Iterator[None]:
-    """Let PyTorch use so many CPU threads while entered."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def make_fabric(device: torch.device) -> Fabric:
-    """Fabric on one device: bfloat16 autocast on a GPU that has it, float32 elsewhere."""
     logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
-    precision = "bf16-mixed" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "32-true"
     warnings.filterwarnings("ignore", module="lightning_fabric")
-    return Fabric(
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        devices = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+        nodes = int(os.environ.get("GROUP_WORLD_SIZE", 1))
+    if devices * nodes > 1 and device.type == "mps":
+        raise UsageError("--devices: an Apple GPU cannot be shared by processes: leave it out, or add --device cpu")
+    if device.type == "cuda" and devices > torch.cuda.device_count():
+        raise UsageError(f"--devices {devices}: PyTorch sees {torch.cuda.device_count()} CUDA GPUs on this machine")
+    several = distributed(devices, nodes)
+    fabric = Fabric(
         accelerator=device.type,
-        devices=[device.index or 0] if device.type == "cuda" else 1,
-        precision=precision,  # type: ignore[arg-type]
+        devices=[device.index or 0] if device.type == "cuda" and not several else devices,
+        num_nodes=nodes,
+        strategy="ddp" if several else "auto",
+        precision="32-true",  # `compute.autocast` lowers it
     )
+    fabric.launch()
+    return fabric
+
+
+def local_processes(fabric: Fabric) -> int:
+    """How many processes of the run share this machine's cores."""
+    return max(1, fabric.world_size // int(getattr(fabric.strategy, "num_nodes", 1)))

@@ -16,8 +16,9 @@ _SECONDS_BETWEEN_LINES = 10.0
 class Display:
     """One bar that says how far a task has come; a context manager, so that the terminal is left in order."""
 
-    def __init__(self, task: str, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True, highlight=False)
+    def __init__(self, task: str, console: Console | None = None, silent: bool = False) -> None:
+        """A display of `task`; with `silent`, of nothing: the other processes of a run."""
+        self.console = console or Console(stderr=True, highlight=False, quiet=silent)
         self.task = task
         self._last_line = time.monotonic()
         self._first: tuple[float, float] | None = None  # when something was done first, and how much

@@ -13,9 +13,9 @@ import torch
 from gpcnn_deploy.noise import noise
 from gpcnn_deploy.pictures import grid, pixels_from_levels, save_png
 from gpcnn_deploy.spec import ModelSpec
-from gpcnn_training.dataset import Labels, Pixels
+from gpcnn_training.dataset import DataSet, Labels, Pixels
 from gpcnn_training.model import GatedPixelCNN
-from gpcnn_training.quantize import Quantization, stream, to_levels
+from gpcnn_training.quantize import Quantization, quantization_for, stream, to_levels
 from gpcnn_training.sampling import sample_cached, score
 
 BINARIZATION_SEED = 2016  # of the test images: fixed, so that figures of different runs can be compared
@@ -74,24 +74,47 @@ def negative_log_likelihood(
     return total / len(pixels)
 
 
-def draw_samples(path: Path, model: GatedPixelCNN, seed: int) -> int:
-    """Write a sheet of samples, one column per class (of at most the first ten), as PNG; returns how many it holds.
+def sample_sheet(
+    model: GatedPixelCNN, seed: int, data: DataSet | None = None, most: int = 80
+) -> tuple[npt.NDArray[np.uint8], int]:
+    """A sheet of samples, one column per class (of at most the first ten); image k of the sheet is image k of the seed.
 
-    Image k of the sheet is image k of the seed.
+    An autoencoder's sheet has test images of `data` in its first row, and under each one images drawn from its code.
+
+    Returns:
+        (uint8 [rows, columns] or [rows, columns, 3], number of samples).
+    """
+    spec = model.spec
+    device = next(model.parameters()).device
+    most = max(1, min(most, _SUBPIXELS_OF_A_SHEET // spec.subpixels))
+    columns = min(10, most, spec.conditioning_size if spec.conditioning == "label" else 10)
+    originals: npt.NDArray[np.int64] | None = None
+    if model.encoder is not None:
+        assert data is not None
+        columns = min(columns, len(data.test_pixels))
+        quantization = quantization_for(spec.channels, spec.levels)
+        originals = levels_of_draw(data.test_pixels, spec, quantization, range(columns))
+    rows = max(1, min(8, most // columns))
+    count = rows * columns
+    condition = torch.arange(count, device=device) % columns if spec.conditioning == "label" else None
+    if originals is not None:
+        with torch.no_grad():
+            condition = model.embed(torch.from_numpy(originals).to(device)).repeat(rows, 1)
+    uniforms = torch.from_numpy(noise(spec, seed, count)).to(device)
+    window = spec.width if device.type != "cpu" else max(1, spec.width // 4)
+    levels, _ = sample_cached(model, uniforms, condition, window=window)
+    shown = levels.cpu().numpy().astype(np.int64)
+    if originals is not None:
+        shown = np.concatenate([originals, shown])
+    return grid(pixels_from_levels(shown, spec.levels), columns), count
+
+
+def draw_samples(path: Path, model: GatedPixelCNN, seed: int, data: DataSet | None = None) -> int:
+    """Write `sample_sheet` as PNG; returns how many samples it holds.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    spec = model.spec
-    device = next(model.parameters()).device
-    most = max(1, _SUBPIXELS_OF_A_SHEET // spec.subpixels)
-    columns = min(10, most, spec.conditioning_size) if spec.conditioning == "label" else min(10, most)
-    rows = min(8, most // columns)
-    count = rows * columns
-    labels = torch.arange(count, device=device) % columns if spec.conditioning == "label" else None
-    uniforms = torch.from_numpy(noise(spec, seed, count)).to(device)
-    window = spec.width if device.type != "cpu" else max(1, spec.width // 4)
-    levels, _ = sample_cached(model, uniforms, labels, window=window)
-    sheet = grid(pixels_from_levels(levels.cpu().numpy(), spec.levels), columns)
-    save_png(path, sheet, scale=max(2, 40 // max(spec.height, spec.width)))
+    sheet, count = sample_sheet(model, seed, data)
+    save_png(path, sheet, scale=max(2, 40 // max(model.spec.height, model.spec.width)))
     return count

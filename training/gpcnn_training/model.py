@@ -26,6 +26,7 @@ from torch.nn import functional
 
 from gpcnn_deploy.errors import UsageError
 from gpcnn_deploy.spec import ModelSpec
+from gpcnn_training.encoder import Encoder, EncoderSpec
 
 
 def gate(preactivation: Tensor) -> Tensor:
@@ -81,7 +82,8 @@ class Head(nn.Module):
 class GatedPixelCNN(nn.Module):
     """The network: levels of an image → logits of every sub-pixel's conditional distribution."""
 
-    def __init__(self, spec: ModelSpec) -> None:
+    def __init__(self, spec: ModelSpec, encoder: EncoderSpec | None = None) -> None:
+        """A network with fresh weights; with an `encoder`, an autoencoder, conditioned on the code of an image."""
         super().__init__()
         self.spec = spec
         self.layers = nn.ModuleList(GatedLayer(spec, index) for index in range(spec.layers))
@@ -93,11 +95,18 @@ class GatedPixelCNN(nn.Module):
             nn.init.normal_(self.condition_projection.weight, std=0.05)
         elif spec.conditioning == "embedding":
             self.condition_projection = nn.Linear(spec.conditioning_size, gates, bias=False)
+        self.encoder = None if encoder is None else Encoder(encoder, spec)
 
     def values(self, levels_NCHW: Tensor) -> Tensor:
         """Levels 0..K-1 → network inputs in [-1, 1]: 2x - (K-1) is exact, so one rounding everywhere."""
         top = self.spec.levels - 1
         return (2 * levels_NCHW - top).to(self.head.hidden.weight.dtype) * (1 / top)
+
+    def embed(self, levels_NCHW: Tensor) -> Tensor:
+        """Code float [N, E] of images, int [N, C, H, W]; for autoencoders alone."""
+        assert self.encoder is not None
+        code: Tensor = self.encoder(self.values(levels_NCHW))
+        return code
 
     def condition(self, condition: Tensor | None) -> Tensor | None:
         """V^T y for every gate: label int [N] or embedding float [N, E] → [L, 2, N, 2F]; None without conditioning.
@@ -122,12 +131,15 @@ class GatedPixelCNN(nn.Module):
 
         Args:
             levels_NCHW: int [N, C, H, W], each in [0, K).
-            condition: label int [N], embedding float [N, E], or None.
+            condition: label int [N], embedding float [N, E], or None; an autoencoder without one takes the images' own
+                codes.
 
         Returns:
             float [N, K, C, H, W], unnormalized log-probabilities.
         """
         values = self.values(levels_NCHW)
+        if condition is None and self.encoder is not None:
+            condition = self.encoder(values)
         bias = self.condition(condition)
         height, width = values.shape[2:]
         v = h = values

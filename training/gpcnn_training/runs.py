@@ -8,9 +8,11 @@ from pathlib import Path
 
 from gpcnn_deploy.errors import CheckpointError, OutputError, UsageError
 
-CHECKPOINT = "checkpoint.safetensors"
+CHECKPOINT = "checkpoint.safetensors"  # the best so far on the images held out from training
+LAST = "last.safetensors"
 STATE = "training-state.safetensors"
 METRICS = "metrics.jsonl"
+TENSORBOARD = "tensorboard"
 SAMPLES = "samples.png"
 RUNS = Path("runs")
 
@@ -43,7 +45,7 @@ def make_run_folder(name: str, out: Path | None, folder: Path = RUNS) -> Path:
     try:
         if out is None:
             return _first_free(folder, re.sub(r"[^\w.-]+", "-", name))
-        for file in (CHECKPOINT, STATE, METRICS, SAMPLES):
+        for file in (CHECKPOINT, LAST, STATE, METRICS, TENSORBOARD, SAMPLES):
             if (out / file).exists():
                 raise UsageError(
                     f"{out} already holds a {file}: name another folder with --out, or go on with --resume {out}"

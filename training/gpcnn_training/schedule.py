@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Decay = Annotated[float, msgspec.Meta(ge=0, lt=1)]
+OptimizerName = Literal["adamw", "rmsprop"]
 
-WARM_UP = 0.03  # of the run
 FINAL_LEARNING_RATE = 0.01  # of the peak
 
 
@@ -20,8 +22,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         data: data set name, or the absolute path of the user's images.
         data_dir: folder of the four MNIST files, absolute; None downloads them.
-        batch_size: images a step.
+        batch_size: images a step, of all processes together.
+        optimizer: AdamW, or RMSprop as the paper has it.
         learning_rate: peak of the schedule.
+        warm_up: share of the run in which the learning rate rises.
+        weight_decay: of AdamW.
+        clip: largest norm of the gradient of the loss in nats a sub-pixel.
+        ema: decay of the moving average of the weights that is evaluated and exported; 0 takes the weights themselves.
         seed: seed of the weights, of the order of the images and of their binarization.
         epochs: limit in passes over the training images; None is no limit.
         max_steps: limit in optimizer steps; None is no limit.
@@ -31,7 +38,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     data: str
     data_dir: str | None = None
     batch_size: Count
+    optimizer: OptimizerName = "adamw"
     learning_rate: Positive
+    warm_up: Share = 0.03
+    weight_decay: Annotated[float, msgspec.Meta(ge=0)] = 0.1
+    clip: Positive = 1.0
+    ema: Decay = 0.999
     seed: int = 0
     epochs: Count | None = None
     max_steps: Count | None = None
@@ -48,11 +60,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             shares.append(seconds / self.time_limit)
         return max(shares)
 
+    def seconds_expected(self, steps_per_epoch: int, seconds_a_step: float) -> float:
+        """How long the run will take, from its beginning, by its limits and the time of a step."""
+        whole = self.progress(1, steps_per_epoch, 0.0)  # what one step is of it
+        by_steps = seconds_a_step / whole if whole else math.inf
+        return min(by_steps, self.time_limit or math.inf)
+
     def learning_rate_at(self, progress: float) -> float:
         """Linear warm-up, then half a cosine down to a hundredth of the peak; `progress` may be time, steps or both."""
-        warm = min(1.0, (progress + WARM_UP / 100) / WARM_UP)
+        warm = min(1.0, progress / self.warm_up + 0.01) if self.warm_up else 1.0
         cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
         return self.learning_rate * warm * (FINAL_LEARNING_RATE + (1 - FINAL_LEARNING_RATE) * cosine)
+
+    def ema_decay_at(self, step: int) -> float:
+        """Decay of the moving average at a step: of the first tenth of the steps so far at most, so that it follows."""
+        return min(self.ema, (1 + step) / (10 + step))
 
     def limits(self) -> str:
         """The limits in words."""
