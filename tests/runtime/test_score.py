@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -137,6 +138,24 @@ def test_batches_and_threads_change_nothing(sampler_path: Path) -> None:
             found.append(score(sampler, levels))
     for other in found[1:]:
         np.testing.assert_allclose(other.nats, found[0].nats, atol=1e-4)
+
+
+@pytest.mark.parametrize("role", ["sampler", "step"])
+def test_eight_threads_share_one_sampler(sampler_path: Path, step_path: Path, role: str) -> None:
+    """Each scores and draws in turn, again and again; every result is what one thread alone gets."""
+    levels = some_images(LABELLED, 5)
+
+    def work(sampler: Sampler, number: int) -> list[npt.NDArray[np.generic]]:
+        label = number % 3
+        return [sampler.score(np.roll(levels, number, 0), label), sampler.sample(label, seed=number, count=3).levels]
+
+    with Sampler.load(step_path if role == "step" else sampler_path, threads=2, batch_size=2) as sampler:
+        alone = [work(sampler, number) for number in range(24)]
+        with ThreadPoolExecutor(8) as pool:
+            shared = list(pool.map(lambda number: work(sampler, number), range(24)))
+    for one, other in zip(alone, shared, strict=True):
+        for expected, found in zip(one, other, strict=True):
+            np.testing.assert_array_equal(found, expected)
 
 
 def test_levels_that_do_not_fit(sampler_path: Path, make: Make) -> None:
