@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -16,16 +17,18 @@ import torch
 from gpcnn_deploy.errors import CheckpointError, OutputError, TrainingError
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_training.checkpoint import load_checkpoint
+from gpcnn_training.compute import Compute, fastest_threads, threads_set
 from gpcnn_training.data import load_data
 from gpcnn_training.dataset import DataSet
-from gpcnn_training.device import fastest_threads, threads_set
+from gpcnn_training.device import make_fabric
 from gpcnn_training.display import Display
 from gpcnn_training.evaluation import bits_per_dim, draw_samples, negative_log_likelihood
 from gpcnn_training.model import GatedPixelCNN
 from gpcnn_training.quantize import Quantization, quantization_for, stream, to_levels
 from gpcnn_training.schedule import Settings
-from gpcnn_training.train import Trainer, resumed
-from gpcnn_training.training_state import read_state
+from gpcnn_training.train import Trainer, hold_out
+from gpcnn_training.train import resumed as resumed_on
+from gpcnn_training.training_state import load_state
 
 CPU = torch.device("cpu")
 
@@ -44,7 +47,14 @@ def trainer_of(run: Path, data: DataSet, quantization: Quantization = "nearest",
     run.mkdir(exist_ok=True)
     torch.manual_seed(settings.seed)
     levels = 2 if quantization == "stochastic-binary" else 4
-    return Trainer(run, GatedPixelCNN(spec_of(data, levels=levels)), data, quantization, settings, CPU)
+    model = GatedPixelCNN(spec_of(data, levels=levels))
+    trainer = Trainer(run, model, data, quantization, settings, make_fabric(CPU), precision="fp32", compiling="off")
+    trainer.compute = Compute(threads=1)  # whatever was faster just now: runs are compared with each other
+    return trainer
+
+
+def resumed(run: Path, data: DataSet, settings: Settings) -> Trainer:
+    return resumed_on(run, load_state(run), data, settings, make_fabric(CPU))
 
 
 def train(trainer: Trainer, steps: int | None = None) -> bool:
@@ -57,14 +67,14 @@ def rows(run: Path) -> list[dict[str, float]]:
 
 
 def files(run: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in run.iterdir()}
+    return {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
 
 
 def test_training_learns_what_the_label_says(tmp_path: Path, stripes: DataSet) -> None:
     trainer = trainer_of(tmp_path / "run", stripes, max_steps=150)
-    before = trainer.test()
+    before = trainer.score(trainer.average)
     assert train(trainer)
-    after = trainer.test()
+    after = trainer.score(trainer.average)
     assert before == pytest.approx(30 * math.log(4), rel=0.2)
     # Within a stripe two of four levels remain for the dark pixels, one or two for the light ones.
     assert after < 0.45 * before
@@ -82,26 +92,28 @@ def test_a_resumed_run_ends_as_one_that_never_stopped(
     assert train(through)
     first = trainer_of(tmp_path / "run", stripes, quantization, max_steps=21)
     assert not train(first, stop)
-    assert load_checkpoint(tmp_path / "run")[1].step == stop
-    second = resumed(tmp_path / "run", stripes, read_state(tmp_path / "run").settings, CPU)
+    assert load_checkpoint(tmp_path / "run" / "last.safetensors")[1].step == stop
+    second = resumed(tmp_path / "run", stripes, first.settings)
     assert (second.step, second.seconds) == (stop, first.seconds)
     assert train(second)
-    expected, found = through.model.state_dict(), second.model.state_dict()
-    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
-    checkpoints = [tmp_path / name / "checkpoint.safetensors" for name in ("through", "run")]
-    assert checkpoints[0].read_bytes() == checkpoints[1].read_bytes()
+    for expected, found in ((through.model, second.model), (through.average, second.average)):
+        for name, tensor in expected.state_dict().items():
+            assert torch.equal(found.state_dict()[name], tensor), name
+    assert not torch.equal(second.model.head.logits.weight, second.average.head.logits.weight)
+    last = [tmp_path / name / "last.safetensors" for name in ("through", "run")]
+    assert last[0].read_bytes() == last[1].read_bytes()
 
 
 def test_a_run_keeps_its_number_of_threads(tmp_path: Path, stripes: DataSet) -> None:
     """Another number would add up in another order, and end in other weights."""
     trainer = trainer_of(tmp_path / "run", stripes, max_steps=4)
-    trainer.threads = 2
+    trainer.compute = Compute(threads=2)
     used = []
     trainer.model.register_forward_hook(lambda *_: used.append(torch.get_num_threads()))
     train(trainer, 2)
     assert used == [2, 2]
     assert torch.get_num_threads() == 1
-    assert resumed(tmp_path / "run", stripes, trainer.settings, CPU).threads == 2
+    assert resumed(tmp_path / "run", stripes, trainer.settings).compute == Compute(threads=2)
 
 
 @pytest.mark.parametrize("best", [1, 2, 4])
@@ -121,7 +133,7 @@ def test_digits_resume_on_the_real_data(tmp_path: Path) -> None:
     first = trainer_of(tmp_path / "run", digits, max_steps=6)
     assert train(through)
     assert not train(first, 3)
-    second = resumed(tmp_path / "run", digits, first.settings, CPU)
+    second = resumed(tmp_path / "run", digits, first.settings)
     assert train(second)
     for name, tensor in through.model.state_dict().items():
         assert torch.equal(second.model.state_dict()[name], tensor), name
@@ -134,10 +146,11 @@ def test_metrics_after_the_resumed_step_are_written_anew(tmp_path: Path, stripes
     train(trainer, 10)
     with (run / "metrics.jsonl").open("a") as stream:
         stream.write('{"step": 20, "train_nats_per_image": 1}\n{"step": 30, "tra')
-    train(resumed(run, stripes, trainer.settings, CPU))
-    assert [row["step"] for row in rows(run)] == [10, 20, 30]
-    assert rows(run)[1]["train_nats_per_image"] != 1
-    for row in rows(run):
+    train(resumed(run, stripes, trainer.settings))
+    trained = [row for row in rows(run) if "train_nats_per_image" in row]
+    assert [row["step"] for row in trained] == [10, 20, 30]
+    assert trained[1]["train_nats_per_image"] != 1
+    for row in trained:
         assert row["train_bits_per_dim"] == pytest.approx(row["train_nats_per_image"] / 30 / math.log(2))
 
 
@@ -146,7 +159,7 @@ def test_other_data_are_refused_on_resume(tmp_path: Path, stripes: DataSet) -> N
     train(trainer, 2)
     stripes.test_pixels[0, 0, 0, 0] ^= 1
     with pytest.raises(CheckpointError, match="was not trained on this stripes"):
-        resumed(tmp_path / "run", stripes, trainer.settings, CPU)
+        resumed(tmp_path / "run", stripes, trainer.settings)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.999])
@@ -156,7 +169,7 @@ def test_a_damaged_state_is_refused(tmp_path: Path, stripes: DataSet, share: flo
     path = tmp_path / "run" / "training-state.safetensors"
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
     with pytest.raises(CheckpointError, match=r"training-state\.safetensors: not a checkpoint, or a damaged one"):
-        resumed(tmp_path / "run", stripes, trainer.settings, CPU)
+        resumed(tmp_path / "run", stripes, trainer.settings)
 
 
 def test_a_state_whose_moments_are_missing_is_refused(tmp_path: Path, stripes: DataSet) -> None:
@@ -170,7 +183,7 @@ def test_a_state_whose_moments_are_missing_is_refused(tmp_path: Path, stripes: D
     del tensors["exp_avg.head.hidden.weight"]
     write_tensors(path, tensors, state)
     with pytest.raises(CheckpointError, match="optimizer moments do not fit"):
-        resumed(tmp_path / "run", stripes, trainer.settings, CPU)
+        resumed(tmp_path / "run", stripes, trainer.settings)
 
 
 def test_broken_weights_stop_the_run_and_are_not_saved(tmp_path: Path, stripes: DataSet) -> None:
@@ -196,7 +209,7 @@ def test_an_infinite_gradient_stops_the_run_though_the_loss_is_finite(tmp_path: 
 
 def test_a_run_folder_that_cannot_be_written_is_an_output_error(tmp_path: Path, stripes: DataSet) -> None:
     trainer = trainer_of(tmp_path / "run", stripes, max_steps=4)
-    (tmp_path / "run").rmdir()
+    shutil.rmtree(tmp_path / "run")
     (tmp_path / "run").write_text("a file in its place")
     with pytest.raises(OutputError, match="cannot write"):
         train(trainer)
@@ -220,7 +233,7 @@ def test_every_image_is_seen_once_an_epoch_in_an_order_that_changes(tmp_path: Pa
 
 def test_each_image_is_binarized_anew_each_epoch(tmp_path: Path, stripes: DataSet) -> None:
     trainer = trainer_of(tmp_path / "run", stripes, "stochastic-binary", max_steps=8, batch_size=32)
-    drawn = []
+    drawn: list[Any] = []
     for epoch in range(2):
         trainer.step = epoch
         levels, _ = trainer._batch()
@@ -233,7 +246,7 @@ def test_a_time_limit_ends_the_run_and_anneals_it(tmp_path: Path, stripes: DataS
     began = time.monotonic()
     assert train(trainer)
     assert 1.5 <= time.monotonic() - began < 4
-    rates = [row["learning_rate"] for row in rows(tmp_path / "run")]
+    rates = [row["learning_rate"] for row in rows(tmp_path / "run") if "learning_rate" in row]
     assert max(rates) > 0.9e-2
     assert rates[-1] < 0.2e-2
     assert rates[-1] == min(rates[2:])
@@ -302,6 +315,84 @@ def test_samples_are_those_of_the_seed(tmp_path: Path, stripes: DataSet) -> None
     sheet = grid(pixels_from_levels(levels.numpy(), 4), 2)
     with Image.open(tmp_path / "x.png") as image:
         assert np.array_equal(np.asarray(image), sheet.repeat(6, 0).repeat(6, 1))
+
+
+def test_images_held_out_are_not_trained_on_and_the_best_checkpoint_is_the_one_they_like_most(tmp_path: Path) -> None:
+    digits = load_data("digits")
+    train_on, held = hold_out(digits, 64)
+    assert len(held) == 1497 // 50
+    assert sorted([*train_on, *held]) == list(range(1497))
+    trainer = trainer_of(tmp_path / "run", digits, max_steps=20)
+    assert trainer.batch_size * trainer._steps_per_epoch <= len(train_on)
+    seen = set()
+    for step in range(trainer._steps_per_epoch):
+        trainer.step = step
+        trainer._batch()
+        seen |= set(trainer._order[1].tolist())
+    assert not seen & set(held.tolist())
+    trainer.step = 0
+    train(trainer, 10)
+    best, header = load_checkpoint(tmp_path / "run")
+    assert header.validation_nll == trainer.best_nll == pytest.approx(trainer.score(best, held), abs=1e-4)
+    trainer.best_nll -= 1000.0  # as if it had been better before
+    before = (tmp_path / "run" / "checkpoint.safetensors").read_bytes()
+    train(trainer)
+    assert (tmp_path / "run" / "checkpoint.safetensors").read_bytes() == before
+    assert load_checkpoint(tmp_path / "run" / "last.safetensors")[1].step == 20
+    assert resumed(tmp_path / "run", digits, trainer.settings).best_nll == trainer.best_nll
+
+
+def test_the_average_follows_the_weights_by_its_decay(tmp_path: Path, stripes: DataSet) -> None:
+    trainer = trainer_of(tmp_path / "run", stripes, max_steps=30, ema=0.6)
+    weight = trainer.model.head.logits.weight
+    expected = weight.detach().clone()
+    assert torch.equal(trainer.average.head.logits.weight, expected)
+    for step in range(1, 13):
+        train(trainer, step)
+        decay = min(0.6, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * weight.detach()
+        assert torch.allclose(trainer.average.head.logits.weight, expected, atol=1e-6), step
+    assert torch.equal(
+        load_checkpoint(tmp_path / "run" / "last.safetensors")[0].head.logits.weight, trainer.average.head.logits.weight
+    )
+
+
+def test_without_an_average_the_weights_themselves_are_saved(tmp_path: Path, stripes: DataSet) -> None:
+    trainer = trainer_of(tmp_path / "run", stripes, max_steps=5, ema=0.0)
+    train(trainer)
+    for name, weight in trainer.model.state_dict().items():
+        assert torch.equal(trainer.average.state_dict()[name], weight), name
+
+
+def test_rmsprop_trains_and_resumes_as_adamw_does(tmp_path: Path, stripes: DataSet) -> None:
+    through = trainer_of(tmp_path / "through", stripes, max_steps=40, optimizer="rmsprop", learning_rate=3e-3)
+    before = through.score(through.average)
+    train(through)
+    assert through.score(through.average) < 0.9 * before
+    first = trainer_of(tmp_path / "run", stripes, max_steps=40, optimizer="rmsprop", learning_rate=3e-3)
+    train(first, 7)
+    second = resumed(tmp_path / "run", stripes, first.settings)
+    train(second)
+    for name, tensor in through.model.state_dict().items():
+        assert torch.equal(second.model.state_dict()[name], tensor), name
+
+
+def test_tensorboard_shows_curves_samples_and_graph(tmp_path: Path, stripes: DataSet) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = tmp_path / "run"
+    trainer = trainer_of(run, stripes, max_steps=30)
+    train(trainer, 20)
+    train(resumed(run, stripes, trainer.settings))
+    events = EventAccumulator(str(run / "tensorboard"))
+    events.Reload()
+    curve = events.Scalars("nats_per_image/train")
+    trained = [row for row in rows(run) if "train_nats_per_image" in row]
+    assert [point.step for point in curve] == [10, 20, 30]
+    assert [point.value for point in curve] == pytest.approx([row["train_nats_per_image"] for row in trained], rel=1e-6)
+    assert {"nats_per_image/validation", "learning_rate"} <= set(events.Tags()["scalars"])
+    assert events.Tags()["images"] == ["samples"]
+    assert events.Tags()["graph"]
 
 
 def test_digits_are_what_the_source_says() -> None:

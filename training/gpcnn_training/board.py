@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import warnings
 from pathlib import Path
 
@@ -26,8 +27,15 @@ class Board:
         from torch.utils.tensorboard import SummaryWriter
 
         logging.getLogger("tensorboard").setLevel(logging.ERROR)
+        self._hook = threading.excepthook
+        threading.excepthook = self._thread_failed
         new = not folder.exists()
         self._writer = SummaryWriter(str(folder), purge_step=None if new else first_step + 1)
+
+    def _thread_failed(self, failure: threading.ExceptHookArgs) -> None:
+        """The writing thread keeps an error for the next call, which raises it: no traceback beside it."""
+        if not isinstance(failure.exc_value, OSError):
+            self._hook(failure)
 
     def scalars(self, step: int, **values: float) -> None:
         """Add a point to each curve; `train_nats_per_image` becomes the curve `nats_per_image/train`."""
@@ -53,4 +61,7 @@ class Board:
 
     def close(self) -> None:
         """Close the files."""
-        self._writer.close()
+        try:
+            self._writer.close()
+        finally:
+            threading.excepthook = self._hook

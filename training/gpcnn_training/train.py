@@ -7,9 +7,10 @@ several processes, each with its part of the batch, compute what one computes, u
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -21,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 
-from gpcnn_deploy.errors import CheckpointError, TrainingError, UsageError
+from gpcnn_deploy.errors import CheckpointError, OutputError, TrainingError, UsageError
 from gpcnn_training.board import Board
 from gpcnn_training.checkpoint import Header, save_checkpoint, tool_versions
 from gpcnn_training.compute import CompileChoice, Compute, PrecisionChoice, autocast, choose, prepared, threads_set
@@ -97,9 +98,11 @@ class Trainer:
         self._pending: list[tuple[int, float, Tensor]] = []  # step, learning rate, [loss, gradient norm]
         self._reported_at, self._validation = time.monotonic(), ""
         self._data_digest = data.digest()
+        self._sheets = -1  # of samples so far, in tenths of the run
 
         self.model = model.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        average = (restored.average if restored else model).to(self.device)
+        average = restored.average if restored else model
+        average.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._average = AveragedModel(average, multi_avg_fn=self._follow)
         self._average.n_averaged += 1  # what follows is no first copy
         self._optimizer = _optimizer(model, settings)
@@ -146,11 +149,11 @@ class Trainer:
             return self._train(display, stop)
 
     def _train(self, display: Display, stop: Callable[[], bool]) -> bool:
+        if self.step == 0:
+            self._show_graph()
         began = time.monotonic() - self.seconds
         self._reported_at = saved_at = time.monotonic()
         stopping = self._agreed(began, stop)
-        if self.step == 0:
-            self._show_graph()
         while self.progress < 1.0 and not stopping:
             self._take_step()
             report = self.step % STEPS_BETWEEN_REPORTS == 0
@@ -184,10 +187,11 @@ class Trainer:
             self.best_nll = nll
         self.save(nll, best)
         sheets = int(self.progress * SHEETS_OF_A_RUN)
-        if self._board is not None and sheets > getattr(self, "_sheets", -1):
+        if self._board is not None and sheets > self._sheets:
             self._sheets = sheets
-            self._board.samples(self.step, sample_sheet(self.average, self.settings.seed, self.data, most=20)[0])
-            self._board.flush()
+            with _output(self.run / TENSORBOARD):
+                self._board.samples(self.step, sample_sheet(self.average, self.settings.seed, self.data, most=20)[0])
+                self._board.flush()
 
     def header(self, validation_nll: float | None = None) -> Header:
         """What a checkpoint of now says about itself."""
@@ -245,14 +249,16 @@ class Trainer:
         """Record the final figure in `metrics.jsonl` and close the curves."""
         self._write(test_nats_per_image=nll, test_bits_per_dim=bits_per_dim(nll, self.spec), test_images=images)
         if self._board is not None:
-            self._board.close()
+            with _output(self.run / TENSORBOARD):
+                self._board.close()
 
     def _write(self, **values: float) -> None:
         where = {"step": self.step, "epoch": self.epoch, "seconds": round(self.seconds, 2)}
         if self._metrics is not None:
             self._metrics.write(**where, **values)
         if self._board is not None:
-            self._board.scalars(self.step, **values)
+            with _output(self.run / TENSORBOARD):
+                self._board.scalars(self.step, **values)
 
     def _batch(self, share: bool = True) -> tuple[Tensor, Tensor | None]:
         """Levels [N, C, H, W] and labels [N] of the step at hand: this process's share, or all of them."""
@@ -354,6 +360,15 @@ class Trainer:
         text = f"{nll:.2f} nats/image  {bits_per_dim(nll, self.spec):.4f} bits/dim  {speed:.0f} images/s"
         display.update(self.progress, f"{text}  {self._validation}".rstrip())
         self._pending, self._reported_at = [], now
+
+
+@contextlib.contextmanager
+def _output(path: Path) -> Iterator[None]:
+    """Turn what the system refuses into the error of the project."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}; free space or fix permissions") from error
 
 
 def hold_out(data: DataSet, subpixels: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
