@@ -68,23 +68,41 @@ def score(
         UsageError: the levels do not fit, a label that the model does not have, or a model conditioned on embeddings.
         EngineError: the engine failed.
     """
-    spec = sampler.metadata.spec
-    if spec.conditioning == "embedding":
-        raise UsageError(
-            f"{sampler.engine.info.path}: is conditioned on an embedding, without which it has no likelihood: expected"
-            " a model with labels or without conditioning"
-        )
+    check_has_likelihood(sampler)
+    spec, count = sampler.metadata.spec, len(levels)
     if spec.conditioning == "none" or label is not None:
         log_prob = sampler.score(levels, label).astype(np.float64)
         total = log_prob.sum(axis=(1, 2, 3))
         return Scores(-total, None, log_prob if per_pixel else None, spec.subpixels)
-    count, labels = len(levels), spec.conditioning_size
-    every = np.repeat(np.arange(labels), count)
-    conditional = sampler.score(np.tile(levels, (labels, 1, 1, 1)), every).astype(np.float64)
-    conditional = conditional.reshape(labels, *np.shape(levels))
-    totals = conditional.sum(axis=(2, 3, 4)).T
-    mixture = _log_sum_exp(totals) - math.log(labels)
-    return Scores(-mixture, -totals, _mixture_log_prob(conditional) if per_pixel else None, spec.subpixels)
+    labels = spec.conditioning_size
+    totals = np.empty((count, labels))
+    so_far = np.full((count, spec.subpixels), -np.inf)  # log Σ p(x_≤i | y) over the labels y seen, in raster order
+    block = max(1, sampler.threads * sampler.batch_size // count)
+    for start in range(0, labels, block):
+        here = np.arange(start, min(start + block, labels))
+        conditional = sampler.score(np.tile(levels, (len(here), 1, 1, 1)), here.repeat(count)).astype(np.float64)
+        totals[:, here] = conditional.sum(axis=(1, 2, 3)).reshape(len(here), count).T
+        if per_pixel:
+            in_order = conditional.transpose(0, 2, 3, 1).reshape(len(here), count, spec.subpixels)
+            so_far = np.logaddexp(so_far, _log_sum_exp(np.moveaxis(np.cumsum(in_order, axis=2), 0, 2)))
+    log_prob_NCHW = None
+    if per_pixel:  # log p(x_i | x_<i) = log Σ p(x_≤i | y) - log Σ p(x_<i | y)
+        steps = np.diff(so_far, axis=1, prepend=math.log(labels))
+        log_prob_NCHW = steps.reshape(count, spec.height, spec.width, spec.channels).transpose(0, 3, 1, 2)
+    return Scores(math.log(labels) - _log_sum_exp(totals), -totals, log_prob_NCHW, spec.subpixels)
+
+
+def check_has_likelihood(sampler: Sampler) -> None:
+    """Refuse models that need more than a picture to score it.
+
+    Raises:
+        UsageError: the model is conditioned on embeddings.
+    """
+    if sampler.metadata.spec.conditioning == "embedding":
+        raise UsageError(
+            f"{sampler.engine.info.path}: is conditioned on an embedding, without which it has no likelihood: expected"
+            " a model with labels or without conditioning"
+        )
 
 
 def to_levels(
@@ -125,12 +143,3 @@ def _log_sum_exp(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     most = values.max(axis=-1)
     total: npt.NDArray[np.float64] = most + np.log(np.exp(values - most[..., None]).sum(axis=-1))
     return total
-
-
-def _mixture_log_prob(conditional_MNCHW: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """log p(x_i | x_<i) of the uniform mixture = log Σ p(x_≤i | y) - log Σ p(x_<i | y), in raster and channel order."""
-    m, n, c, h, w = conditional_MNCHW.shape
-    in_order = conditional_MNCHW.transpose(1, 3, 4, 2, 0).reshape(n, h * w * c, m)
-    so_far = _log_sum_exp(np.cumsum(in_order, axis=1))
-    steps = np.diff(so_far, axis=1, prepend=math.log(m))
-    return np.ascontiguousarray(steps.reshape(n, h, w, c).transpose(0, 3, 1, 2))

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from gpcnn_runtime.providers import Provider
     from gpcnn_runtime.sampler import Sampler
     from gpcnn_runtime.score import Binarization
-    from gpcnn_runtime.score_rows import Tally
     from gpcnn_runtime.score_run import Calibration, Scoring
 
 DEFAULT_THRESHOLD = Path("threshold.json")
@@ -203,7 +202,9 @@ def _run(
     csv_path: Path | None,
 ) -> tuple[int, int]:
     """Score everything, write the files and show the rest; returns how many inputs are bad, and how many anomalous."""
-    from gpcnn_runtime.score_rows import CsvRows, JsonRows, Tally
+    from gpcnn_runtime.score_rows import CsvRows, JsonRows
+    from gpcnn_runtime.score_table import show
+    from gpcnn_runtime.score_tally import Tally
 
     begin, head = time.perf_counter(), scoring.head()
     tally = Tally(has_threshold=head.threshold is not None)
@@ -222,27 +223,8 @@ def _run(
         summary = tally.summary(time.perf_counter() - begin)
         if rows_json is not None:
             rows_json.finish(summary)
-    _show(scoring, tally, summary.seconds, to_stderr=STDOUT in (json_path, csv_path))
+    show(tally, summary, head, to_stderr=STDOUT in (json_path, csv_path))
     return tally.errors, tally.anomalies
-
-
-def _show(scoring: Scoring, tally: Tally, seconds: float, to_stderr: bool) -> None:
-    from rich.console import Console
-
-    from gpcnn_runtime.score_table import label_table, lines, table
-
-    head, info = scoring.head(), scoring.sampler.engine.info
-    console = Console(stderr=to_stderr)
-    if not console.is_terminal:
-        console = Console(stderr=to_stderr, width=120)
-    rows = tally.first if tally.few() else tally.most_surprising()
-    if tally.pictures:
-        title = f"{head.engine} on {info.provider}" if tally.few() else "the most surprising"
-        console.print(table(rows, head, title))
-        if tally.few() and (labels := label_table(rows, head)) is not None:
-            console.print(labels)
-    for line in lines(tally.summary(seconds), head):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 @contextlib.contextmanager

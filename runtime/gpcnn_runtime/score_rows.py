@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
-import heapq
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +15,7 @@ from gpcnn_deploy.command import STDOUT
 from gpcnn_deploy.errors import OutputError
 from gpcnn_deploy.files import atomic_path
 from gpcnn_runtime.anomaly import Method
+from gpcnn_runtime.sample_report import EngineReport
 from gpcnn_runtime.score import Binarization
 
 if TYPE_CHECKING:
@@ -25,12 +23,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-SHOWN = 20
-"""Most pictures that are listed for people; of more, the most surprising ones are."""
-_MOST_SURPRISING = 5
 
-
-class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Row(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One picture.
 
     Attributes:
@@ -38,10 +32,11 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         error: why it has no score; it then has nothing else.
         nats: -log p(x), in nats.
         bits_per_dim: the same in bits a sub-pixel.
-        label: name of the most likely label, where the model has labels and none was given.
+        label: the most likely label, where the model has labels and was not told one.
+        class_name: of that label.
         posterior: p(label | x) under a uniform prior.
         label_nats: -log p(x | label) in nats, under every label.
-        given_label: name of the label that came with the picture.
+        given_label: the label that came with the picture, in an .npz.
         background_nats: -log q(x) under the background model, in nats.
         anomaly_score: in nats, larger is more unusual.
         anomalous: whether that is above the threshold.
@@ -52,10 +47,11 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     error: str | None = None
     nats: float | None = None
     bits_per_dim: float | None = None
-    label: str | None = None
+    label: int | None = None
+    class_name: str | None = None
     posterior: float | None = None
     label_nats: list[float] | None = None
-    given_label: str | None = None
+    given_label: int | None = None
     background_nats: float | None = None
     anomaly_score: float | None = None
     anomalous: bool | None = None
@@ -68,13 +64,22 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What the scores of a run have in common; the fields of `Threshold` of the same names say more."""
+    """What the scores of a run have in common.
 
-    engine: str
-    engine_digest: str
-    background_digest: str | None = None
+    Attributes:
+        engine: what scored.
+        background: the background model, or None.
+        class_names: one per label.
+        label: what all pictures were scored under, or None.
+        binarization: how pixels became levels.
+        method: which anomaly score the rows have, or None.
+        threshold: above it, pictures are anomalous; nats.
+    """
+
+    engine: EngineReport
+    background: EngineReport | None = None
     class_names: tuple[str, ...] = ()
-    label: str | None = None
+    label: int | None = None
     binarization: Binarization = "nearest"
     method: Method | None = None
     threshold: float | None = None
@@ -103,65 +108,6 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     seconds: float
 
 
-@dataclasses.dataclass
-class Tally:
-    """Counts over all rows, in bounded memory, and the rows that people are shown."""
-
-    has_threshold: bool = False
-    first: list[Row] = dataclasses.field(default_factory=list)
-    pictures: int = 0
-    errors: int = 0
-    anomalies: int = 0
-    _mean: float = 0.0
-    _squares: float = 0.0
-    _bits: float = 0.0
-    _labelled: int = 0
-    _right: int = 0
-    _top: list[tuple[float, int, Row]] = dataclasses.field(default_factory=list)
-
-    def add(self, row: Row) -> None:
-        """Take one more row."""
-        if len(self.first) <= SHOWN:
-            self.first.append(row)
-        if row.nats is None or row.bits_per_dim is None:
-            self.errors += 1
-            return
-        self.pictures += 1
-        step = row.nats - self._mean  # Welford's way: exact enough for any number of rows
-        self._mean += step / self.pictures
-        self._squares += step * (row.nats - self._mean)
-        self._bits += row.bits_per_dim
-        self.anomalies += bool(row.anomalous)
-        if row.given_label is not None and row.label is not None:
-            self._labelled += 1
-            self._right += row.given_label == row.label
-        heapq.heappush(self._top, (row.surprise, -self.pictures, row))
-        if len(self._top) > _MOST_SURPRISING:
-            heapq.heappop(self._top)
-
-    def few(self) -> bool:
-        """Whether all rows can be shown."""
-        return len(self.first) <= SHOWN
-
-    def most_surprising(self) -> list[Row]:
-        """A few of them, the most surprising first."""
-        return [row for _, _, row in sorted(self._top, key=lambda entry: entry[:2], reverse=True)]
-
-    def summary(self, seconds: float) -> Summary:
-        """Of the rows so far."""
-        some = self.pictures > 0
-        return Summary(
-            pictures=self.pictures,
-            errors=self.errors,
-            mean_nats=self._mean if some else None,
-            std_nats=math.sqrt(self._squares / self.pictures) if some else None,
-            mean_bits_per_dim=self._bits / self.pictures if some else None,
-            anomalies=self.anomalies if self.has_threshold else None,
-            label_accuracy=self._right / self._labelled if self._labelled else None,
-            seconds=seconds,
-        )
-
-
 class CsvRows:
     """A CSV file that grows with each row, so that an interrupted run keeps what it has; `-` is standard output."""
 
@@ -169,8 +115,8 @@ class CsvRows:
         self._path = path
         self._fields = ["picture", "nats", "bits_per_dim"]
         if head.class_names and head.label is None:
-            self._fields += ["label", "posterior", "given_label"]
-        if head.background_digest is not None:
+            self._fields += ["label", "class_name", "posterior", "given_label"]
+        if head.background is not None:
             self._fields.append("background_nats")
         if head.method is not None:
             self._fields.append("anomaly_score")

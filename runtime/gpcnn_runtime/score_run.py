@@ -14,8 +14,9 @@ from gpcnn_deploy.errors import DataError, UsageError
 from gpcnn_runtime.anomaly import Method, Threshold, anomaly_scores, calibrate
 from gpcnn_runtime.heatmap import save_heatmap
 from gpcnn_runtime.picture_stream import BadPicture, Picture, pictures, shown
+from gpcnn_runtime.sample_report import engine_report
 from gpcnn_runtime.sampler import Sampler
-from gpcnn_runtime.score import Binarization, score, to_levels
+from gpcnn_runtime.score import Binarization, check_has_likelihood, score, to_levels
 from gpcnn_runtime.score_rows import Head, Row
 
 _NAME_LENGTH = 50  # of up to four bytes each: file systems take 255, and the writer adds some
@@ -54,26 +55,20 @@ class Scoring:
             DataError: the threshold is that of another engine.
         """
         self.sampler, self.options, self.background = sampler, options, background
-        spec, path = sampler.metadata.spec, sampler.engine.info.path
-        if spec.conditioning == "embedding":
-            raise UsageError(
-                f"{path}: is conditioned on an embedding, without which it has no likelihood: expected a model with"
-                " labels or without conditioning"
-            )
+        spec = sampler.metadata.spec
+        check_has_likelihood(sampler)
         if options.label is not None and spec.conditioning != "label":
             raise UsageError("this model is unconditional: it takes no label; leave --label out")
         blank = np.zeros(spec.image_shape, np.uint8)
         to_levels(blank, spec, options.binarization, options.seed)  # refuses what does not fit
         if background is not None:
+            check_has_likelihood(background)
             other = background.metadata.spec
-            if (other.image_shape, other.levels) != (
-                spec.image_shape,
-                spec.levels,
-            ) or other.conditioning == "embedding":
+            if (other.image_shape, other.levels) != (spec.image_shape, spec.levels):
                 raise UsageError(
                     f"{background.engine.info.path}: is for {other.height}×{other.width} images of {other.channels}"
-                    f" channel(s) and {other.levels} levels, conditioned on: {other.conditioning}; expected"
-                    f" {spec.height}×{spec.width}, {spec.channels} and {spec.levels}, without an embedding"
+                    f" channel(s) and {other.levels} levels; expected {spec.height}×{spec.width}, {spec.channels} and"
+                    f" {spec.levels}, as the other engine has"
                 )
         if options.threshold is not None:
             self._check(options.threshold)
@@ -111,13 +106,12 @@ class Scoring:
 
     def head(self) -> Head:
         """What all rows have in common."""
-        metadata, options, info = self.sampler.metadata, self.options, self.sampler.engine.info
+        options = self.options
         return Head(
-            engine=info.path.name,
-            engine_digest=info.digest,
-            background_digest=None if self.background is None else self.background.engine.info.digest,
-            class_names=metadata.class_names,
-            label=None if options.label is None else metadata.class_names[options.label],
+            engine=engine_report(self.sampler),
+            background=None if self.background is None else engine_report(self.background),
+            class_names=self.sampler.metadata.class_names,
+            label=options.label,
             binarization=options.binarization,
             method=self.method,
             threshold=None if options.threshold is None else options.threshold.threshold,
@@ -140,46 +134,44 @@ class Scoring:
             number += len(chunk)
 
     def _rows(self, chunk: Sequence[Picture | BadPicture], first: int) -> Iterator[Row]:
-        spec, options = self.sampler.metadata.spec, self.options
-        good = [(k, item) for k, item in enumerate(chunk, first) if isinstance(item, Picture)]
-        scored: dict[int, Row] = {}
-        if good:
-            levels = np.stack([to_levels(item.pixels, spec, options.binarization, options.seed, k) for k, item in good])
-            scores = score(self.sampler, levels, options.label, per_pixel=options.heatmap is not None)
-            other = None if self.background is None else score(self.background, levels)
-            posterior, bits = scores.posterior(), scores.bits_per_dim()
-            unusual, threshold = None, options.threshold
-            if self.method is not None:
-                background_nats = None if other is None else other.nats
-                mean = None if threshold is None else threshold.mean_nats
-                unusual = anomaly_scores(self.method, scores.nats, background_nats, mean)
-            for n, (k, item) in enumerate(good):
-                heatmap = None
-                if options.heatmap is not None and scores.log_prob is not None:
-                    heatmap = options.heatmap / f"{k:06}-{_short(item.name)}.png"
-                    save_heatmap(heatmap, item.pixels, scores.log_prob[n], spec)
-                label = None if posterior is None else int(posterior[n].argmax())
-                scored[k] = Row(
-                    picture=item.name,
-                    nats=float(scores.nats[n]),
-                    bits_per_dim=float(bits[n]),
-                    label=None if label is None else self.sampler.metadata.class_names[label],
-                    posterior=None if label is None or posterior is None else float(posterior[n, label]),
-                    label_nats=None if scores.label_nats is None else scores.label_nats[n].tolist(),
-                    given_label=self._name(item.label),
-                    background_nats=None if other is None else float(other.nats[n]),
-                    anomaly_score=None if unusual is None else float(unusual[n]),
-                    anomalous=None if unusual is None or threshold is None else bool(unusual[n] > threshold.threshold),
-                    heatmap=None if heatmap is None else shown(heatmap),
-                )
-        for k, item in enumerate(chunk, first):
-            yield Row(picture=item.name, error=str(item.error)) if isinstance(item, BadPicture) else scored[k]
+        good = {k: item for k, item in enumerate(chunk, first) if isinstance(item, Picture)}
+        scored = iter(self._scored(good))
+        for item in chunk:
+            yield Row(picture=item.name, error=str(item.error)) if isinstance(item, BadPicture) else next(scored)
 
-    def _name(self, label: int | None) -> str | None:
-        names = self.sampler.metadata.class_names
-        if label is None or not names:
-            return None
-        return names[label] if 0 <= label < len(names) else str(label)
+    def _scored(self, good: dict[int, Picture]) -> Iterator[Row]:
+        """A row for each of the pictures, which are given by their numbers."""
+        if not good:
+            return
+        spec, options, threshold = self.sampler.metadata.spec, self.options, self.options.threshold
+        levels = np.stack(
+            [to_levels(item.pixels, spec, options.binarization, options.seed, k) for k, item in good.items()]
+        )
+        scores = score(self.sampler, levels, options.label, per_pixel=options.heatmap is not None)
+        background_nats = None if self.background is None else score(self.background, levels).nats
+        unusual = None
+        if self.method is not None:
+            mean = None if threshold is None else threshold.mean_nats
+            unusual = anomaly_scores(self.method, scores.nats, background_nats, mean)
+        bits, posterior = scores.bits_per_dim(), scores.posterior()
+        for n, (k, item) in enumerate(good.items()):
+            row = Row(picture=item.name, nats=float(scores.nats[n]), bits_per_dim=float(bits[n]))
+            if posterior is not None and scores.label_nats is not None:
+                label = int(posterior[n].argmax())
+                row.label, row.class_name = label, self.sampler.metadata.class_names[label]
+                row.posterior, row.label_nats = float(posterior[n, label]), scores.label_nats[n].tolist()
+            if spec.conditioning == "label":
+                row.given_label = item.label
+            if background_nats is not None:
+                row.background_nats = float(background_nats[n])
+            if unusual is not None:
+                row.anomaly_score = float(unusual[n])
+                row.anomalous = None if threshold is None else row.anomaly_score > threshold.threshold
+            if options.heatmap is not None and scores.log_prob is not None:
+                path = options.heatmap / f"{k:06}-{_short(item.name)}.png"
+                save_heatmap(path, item.pixels, scores.log_prob[n], spec)
+                row.heatmap = shown(path)
+            yield row
 
 
 class Calibration:
@@ -209,11 +201,12 @@ class Calibration:
         if self._method == "ratio" and background is None:
             background = np.zeros(0)
         scores = anomaly_scores(self._method, nats, background, mean)
-        scoring, head = self._scoring, self._scoring.head()
+        scoring = self._scoring
+        background_engine = None if scoring.background is None else scoring.background.engine
         return Threshold(
             method=self._method,
-            engine_digest=head.engine_digest,
-            background_digest=head.background_digest,
+            engine_digest=scoring.sampler.engine.info.digest,
+            background_digest=None if background_engine is None else background_engine.info.digest,
             label=scoring.options.label,
             binarization=scoring.options.binarization,
             mean_nats=mean,

@@ -5,17 +5,34 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from rich.box import SIMPLE
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from gpcnn_runtime.score_rows import Head, Row, Summary
+from gpcnn_runtime.score_tally import Tally
 
 _MOST_LABELS = 12  # that fit side by side
 
 
+def show(tally: Tally, summary: Summary, head: Head, *, to_stderr: bool) -> None:
+    """Print what there is to see: all pictures if they are few, else the most surprising, and the summary."""
+    console = Console(stderr=to_stderr)
+    if not console.is_terminal:
+        console = Console(stderr=to_stderr, width=120)
+    rows = tally.first if tally.few() else tally.most_surprising()
+    if tally.pictures:
+        title = f"{head.engine.path} on {head.engine.provider}" if tally.few() else "the most surprising"
+        console.print(table(rows, head, title))
+        if tally.few() and (labels := label_table(rows, head)) is not None:
+            console.print(labels)
+    for line in lines(summary, head):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
 def table(rows: Sequence[Row], head: Head, title: str) -> Table:
     """One line for each picture that has a score."""
-    result = Table(title=title, box=SIMPLE, title_justify="left")
+    result = Table(title=Text(title), box=SIMPLE, title_justify="left")
     result.add_column("picture", overflow="fold")
     headings = ["nats", "bits/dim"]
     has_labels = bool(head.class_names) and head.label is None
@@ -32,7 +49,7 @@ def table(rows: Sequence[Row], head: Head, title: str) -> Table:
             continue
         cells = [f"{row.nats:.2f}", f"{row.bits_per_dim:.4f}"]
         if has_labels:
-            cells += [row.label or "", f"{row.posterior:.4f}"]
+            cells += [row.class_name or "", f"{row.posterior:.4f}"]
         if head.method is not None:
             cells.append(f"{row.anomaly_score:.2f}")
         if head.threshold is not None:

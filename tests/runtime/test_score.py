@@ -116,8 +116,12 @@ def test_posterior_of_known_likelihoods() -> None:
 def test_pixels_of_a_mixture_follow_its_chain_rule(make: Make, spec: ModelSpec) -> None:
     """Each term is log of p(x_≤i) / p(x_<i), both summed by hand over all images that share those pixels."""
     images = all_images(spec)
-    with Sampler.load(make(spec, 1), batch_size=1024) as sampler:
+    with Sampler.load(make(spec, 1), threads=1, batch_size=1024) as sampler:
         scores = score(sampler, images, per_pixel=True)
+    with Sampler.load(make(spec, 1), threads=1, batch_size=len(images)) as sampler:  # one label at a time
+        in_blocks = score(sampler, images, per_pixel=True)
+    np.testing.assert_allclose(in_blocks.log_prob, scores.log_prob, atol=1e-6)
+    np.testing.assert_allclose(in_blocks.nats, scores.nats, atol=1e-6)
     assert scores.log_prob is not None
     np.testing.assert_allclose(scores.log_prob.sum(axis=(1, 2, 3)), -scores.nats, atol=1e-9)
     probability = np.exp(-scores.nats)
