@@ -54,7 +54,7 @@ def load_onnx_engine(path: Path, provider: Provider = "cpu", warn: Callable[[str
             outputs that are not those of its role, or a provider that does not run.
         MissingExtraError: ONNX Runtime is not installed.
     """
-    content = _read(path)
+    content = read_onnx(path)
     if provider != "auto":
         return _load(path, content, place(provider))
     engine = _load(path, content, CPU)
@@ -212,7 +212,12 @@ def _out_of_memory(count: int) -> OutOfMemoryError:
     return OutOfMemoryError(f"not enough memory for {count} images at a time")
 
 
-def _read(path: Path) -> bytes:
+def read_onnx(path: Path) -> bytes:
+    """The bytes of a file that may be an ONNX engine and reaches outside itself nowhere.
+
+    Raises:
+        EngineError: missing, empty, truncated or foreign, or with weights in other files.
+    """
     try:
         content = path.read_bytes()
     except FileNotFoundError:

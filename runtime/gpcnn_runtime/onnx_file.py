@@ -1,10 +1,13 @@
-"""ONNX files that reach outside themselves, found before ONNX Runtime reads them, without the package `onnx`.
+"""What an ONNX file says, read without ONNX Runtime and without the package `onnx`.
 
-ONNX Runtime reads a tensor's external data from wherever the file says, in old versions outside its folder too. This
-walks the messages that can hold a tensor, in whatever order and encoding their fields come, and skips everything else.
+ONNX Runtime reads a tensor's external data from wherever the file says, in old versions outside its folder too: files
+that reach outside themselves are found before it sees them. That walks the messages that can hold a tensor, in whatever
+order and encoding their fields come, and skips everything else.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 _MAX_DEPTH = 100  # protobuf's own limit on messages in messages
 
@@ -24,6 +27,7 @@ _MESSAGES = {
     "Tensor": {},
 }
 _EXTERNAL_DATA, _DATA_LOCATION = 13, 14
+_METADATA_PROPS, _KEY, _VALUE = 14, 1, 2  # of Model and of StringStringEntry
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
@@ -84,6 +88,47 @@ def _walk(content: bytes) -> bool:
             if at > end:
                 raise MalformedError("a field is longer than what holds it")
     return False
+
+
+def properties(content: bytes) -> dict[str, str]:
+    """The `metadata_props` of an ONNX file; nothing else of it is read.
+
+    Raises:
+        MalformedError: truncated, damaged or foreign.
+    """
+    found = {}
+    try:
+        for start, stop in _messages(content, 0, len(content), _METADATA_PROPS):
+            parts = []
+            for field in (_KEY, _VALUE):
+                text = [content[a:b] for a, b in _messages(content, start, stop, field)]
+                parts.append(text[-1].decode() if text else "")
+            found[parts[0]] = parts[1]
+    except IndexError:
+        raise MalformedError("it ends inside a field") from None
+    except UnicodeDecodeError:
+        raise MalformedError("its metadata is no text") from None
+    return found
+
+
+def _messages(content: bytes, at: int, end: int, wanted: int) -> Iterator[tuple[int, int]]:
+    """[start, stop) of every field `wanted` that holds bytes, between `at` and `end`."""
+    while at < end:
+        tag, at = _varint(content, at)
+        field, wire = tag >> 3, tag & 7
+        if wire == _BYTES:
+            length, at = _varint(content, at)
+            if at + length > end:
+                raise MalformedError("a field is longer than what holds it")
+            if field == wanted:
+                yield at, at + length
+            at += length
+        elif wire == _VARINT:
+            _, at = _varint(content, at)
+        elif wire in (_FIXED32, _FIXED64):
+            at += 4 if wire == _FIXED32 else 8
+        else:
+            raise MalformedError("a field is of no valid type")
 
 
 def _varint(content: bytes, at: int) -> tuple[int, int]:

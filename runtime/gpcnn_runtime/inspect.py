@@ -1,0 +1,198 @@
+"""What a file is, without running it: an ONNX engine, a TensorRT plan (which is not deserialized), or a checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from gpcnn_deploy.errors import EngineError
+from gpcnn_deploy.files import sha256
+from gpcnn_deploy.metadata import METADATA_KEY, EngineMetadata, ParityReport, Precision, Role, decode_metadata
+from gpcnn_deploy.plan_metadata import PlanMetadata, portable_path, read_plan_metadata
+from gpcnn_deploy.spec import ModelSpec
+from gpcnn_runtime.inspect_checkpoint import CheckpointFacts, read_checkpoint
+
+CHECKPOINT = "checkpoint.safetensors"
+PLANS = (".plan", ".engine", ".trt")
+
+
+class PlanFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What is true of a plan alone; see `PlanMetadata`.
+
+    Attributes:
+        flavor, tensorrt_version, platform, compute_capabilities, max_batch, opt_batch: as there.
+        digest_matches: the plan is the one that its metadata was written for; if not, no command loads it.
+        portable: the ONNX engine beside it, which runs where it cannot; None without one.
+    """
+
+    flavor: str
+    tensorrt_version: str
+    platform: str
+    compute_capabilities: tuple[str, ...]
+    max_batch: int
+    opt_batch: int
+    digest_matches: bool
+    portable: str | None
+
+
+class Inspection(msgspec.Struct, frozen=True, kw_only=True):
+    """What a file is.
+
+    Attributes:
+        path: the file.
+        kind: what sort of file.
+        bytes: its size.
+        digest: its SHA-256.
+        spec, class_names: the model's.
+        parameters: number of weights.
+        multiply_adds: of one image, each row and column evaluated once: the arithmetic floor of a sampler.
+        role, precision, window, checkpoint_digest, parity: of an engine, as in `EngineMetadata`; None for a checkpoint.
+        tools: package → version that wrote the file.
+        plan: a plan's own facts; None for other files.
+        checkpoint: a checkpoint's own facts; None for engines.
+    """
+
+    path: str
+    kind: Literal["onnx", "plan", "checkpoint"]
+    bytes: int
+    digest: str
+    spec: ModelSpec
+    class_names: tuple[str, ...]
+    parameters: int
+    multiply_adds: int
+    role: Role | None = None
+    precision: Precision | None = None
+    window: int | None = None
+    checkpoint_digest: str | None = None
+    parity: ParityReport | None = None
+    tools: dict[str, str]
+    plan: PlanFacts | None = None
+    checkpoint: CheckpointFacts | None = None
+
+
+def inspect_engine(path: str | Path) -> Inspection:
+    """Read what a file says about itself; its suffix decides what it is taken for.
+
+    Args:
+        path: an .onnx engine, a plan with its `.json` beside it, or a checkpoint or run folder, which is no engine but
+            says as much.
+
+    Raises:
+        EngineError: missing, damaged, foreign or of a newer schema.
+        CheckpointError: a checkpoint that is.
+    """
+    path = Path(path)
+    if path.is_dir() and (path / CHECKPOINT).is_file():
+        path = path / CHECKPOINT
+    suffix = path.suffix.lower()
+    if suffix == ".onnx":
+        return _onnx(path)
+    if suffix in PLANS:
+        return _plan(path)
+    if suffix == ".safetensors":
+        return _checkpoint(path)
+    raise EngineError(
+        f"{path}: expected an engine whose name ends in .onnx or .plan, or a checkpoint that ends in .safetensors"
+    )
+
+
+def engine_metadata(path: Path) -> EngineMetadata:
+    """Metadata of an .onnx engine or of a plan; only the file beside a plan is read.
+
+    Raises:
+        EngineError: missing, damaged, foreign or of a newer schema.
+    """
+    if path.suffix.lower() in PLANS:
+        return read_plan_metadata(path).engine
+    from gpcnn_runtime.onnx_engine import read_onnx
+
+    return _onnx_metadata(path, read_onnx(path))
+
+
+def _onnx_metadata(path: Path, content: bytes) -> EngineMetadata:
+    from gpcnn_runtime.onnx_file import MalformedError, properties
+
+    try:
+        text = properties(content).get(METADATA_KEY)
+    except MalformedError as error:
+        raise EngineError(f"{path} cannot be read as ONNX ({error}): make one with gpcnn-export") from error
+    if text is None:
+        raise EngineError(f"{path} is an ONNX file without gpcnn-deploy metadata: make one with gpcnn-export")
+    return decode_metadata(text, str(path))
+
+
+def _onnx(path: Path) -> Inspection:
+    import hashlib
+
+    from gpcnn_runtime.onnx_engine import read_onnx
+
+    content = read_onnx(path)
+    digest = hashlib.sha256(content).hexdigest()
+    return _engine(path, "onnx", len(content), digest, _onnx_metadata(path, content))
+
+
+def _plan(path: Path) -> Inspection:
+    metadata = read_plan_metadata(path)
+    try:
+        size, digest = path.stat().st_size, sha256(path)
+    except OSError as error:
+        raise EngineError(f"{path}: cannot be read ({error.strerror or error})") from error
+    return _engine(path, "plan", size, digest, metadata.engine, metadata)
+
+
+def _engine(
+    path: Path,
+    kind: Literal["onnx", "plan"],
+    size: int,
+    digest: str,
+    metadata: EngineMetadata,
+    plan: PlanMetadata | None = None,
+) -> Inspection:
+    facts = None
+    if plan is not None:
+        portable = portable_path(path)
+        facts = PlanFacts(
+            flavor=plan.flavor,
+            tensorrt_version=plan.tensorrt_version,
+            platform=plan.platform,
+            compute_capabilities=plan.compute_capabilities,
+            max_batch=plan.max_batch,
+            opt_batch=plan.opt_batch,
+            digest_matches=digest == plan.digest,
+            portable=str(portable) if portable.is_file() else None,
+        )
+    return Inspection(
+        path=str(path),
+        kind=kind,
+        bytes=size,
+        digest=digest,
+        spec=metadata.spec,
+        class_names=metadata.class_names,
+        parameters=metadata.parameters,
+        multiply_adds=metadata.spec.multiply_adds(),
+        role=metadata.role,
+        precision=metadata.precision,
+        window=metadata.window,
+        checkpoint_digest=metadata.checkpoint_digest,
+        parity=metadata.parity,
+        tools=metadata.tools,
+        plan=facts,
+    )
+
+
+def _checkpoint(path: Path) -> Inspection:
+    header = read_checkpoint(path)
+    return Inspection(
+        path=str(path),
+        kind="checkpoint",
+        bytes=path.stat().st_size,
+        digest=sha256(path),
+        spec=header.spec,
+        class_names=header.class_names,
+        parameters=header.parameters,
+        multiply_adds=header.spec.multiply_adds(),
+        tools=header.tools,
+        checkpoint=header.facts,
+    )
