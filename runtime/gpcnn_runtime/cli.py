@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gpcnn_deploy.command import Command, json_option, version_option
-from gpcnn_deploy.errors import EngineError, InterruptedRun
+from gpcnn_deploy.errors import EngineError, InterruptedRun, UsageError
 from gpcnn_runtime.options import (
     batch_size_option,
     box_option,
@@ -21,6 +21,7 @@ from gpcnn_runtime.options import (
     label_option,
     mask_option,
     provider_option,
+    rank_by_option,
     resize_option,
     rows_option,
     seed_option,
@@ -30,6 +31,7 @@ from gpcnn_runtime.options import (
 
 if TYPE_CHECKING:
     from gpcnn_deploy.metadata import EngineMetadata
+    from gpcnn_runtime.complete import RankBy
     from gpcnn_runtime.engine import Strategy
     from gpcnn_runtime.providers import Provider
 
@@ -67,6 +69,7 @@ COMPLETIONS_OUTPUT = {"grid": "completions.png", "png": "completions", "npz": "c
 @box_option
 @mask_option
 @candidates_option
+@rank_by_option
 @resize_option
 @invert_option
 @strategy_option
@@ -90,6 +93,7 @@ def main(
     box: str | None,
     mask_path: Path | None,
     candidates: int,
+    rank_by: RankBy,
     resize: bool,
     invert: bool,
     strategy: Strategy,
@@ -105,20 +109,22 @@ def main(
     gpcnn-sample --label all --count 10 -o sheet.png
     gpcnn-sample --label 3,5 --count 5000 --output-format npz
     gpcnn-sample --complete digit.png --rows 14
-    gpcnn-sample --complete digit.png --box 4,4,8,8 --candidates 16
+    gpcnn-sample --complete digit.png --box 4,4,8,8 --candidates 16 --rank-by known
 
     --complete keeps every known pixel, draws the rest, and ranks what it drew by the likelihood of the whole image. A
-    pixel is drawn from those before it, row by row: known pixels below a gap cannot guide what is drawn into it, but
-    --candidates N draws N completions for each one shown, and shows those that fit best. Without --label every label
-    is tried, and the most likely is kept.
+    pixel is drawn from those before it, row by row: known pixels below a gap cannot guide what is drawn into it.
+    --candidates N draws N completions for each one shown, and shows the most likely, or with --rank-by known those
+    that the known pixels fit best. Without --label the known pixels choose it.
     """
     from gpcnn_runtime.sample_run import Order, Place, draw_completions, draw_grid, draw_job
 
     asked = None
-    if picture or mask_path or rows is not None or box is not None or candidates != 1 or resize or invert:
+    if picture or mask_path or rows is not None or box is not None or candidates != 1 or rank_by != "image":
         from gpcnn_runtime.complete_job import to_complete
 
-        asked = to_complete(picture, mask_path, rows, box, candidates, resize, invert)
+        asked = to_complete(picture, mask_path, rows, box, candidates, rank_by, resize, invert)
+    elif resize or invert:
+        raise UsageError("--resize and --invert are for pictures that are read: add --complete PICTURE")
     path = output or Path((COMPLETIONS_OUTPUT if asked else DEFAULT_OUTPUT)[output_format])
     place = Place(path, output_format, scale, json_path)
     place.check()

@@ -1,7 +1,8 @@
-"""Complete pictures: keep some pixels, draw the rest several times, rank by how likely the whole image is.
+"""Complete pictures: keep some pixels, draw the rest several times, rank what comes out.
 
-A pixel is drawn from those before it in raster order. Known pixels below a gap therefore cannot guide what is drawn
-into it; but they count in the likelihood of the whole image, so that of many candidates the most likely ones fit them.
+A pixel is drawn from those before it in raster order, p(x_i | x_<i). Known pixels below a gap therefore cannot guide
+what is drawn into it. Of many candidates, though, some fit them: those beside which the known pixels are likely. That
+likelihood is p(image) / p(what was drawn | what came before it), the importance weight of a candidate.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -21,13 +23,16 @@ from gpcnn_runtime.engine import Strategy
 from gpcnn_runtime.request import check_conditions
 from gpcnn_runtime.sampler import MAX_IMAGES, Labels, Sampler, Samples
 
+RankBy = Literal["image", "known"]
+"""What the best completion is: the most likely image, or the one that fits the known pixels best."""
+
 COUNT = 4
 SHEET_COLUMNS = 10
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Completions(Samples):
-    """Completions of one image, the most likely first; the attributes of `Samples`, and these.
+    """Completions of one image, the best first; the attributes of `Samples`, and these.
 
     `positions` are noise streams: `sampler.sample(label, seed, first=position, known=…, mask=…)` draws one again.
 
@@ -35,11 +40,17 @@ class Completions(Samples):
         original: uint8 [C, H, W], the levels that were handed in.
         mask: bool [C, H, W]; true was kept.
         drawn: how many images were drawn, of which these are the best.
+        rank_by: what the best are.
     """
 
     original: npt.NDArray[np.uint8]
     mask: npt.NDArray[np.bool_]
     drawn: int
+    rank_by: RankBy
+
+    def known_nats(self) -> npt.NDArray[np.float64]:
+        """Log-probability of the known pixels alone, given what was drawn before each: float64 [N], nats."""
+        return _known_nats(self, self.mask)
 
     def distinct(self) -> int:
         """How many of the completions differ."""
@@ -47,9 +58,7 @@ class Completions(Samples):
 
     def guided(self) -> bool:
         """Whether all that is known comes before all that was drawn, so that it guided every pixel of it."""
-        drawn = np.flatnonzero(~self.mask.transpose(1, 2, 0))
-        kept = np.flatnonzero(self.mask.transpose(1, 2, 0))
-        return bool(kept[-1] < drawn[0])
+        return known_first(self.mask)
 
     def masked(self) -> npt.NDArray[np.uint8]:
         """Pixels of the original with what was drawn hatched in two greys: uint8 [C, H, W]."""
@@ -65,6 +74,12 @@ class Completions(Samples):
         """
         original = pixels_from_levels(self.original, self.depth)
         return grid(np.concatenate([original[None], self.masked()[None], self.pixels()]), sheet_columns(len(self)))
+
+
+def known_first(mask_CHW: npt.NDArray[np.bool_]) -> bool:
+    """Whether every pixel that is kept comes, in raster and channel order, before every one that is drawn."""
+    order_HWC = mask_CHW.transpose(1, 2, 0).ravel()
+    return bool(order_HWC[: int(order_HWC.sum())].all())
 
 
 def sheet_columns(count: int) -> int:
@@ -83,30 +98,38 @@ def complete(
     candidates: int = 1,
     seed: int = 0,
     temperature: float = 1.0,
+    rank_by: RankBy = "image",
     strategy: Strategy = "jacobi",
     progress: Callable[[int], object] = lambda images: None,
 ) -> Completions:
-    """Draw `count` · `candidates` completions of an image and keep the `count` that are most likely as a whole.
+    """Draw `count` · `candidates` completions of an image and keep the `count` best of them.
 
-    Where M labels are possible, each candidate is drawn under every one of them, and the label under which it comes out
-    most likely is kept: candidate k under label j of M has noise stream k · M + j. More candidates of the same seed
-    therefore never make the best of them worse. Equal images keep the order in which they were drawn, up to rounding.
+    Where several labels are possible, the one under which the known pixels are most likely is taken. If they all come
+    before what is drawn, this is the label with the highest posterior, and the completions are those of that label. If
+    not, each candidate is drawn under all M labels, and the known pixels beside it choose among them: candidate k under
+    label j of M has noise stream k · M + j; otherwise it is k. What is drawn has no say in the choice of a label, since
+    the emptiest image would win it.
+
+    More candidates of the same seed never make the best of them worse. Equal images keep the order in which they were
+    drawn, up to rounding.
 
     Args:
         levels: the image, integer [C, H, W], each in [0, K).
         mask: bool [C, H, W] or [H, W]: true keeps the image's pixel, false draws it.
-        labels: the labels that are possible, for a model with labels; None: all of them.
+        labels: the labels that are possible, for a model with labels; None: all of them, each as likely before.
         embedding: float [E] for a model with embeddings.
         count: completions returned.
         candidates: completions drawn for each one returned.
         seed: of the noise.
         temperature: divides the logits before drawing; likelihoods are the model's own (temperature 1) always.
+        rank_by: `image` takes the most likely images as a whole, which tend to be empty and simple; `known` those beside
+            which the known pixels are most likely, so that what is drawn must fit them.
         strategy: schedule of a step engine.
         progress: called with the number of images drawn since the last call.
 
     Raises:
-        UsageError: an argument is out of range, of the wrong shape, or does not fit the model; or the mask keeps all
-            pixels, or none.
+        UsageError: an argument is out of range, of the wrong shape, or does not fit the model; the mask keeps all
+            pixels, or none; or nothing known comes after what is drawn, and so nothing ranks by it.
         EngineError: as `Sampler.sample`.
     """
     begin = time.perf_counter()
@@ -118,9 +141,16 @@ def complete(
     checked = check_conditions(metadata, labels, seed, count, temperature, original, kept, embedding, 0)
     if candidates < 1:
         raise UsageError(f"candidates is {candidates}: expected at least 1")
+    if rank_by not in get_args(RankBy):
+        raise UsageError(f"rank_by is '{rank_by}': expected one of {', '.join(get_args(RankBy))}")
+    if rank_by == "known" and known_first(kept):
+        raise UsageError("everything known comes before what is drawn, and is equally likely beside it: rank by image")
     if checked.embedding is not None and len(checked.embedding) > 1:
         raise UsageError(f"{len(checked.embedding)} embeddings: an image is completed under one")
     possible = None if checked.label is None else list(dict.fromkeys(checked.label.tolist()))
+    if possible is not None and len(possible) > 1 and known_first(kept):
+        scored = sampler.sample(possible, seed, known=original, mask=kept, strategy=strategy)
+        possible = [possible[int(_known_nats(scored, kept).argmax())]]
     options = 1 if possible is None else len(possible)
     total = count * candidates * options
     if total > MAX_IMAGES:
@@ -142,13 +172,21 @@ def complete(
             first=start * options,
             strategy=strategy,
         )
-        winners = drawn.nats().reshape(k, options).argmax(axis=1) + np.arange(k) * options
-        best = _best(best, _take(drawn, winners, start * options), count)
+        winners = _known_nats(drawn, kept).reshape(k, options).argmax(axis=1) + np.arange(k) * options
+        both = _joined(best, _take(drawn, winners, start * options))
+        value = both.nats() if rank_by == "image" else _known_nats(both, kept)
+        best = _take(both, np.argsort(-value, kind="stable")[:count])
         progress(k * options)
     assert best is not None
     ranked = dataclasses.replace(best, seconds=time.perf_counter() - begin)
     fields = {field.name: getattr(ranked, field.name) for field in dataclasses.fields(Samples)}
-    return Completions(**fields, original=original, mask=kept, drawn=total)
+    return Completions(**fields, original=original, mask=kept, drawn=total, rank_by=rank_by)
+
+
+def _known_nats(samples: Samples, kept_CHW: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """Log-probability of what is known alone, in each image given what was drawn before it: float64 [N], nats."""
+    nats: npt.NDArray[np.float64] = samples.log_prob.sum(axis=(1, 2, 3), dtype=np.float64, where=kept_CHW)
+    return nats
 
 
 def _take(samples: Samples, rows: npt.NDArray[np.intp], first: int = 0) -> Samples:
@@ -162,22 +200,22 @@ def _take(samples: Samples, rows: npt.NDArray[np.intp], first: int = 0) -> Sampl
     )
 
 
-def _best(before: Samples | None, new: Samples, count: int) -> Samples:
-    if before is not None:
-        labels, evaluations = None, None
-        if before.labels is not None and new.labels is not None:
-            labels = np.concatenate([before.labels, new.labels])
-        if before.evaluations is not None and new.evaluations is not None:
-            evaluations = before.evaluations + new.evaluations
-        new = dataclasses.replace(
-            new,
-            levels=np.concatenate([before.levels, new.levels]),
-            log_prob=np.concatenate([before.log_prob, new.log_prob]),
-            labels=labels,
-            positions=np.concatenate([before.positions, new.positions]),
-            evaluations=evaluations,
-        )
-    return _take(new, np.argsort(-new.nats(), kind="stable")[:count])
+def _joined(before: Samples | None, new: Samples) -> Samples:
+    if before is None:
+        return new
+    labels, evaluations = None, None
+    if before.labels is not None and new.labels is not None:
+        labels = np.concatenate([before.labels, new.labels])
+    if before.evaluations is not None and new.evaluations is not None:
+        evaluations = before.evaluations + new.evaluations
+    return dataclasses.replace(
+        new,
+        levels=np.concatenate([before.levels, new.levels]),
+        log_prob=np.concatenate([before.log_prob, new.log_prob]),
+        labels=labels,
+        positions=np.concatenate([before.positions, new.positions]),
+        evaluations=evaluations,
+    )
 
 
 def _image(spec: ModelSpec, levels: npt.ArrayLike) -> npt.NDArray[np.uint8]:

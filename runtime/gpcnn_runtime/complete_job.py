@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from gpcnn_deploy.metadata import EngineMetadata
     from gpcnn_deploy.spec import ModelSpec
-    from gpcnn_runtime.complete import Completions
+    from gpcnn_runtime.complete import Completions, RankBy
     from gpcnn_runtime.jobs import Job
     from gpcnn_runtime.sample_report import CompletionReport
 
@@ -32,6 +32,7 @@ class ToComplete:
         rows: how many rows at the top stay.
         box: `X,Y,W,H`, what to draw.
         candidates: completions drawn for each one shown.
+        rank_by: which of them are shown.
         resize: convert pictures that do not fit the model.
         invert: swap dark and light of the picture, not of the mask.
     """
@@ -41,6 +42,7 @@ class ToComplete:
     rows: int | None
     box: str | None
     candidates: int
+    rank_by: RankBy
     resize: bool
     invert: bool
 
@@ -69,6 +71,7 @@ def to_complete(
     rows: int | None,
     box: str | None,
     candidates: int,
+    rank_by: RankBy,
     resize: bool,
     invert: bool,
 ) -> ToComplete:
@@ -79,8 +82,7 @@ def to_complete(
     """
     holes = [name for name, value in (("--mask", mask), ("--rows", rows), ("--box", box)) if value is not None]
     if picture is None:
-        others = [("--candidates", candidates != 1), ("--resize", resize), ("--invert", invert)]
-        name = [*holes, *(name for name, given in others if given)][0]
+        name = (holes or (["--candidates"] if candidates != 1 else ["--rank-by"]))[0]
         raise UsageError(f"{name} is for completing a picture: name it with --complete PICTURE, or leave {name} out")
     if not holes:
         raise UsageError("--complete does not say what to draw: add --rows, --box or --mask")
@@ -88,7 +90,7 @@ def to_complete(
         raise UsageError(f"{' and '.join(holes)} each say what to draw: leave one of them")
     if candidates < 1:
         raise UsageError(f"--candidates is {candidates}: expected at least 1")
-    return ToComplete(picture, mask, rows, box, candidates, resize, invert)
+    return ToComplete(picture, mask, rows, box, candidates, rank_by, resize, invert)
 
 
 def known_digest(levels: npt.NDArray[np.int32], mask: npt.NDArray[np.bool_]) -> str:
@@ -169,28 +171,30 @@ def _write_folder(path: Path, job: Job, completions: Completions) -> None:
 
 
 def in_words(asked: ToComplete, completions: Completions) -> str:
-    """`4 completions of digit.png, the best of 32 drawn`."""
+    """`4 completions of digit.png (3 distinct), the best of 32`."""
     count, distinct = len(completions), completions.distinct()
     words = f"{count} completion{'s' if count > 1 else ''} of {asked.picture}"
     if distinct < count:
         words += f" ({distinct} distinct)"
     if completions.drawn > count:
-        words += f", the best of {completions.drawn} drawn"
+        tried = completions.drawn // (count * asked.candidates)
+        words += f", the best of {count * asked.candidates}" + (f" under each of {tried} labels" if tried > 1 else "")
     return words
 
 
 def ranking(asked: ToComplete, metadata: EngineMetadata, completions: Completions) -> str:
-    """A table of the best completions, each with its noise stream and its nats: -log p, smaller is likelier."""
-    labels = completions.labels
-    lines = ["rank  position        nats" + ("" if labels is None else "  label")]
+    """A table of the best completions: noise stream, nats (-log p) of the image and of what is known in it, label."""
+    labels, known = completions.labels, completions.known_nats()
+    lines = ["rank  position        nats       known" + ("" if labels is None else "  label")]
     for k, log_prob in enumerate(completions.nats()[:TABLE_ROWS]):
         label = "" if labels is None else f"  {_label(metadata, int(labels[k]))}"
-        lines.append(f"{k + 1:>4}  {completions.positions[k]:>8}  {-log_prob:>10.3f}{label}")
+        lines.append(f"{k + 1:>4}  {completions.positions[k]:>8}  {-log_prob:>10.3f}  {-known[k]:>10.3f}{label}")
     if len(completions) > TABLE_ROWS:
         lines.append(f"… and {len(completions) - TABLE_ROWS} more, which --json FILE lists")
     if not completions.guided() and asked.candidates == 1:
         lines.append(
-            "Known pixels that come after drawn ones, row by row, did not guide them: --candidates 16 shows what fits"
+            "Known pixels that come after drawn ones, row by row, did not guide them: "
+            "--candidates 16 --rank-by known shows what fits them"
         )
     return "\n".join(lines)
 
@@ -209,5 +213,6 @@ def completion_report(asked: ToComplete, completions: Completions) -> Completion
         kept_pixels=int(completions.mask[0].sum()),
         guided=completions.guided(),
         candidates=asked.candidates,
+        rank_by=asked.rank_by,
         drawn=completions.drawn,
     )

@@ -52,6 +52,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         scale: picture pixels per image pixel; 1 for `npz`.
         known_digest: SHA-256 of the pixels that completions keep; None where whole images are drawn.
         candidates: completions drawn for each one kept.
+        rank_by: `image` or `known`: which are kept.
     """
 
     output_format: str
@@ -63,6 +64,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     scale: int = 1
     known_digest: str | None = None
     candidates: int = 1
+    rank_by: str = "image"
 
     @property
     def total(self) -> int:

@@ -76,5 +76,12 @@ candidates_option = click.option(
     type=int,
     default=1,
     show_default=True,
-    help="Completions drawn for each one shown; the most likely are shown.",
+    help="Completions drawn for each one shown; the best are shown.",
+)
+rank_by_option = click.option(
+    "--rank-by",
+    type=click.Choice(["image", "known"]),
+    default="image",
+    show_default=True,
+    help="The best completion is the most likely image, or the one that fits the known pixels best.",
 )

@@ -10,6 +10,7 @@ import msgspec
 from gpcnn_deploy.metadata import EngineMetadata, Precision, Role
 
 if TYPE_CHECKING:
+    from gpcnn_runtime.complete import Completions
     from gpcnn_runtime.sampler import Sampler, Samples
 
 
@@ -44,6 +45,7 @@ class ImageReport(msgspec.Struct, frozen=True, kw_only=True):
         label: None for a model without labels.
         class_name: of the label.
         nats: -log p of the image under the model at temperature 1: smaller is likelier.
+        known_nats: of completions, what the known pixels alone add to it.
     """
 
     rank: int | None = None
@@ -51,6 +53,7 @@ class ImageReport(msgspec.Struct, frozen=True, kw_only=True):
     label: int | None
     class_name: str | None
     nats: float
+    known_nats: float | None = None
 
 
 class CompletionReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +64,7 @@ class CompletionReport(msgspec.Struct, frozen=True, kw_only=True):
         kept_pixels: how many of its H · W pixels stayed.
         guided: false if some of them come after a drawn one in raster order, and so could not guide it.
         candidates: completions drawn for each one kept.
+        rank_by: `image` or `known`: by which nats they are ranked.
         drawn: images drawn in all, under all labels.
     """
 
@@ -68,6 +72,7 @@ class CompletionReport(msgspec.Struct, frozen=True, kw_only=True):
     kept_pixels: int
     guided: bool
     candidates: int
+    rank_by: str
     drawn: int
 
 
@@ -119,14 +124,20 @@ def engine_report(sampler: Sampler) -> EngineReport:
     )
 
 
-def image_reports(metadata: EngineMetadata, samples: Samples, ranked: bool = False) -> Iterator[ImageReport]:
+def image_reports(metadata: EngineMetadata, samples: Samples) -> Iterator[ImageReport]:
     """One for each image."""
     for k, (position, log_prob) in enumerate(zip(samples.positions.tolist(), samples.nats().tolist(), strict=True)):
         label = None if samples.labels is None else int(samples.labels[k])
         yield ImageReport(
-            rank=k + 1 if ranked else None,
             position=position,
             label=label,
             class_name=None if label is None else metadata.class_names[label],
             nats=-log_prob,
         )
+
+
+def ranked_reports(metadata: EngineMetadata, completions: Completions) -> Iterator[ImageReport]:
+    """One for each completion, the best first."""
+    known = (-completions.known_nats()).tolist()
+    for k, report in enumerate(image_reports(metadata, completions)):
+        yield msgspec.structs.replace(report, rank=k + 1, known_nats=known[k])

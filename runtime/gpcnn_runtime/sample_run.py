@@ -169,15 +169,16 @@ def draw_completions(sampler: Sampler, order: Order, place: Place, asked: ToComp
     import msgspec
 
     from gpcnn_runtime import complete_job
-    from gpcnn_runtime.complete import complete
+    from gpcnn_runtime.complete import complete, known_first
 
     levels, mask = asked.read(sampler.metadata.spec)
     if place.output_format == "grid":
         _refuse_large(sampler, order.count + 2, place)
     digest = complete_job.known_digest(levels, mask)
-    job = msgspec.structs.replace(_as_job(sampler, order, place), known_digest=digest, candidates=asked.candidates)
+    plain = _as_job(sampler, order, place)
+    job = msgspec.structs.replace(plain, known_digest=digest, candidates=asked.candidates, rank_by=asked.rank_by)
     complete_job.refuse_place(place.path, job)
-    tried = len(order.labels or sampler.metadata.class_names or (None,))
+    tried = 1 if known_first(mask[None]) else len(set(order.labels or sampler.metadata.class_names or (None,)))
     with _progress(order.count * asked.candidates * tried, sampler) as advance:
         completions = complete(
             sampler,
@@ -188,12 +189,17 @@ def draw_completions(sampler: Sampler, order: Order, place: Place, asked: ToComp
             candidates=asked.candidates,
             seed=order.seed,
             temperature=order.temperature,
+            rank_by=asked.rank_by,
             strategy=order.strategy,
             progress=advance,
         )
     complete_job.write_completions(place.path, job, completions, place.scale)
-    listed = _listed(sampler, place, [completions], ranked=True)
-    report = complete_job.completion_report(asked, completions) if place.json_path else None
+    listed, report = [], None
+    if place.json_path is not None:
+        from gpcnn_runtime.sample_report import ranked_reports
+
+        listed = list(ranked_reports(sampler.metadata, completions))
+        report = complete_job.completion_report(asked, completions)
     words = complete_job.in_words(asked, completions)
     _tell(sampler, order, place, words, completions.drawn, completions.seconds, listed, completion=report)
     say(place.json_path, complete_job.ranking(asked, sampler.metadata, completions))
@@ -214,13 +220,13 @@ def _progress(total: int, sampler: Sampler) -> Iterator[Callable[[int], None]]:
         yield lambda images: progress.advance(task, images)
 
 
-def _listed(sampler: Sampler, place: Place, drawn: Sequence[Samples], ranked: bool = False) -> list[ImageReport]:
+def _listed(sampler: Sampler, place: Place, drawn: Sequence[Samples]) -> list[ImageReport]:
     """What `--json` tells about images; nothing where nobody asks."""
     if place.json_path is None:
         return []
     from gpcnn_runtime.sample_report import image_reports
 
-    return [report for samples in drawn for report in image_reports(sampler.metadata, samples, ranked)]
+    return [report for samples in drawn for report in image_reports(sampler.metadata, samples)]
 
 
 def _images(count: int, sampler: Sampler) -> str:
