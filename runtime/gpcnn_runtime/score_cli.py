@@ -211,7 +211,8 @@ def _run(
     with contextlib.ExitStack() as stack:
         rows_json = None if json_path is None else stack.enter_context(JsonRows(json_path, head))
         rows_csv = None if csv_path is None else stack.enter_context(CsvRows(csv_path, head))
-        with _progress(pictures) as advance:
+        rows_on_screen = STDOUT in (json_path, csv_path) and sys.stdout.isatty()
+        with _progress(pictures, hidden=rows_on_screen) as advance:
             for row in scoring.rows(pictures):
                 if row.error is not None:
                     click.echo(f"Error: {' '.join(row.error.split())}", err=True)
@@ -228,9 +229,9 @@ def _run(
 
 
 @contextlib.contextmanager
-def _progress(pictures: tuple[Path, ...]) -> Iterator[Callable[[], None]]:
-    """A bar on stderr, for people: a terminal, and more pictures than are done at once."""
-    if not sys.stderr.isatty():
+def _progress(pictures: tuple[Path, ...], hidden: bool) -> Iterator[Callable[[], None]]:
+    """A bar on stderr, where that is a terminal."""
+    if hidden or not sys.stderr.isatty():
         yield lambda: None
         return
     from rich.console import Console
