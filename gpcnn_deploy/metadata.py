@@ -6,6 +6,7 @@ An ONNX engine carries this as JSON under the key `gpcnn` of its `metadata_props
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -18,7 +19,7 @@ SCHEMA = 1
 METADATA_KEY = "gpcnn"
 MAX_METADATA_BYTES = 1 << 20
 
-Role = Literal["sampler", "step"]
+Role = Literal["sampler", "step", "encoder"]
 Precision = Literal["fp32", "fp16"]
 
 
@@ -40,20 +41,37 @@ class ParityReport(msgspec.Struct, frozen=True, kw_only=True):
     log_prob_tolerance: float
 
 
+class EncoderParity(msgspec.Struct, frozen=True, kw_only=True):
+    """What the export's check of an encoder against eager PyTorch found.
+
+    Attributes:
+        images: images compared.
+        embedding_error: largest absolute difference of a number of their embeddings.
+        embedding_tolerance: the limit that `embedding_error` was held to.
+    """
+
+    images: int
+    embedding_error: float
+    embedding_tolerance: float
+
+
 class EngineMetadata(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a runtime needs to know about an engine.
 
     Attributes:
         schema: version of this layout; a reader refuses newer ones.
-        role: `sampler` (the whole image in one call) or `step` (one Jacobi step over the whole image).
-        spec: the model's dimensions.
+        role: `sampler` (the whole image in one call), `step` (one Jacobi step over the whole image), or `encoder` (a
+            picture → the embedding that the sampler or step beside it is conditioned on).
+        spec: the model's dimensions; of an encoder, those of the model that reads its embeddings.
         class_names: one name per label; empty without labels.
         precision: arithmetic of the network; the head and the sampling are fp32 always.
-        window: columns sampled at a time by a `sampler`; None for a `step`.
-        parameters: number of weights of the trained model.
+        window: columns sampled at a time by a `sampler`; None for others.
+        parameters: number of trained weights in the engine.
         checkpoint_digest: SHA-256 of the checkpoint that the engine was made from.
+        encoder_digest: SHA-256 of the encoder engine that was written beside a sampler or step; None without one.
         tools: package name → version used by the export.
-        parity: the export's proof; None only while the export has not finished.
+        parity: the export's proof for a sampler or step; None only while the export has not finished.
+        encoder_parity: the same for an encoder.
     """
 
     schema: int = SCHEMA
@@ -64,8 +82,10 @@ class EngineMetadata(msgspec.Struct, frozen=True, kw_only=True):
     window: int | None = None
     parameters: int
     checkpoint_digest: str
+    encoder_digest: str | None = None
     tools: dict[str, str]
     parity: ParityReport | None = None
+    encoder_parity: EncoderParity | None = None
 
     def label_number(self, text: str) -> int:
         """Number of a label given as a number or as a class name.
@@ -73,6 +93,8 @@ class EngineMetadata(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             UsageError: the model has no labels, or not this one; the message lists those it has.
         """
+        if self.spec.conditioning == "embedding":
+            raise UsageError("this model draws from the code of a picture: it takes no label; leave --label out")
         if self.spec.conditioning != "label":
             raise UsageError("this model is unconditional: it takes no label; leave --label out")
         if text in self.class_names:
@@ -81,6 +103,11 @@ class EngineMetadata(msgspec.Struct, frozen=True, kw_only=True):
             return numbers.index(text)
         known = ", ".join(f"{k} {name}" if name != str(k) else name for k, name in enumerate(self.class_names))
         raise UsageError(f"unknown label '{text}': expected one of {known}")
+
+
+def encoder_path(engine: Path) -> Path:
+    """`model.onnx` or `model.plan` → `model.encoder.onnx`, in the same folder."""
+    return engine.with_name(engine.stem + ".encoder.onnx")
 
 
 def encode_metadata(metadata: EngineMetadata) -> str:
@@ -118,7 +145,11 @@ def check_metadata(metadata: EngineMetadata, source: str) -> None:
         raise EngineError(f"{source}: {len(metadata.class_names)} class names for {classes} classes: export it anew")
     if metadata.schema < 1 or metadata.parameters < 1:
         raise EngineError(f"{source}: schema {metadata.schema}, {metadata.parameters} parameters: export it anew")
-    if metadata.role == "step" and metadata.window is not None:
-        raise EngineError(f"{source}: a step with a window of {metadata.window}: export it anew")
+    if metadata.role != "sampler" and metadata.window is not None:
+        raise EngineError(f"{source}: role {metadata.role} with a window of {metadata.window}: export it anew")
+    if metadata.role == "encoder" and spec.conditioning != "embedding":
+        raise EngineError(f"{source}: an encoder of a model conditioned on: {spec.conditioning}: export it anew")
+    if metadata.encoder_digest is not None and (metadata.role == "encoder" or spec.conditioning != "embedding"):
+        raise EngineError(f"{source}: an encoder for a model that takes no embeddings: export it anew")
     if metadata.role == "sampler" and not 1 <= (metadata.window or 0) <= spec.width:
         raise EngineError(f"{source}: window is {metadata.window}; expected 1 to {spec.width}: export it anew")

@@ -109,6 +109,8 @@ def read_plan_metadata(plan: Path) -> PlanMetadata:
 
     metadata = decode_versioned(text, PlanMetadata, PLAN_SCHEMA, f"{source}: written with plan", EngineError, damaged)
     check_metadata(metadata.engine, str(source))
+    if metadata.engine.role == "encoder":
+        raise EngineError(f"{source}: a plan of an encoder; expected one of a sampler or step: export the plan anew")
     if not 1 <= metadata.opt_batch <= metadata.max_batch:
         raise EngineError(
             f"{source}: opt_batch {metadata.opt_batch} contradicts max_batch {metadata.max_batch}: export the plan anew"

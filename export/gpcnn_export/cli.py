@@ -14,6 +14,7 @@ from gpcnn_deploy.errors import MissingExtraError, OutputError, UsageError
 
 if TYPE_CHECKING:
     from gpcnn_deploy.metadata import EngineMetadata
+    from gpcnn_export.engine import OnnxEngine
 
 
 class WindowType(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
@@ -89,20 +90,21 @@ def main(
         return
     checkpoint = _checkpoint(source)
     with _Telling() as tell:
-        from gpcnn_deploy.files import write_atomic
-        from gpcnn_export.engine import make_engine
+        from gpcnn_export.engine import make_engine, write_engine
 
         if form == "onnx":
             engine = make_engine(checkpoint, role or "sampler", window=window, tune_batch=tune_batch, tell=tell)
-            write_atomic(out, engine.content)
+            write_engine(out, engine)
             tell.done()
-            _report(out, len(engine.content), engine.metadata)
+            _report(out, engine)
             return
         portable = make_engine(checkpoint, "sampler", window=window, tune_batch=tune_batch, tell=tell)
-        network = portable if role == "sampler" else make_engine(checkpoint, "step", tell=tell)
+        network = portable
+        if role != "sampler":
+            network = make_engine(checkpoint, "step", encoder=portable.encoder, tell=tell)
     with tempfile.TemporaryDirectory(prefix="gpcnn-export-") as folder:
         network_path, portable_path = Path(folder, "network.onnx"), Path(folder, "portable.onnx")
-        network_path.write_bytes(network.content)
+        write_engine(network_path, network)  # its encoder goes along
         portable_path.write_bytes(portable.content)
         _plan(network_path, portable_path, out, flavor, precision, max_batch, opt_batch)
 
@@ -146,7 +148,8 @@ def _checkpoint(source: Path | None) -> Path:
     return checkpoint
 
 
-def _report(out: Path, size: int, metadata: EngineMetadata) -> None:
+def _report(out: Path, engine: OnnxEngine) -> None:
+    size, metadata = len(engine.content), engine.metadata
     parity = metadata.parity
     assert parity is not None
     schedule = "" if metadata.window is None else f", window {metadata.window}"
@@ -156,8 +159,28 @@ def _report(out: Path, size: int, metadata: EngineMetadata) -> None:
         f"Checked against eager PyTorch: {parity.identical} of {parity.images} images identical{ties}, "
         f"log-probabilities within {parity.log_prob_error:.1e} nats."
     )
-    label = " --label 0" if metadata.spec.conditioning == "label" else ""
-    click.echo(f"Next: gpcnn-sample --engine {out}{label}")
+    if engine.encoder is not None:
+        _report_encoder(out, engine.encoder)
+    click.echo(f"Next: gpcnn-sample --engine {out}{_condition(metadata)}")
+
+
+def _report_encoder(out: Path, encoder: OnnxEngine) -> None:
+    from gpcnn_deploy.metadata import encoder_path
+
+    parity = encoder.metadata.encoder_parity
+    assert parity is not None
+    click.echo(
+        f"Wrote {encoder_path(out)}: encoder, {encoder.metadata.parameters:,} parameters, "
+        f"{len(encoder.content) / 1e6:.1f} MB; embeddings of {parity.images} images within "
+        f"{parity.embedding_error:.1e} of eager PyTorch's."
+    )
+
+
+def _condition(metadata: EngineMetadata) -> str:
+    """What gpcnn-sample needs to draw."""
+    if metadata.spec.conditioning == "label":
+        return " --label 0"
+    return " --like PICTURE" if metadata.encoder_digest is not None else ""
 
 
 def _plan(
@@ -188,8 +211,9 @@ def _plan(
             progress=progress,
         )
     click.echo(f"Wrote {report}.")
-    label = " --label 0" if report.metadata.engine.spec.conditioning == "label" else ""
-    click.echo(f"Next: gpcnn-sample --engine {out}{label}")
+    if report.encoder is not None:
+        click.echo(f"Wrote {report.encoder}: encoder, which ONNX Runtime runs.")
+    click.echo(f"Next: gpcnn-sample --engine {out}{_condition(report.metadata.engine)}")
 
 
 class _Telling:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import importlib.metadata
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,12 +14,14 @@ import onnx
 
 import gpcnn_deploy
 from gpcnn_deploy.errors import UsageError
-from gpcnn_deploy.metadata import METADATA_KEY, EngineMetadata, Role, encode_metadata
+from gpcnn_deploy.files import atomic_path
+from gpcnn_deploy.metadata import METADATA_KEY, EngineMetadata, Role, encode_metadata, encoder_path
+from gpcnn_export.encoder import encoder_graph, onnx_embed, prove_encoder
 from gpcnn_export.parity import onnx_draw, prove
 from gpcnn_export.sampler import sampler_graph
 from gpcnn_export.schedule import tune_window
 from gpcnn_export.step import step_graph
-from gpcnn_training.checkpoint import checkpoint_digest, load_checkpoint
+from gpcnn_training.checkpoint import Header, checkpoint_digest, load_checkpoint
 from gpcnn_training.model import GatedPixelCNN, parameter_count
 
 Tell = Callable[[str], None]
@@ -26,10 +30,22 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True)
 class OnnxEngine:
-    """A finished engine: the file's bytes and what they say about themselves."""
+    """A finished engine: the file's bytes and what they say about themselves.
+
+    Attributes:
+        content: the file.
+        metadata: what is in it.
+        encoder: of an autoencoder's sampler or step, the encoder engine that belongs beside it.
+    """
 
     content: bytes
     metadata: EngineMetadata
+    encoder: OnnxEngine | None = None
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the file."""
+        return hashlib.sha256(self.content).hexdigest()
 
 
 def make_engine(
@@ -38,21 +54,25 @@ def make_engine(
     *,
     window: int | Literal["auto"] = "auto",
     tune_batch: int = 1,
+    encoder: OnnxEngine | None = None,
     tell: Tell = lambda line: None,
 ) -> OnnxEngine:
     """Export a checkpoint and prove the engine equal to eager PyTorch; nothing is written.
 
+    Of an autoencoder, the encoder is exported and proven too.
+
     Args:
         checkpoint: a checkpoint file, or a run folder that holds one.
-        role: `sampler` (the whole image in one call) or `step` (one Jacobi step).
+        role: `sampler` (the whole image in one call), `step` (one Jacobi step), or an autoencoder's `encoder`.
         window: columns that a sampler draws at a time, 1 to W; `auto` measures on this machine.
         tune_batch: batch size that `auto` measures with.
+        encoder: the encoder that was exported of this checkpoint with another engine, so that both share it.
         tell: progress, one line at a time.
 
     Raises:
         CheckpointError: the checkpoint is missing, damaged, foreign or newer.
-        UsageError: the window does not fit the image, or tune_batch is not positive.
-        ParityError: the engine does not draw what eager PyTorch draws.
+        UsageError: the window does not fit the image, tune_batch is not positive, or there is no encoder to export.
+        ParityError: the engine does not draw, or encode, what eager PyTorch does.
         MissingExtraError: ONNX Runtime, which runs the check, is not installed.
     """
     model, header = load_checkpoint(checkpoint)
@@ -61,6 +81,12 @@ def make_engine(
         raise UsageError(f"--window is {window}: expected 1 to {spec.width} (the image's width), or auto")
     if tune_batch < 1:
         raise UsageError(f"--tune-batch is {tune_batch}: expected 1 or more")
+    digest = checkpoint_digest(checkpoint)
+    if role == "encoder":
+        return _encoder(model, header, digest)
+    if model.encoder is not None and encoder is None:
+        tell("exporting the encoder")
+        encoder = _encoder(model, header, digest)
     if role == "step":
         tell("exporting the single-step network")
         graph, columns = step_graph(model), None
@@ -75,12 +101,48 @@ def make_engine(
         spec=spec,
         class_names=header.class_names,
         window=columns,
-        parameters=parameter_count(model),
-        checkpoint_digest=checkpoint_digest(checkpoint),
+        parameters=decoder_parameters(model),
+        checkpoint_digest=digest,
+        encoder_digest=None if encoder is None else encoder.digest,
         tools=_tools(),
         parity=prove(model, onnx_draw(graph.SerializeToString(), role)),
     )
+    return OnnxEngine(_with_metadata(graph, metadata), metadata, encoder)
+
+
+def _encoder(model: GatedPixelCNN, header: Header, digest: str) -> OnnxEngine:
+    if model.encoder is None:
+        raise UsageError("this model has no encoder: gpcnn-train --model autoencoder trains one that has")
+    graph = encoder_graph(model.encoder, model.spec)
+    onnx.checker.check_model(graph, full_check=True)
+    metadata = EngineMetadata(
+        role="encoder",
+        spec=model.spec,
+        class_names=header.class_names,
+        parameters=parameter_count(model.encoder),
+        checkpoint_digest=digest,
+        tools=_tools(),
+        encoder_parity=prove_encoder(model, onnx_embed(graph.SerializeToString())),
+    )
     return OnnxEngine(_with_metadata(graph, metadata), metadata)
+
+
+def write_engine(path: Path, engine: OnnxEngine) -> None:
+    """Write an engine, and its encoder beside it; both appear, or none.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    with contextlib.ExitStack() as stack:
+        # Left in reverse: the engine comes last, and names the encoder by its digest.
+        stack.enter_context(atomic_path(path)).write_bytes(engine.content)
+        if engine.encoder is not None:
+            stack.enter_context(atomic_path(encoder_path(path))).write_bytes(engine.encoder.content)
+
+
+def decoder_parameters(model: GatedPixelCNN) -> int:
+    """Number of trained weights of a sampler or step, an autoencoder's encoder left out."""
+    return parameter_count(model) - (0 if model.encoder is None else parameter_count(model.encoder))
 
 
 def _with_metadata(graph: onnx.ModelProto, metadata: EngineMetadata) -> bytes:
@@ -109,7 +171,7 @@ def random_engine(model: GatedPixelCNN, role: Role, window: int | None = None) -
         spec=spec,
         class_names=names,
         window=None if role == "step" else window or spec.width,
-        parameters=parameter_count(model),
+        parameters=decoder_parameters(model),
         checkpoint_digest="",
         tools=_tools(),
     )

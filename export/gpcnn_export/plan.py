@@ -16,7 +16,7 @@ import msgspec
 from gpcnn_deploy.errors import EngineError, GpcnnError, MissingExtraError, NotHereError, OutputError, UsageError
 from gpcnn_deploy.files import atomic_path
 from gpcnn_deploy.gpu import Gpu, find_gpu
-from gpcnn_deploy.metadata import METADATA_KEY, EngineMetadata, Precision, decode_metadata
+from gpcnn_deploy.metadata import METADATA_KEY, EngineMetadata, Precision, decode_metadata, encoder_path
 from gpcnn_deploy.plan_metadata import (
     Flavor,
     PlanMetadata,
@@ -42,6 +42,7 @@ class PlanReport:
     Attributes:
         plan: the plan file.
         portable: the ONNX engine beside it.
+        encoder: the encoder engine beside it; None if the model has none, or it was not beside the ONNX engine.
         metadata: what was written into `model.plan.json`.
         plan_bytes: size of the plan.
         seconds: build time, in seconds.
@@ -50,6 +51,7 @@ class PlanReport:
 
     plan: Path
     portable: Path
+    encoder: Path | None
     metadata: PlanMetadata
     plan_bytes: int
     seconds: float
@@ -82,7 +84,9 @@ def build_plan(
     opt_batch: int | None = None,
     progress: Progress | None = None,
 ) -> PlanReport:
-    """Build a plan and write it, its metadata and the portable engine beside it; all three appear, or none.
+    """Build a plan and write it, its metadata and the portable engine beside it; all of them appear, or none.
+
+    An autoencoder's encoder is copied along from beside `onnx_path`; ONNX Runtime runs it on the CPU.
 
     Args:
         onnx_path: an ONNX engine of this project, role step or sampler; the plan gets its role.
@@ -105,7 +109,10 @@ def build_plan(
     opt_batch = check_request(out, flavor, max_batch, opt_batch)
     content = _read(onnx_path)
     metadata, model = _engine(content, onnx_path)
+    if metadata.role == "encoder":
+        raise EngineError(f"{onnx_path} is an encoder, which ONNX Runtime runs as it is: name the engine beside it")
     library, gpu = choose(flavor)
+    encoder = _encoder(onnx_path, metadata)
     portable_bytes = _portable(portable, portable_path(out), onnx_path, content, metadata)
     if metadata.precision != "fp32":
         raise EngineError(f"{onnx_path}: is {metadata.precision} already; plans are built from fp32 engines")
@@ -130,8 +137,9 @@ def build_plan(
         opt_batch=opt_batch,
         tensors=tensors,
     )
-    _write(out, plan, encode_plan_metadata(plan_metadata), portable_bytes)
-    return PlanReport(out, portable_path(out), plan_metadata, len(plan), seconds, gpu)
+    _write(out, plan, encode_plan_metadata(plan_metadata), portable_bytes, encoder)
+    encoder_out = None if encoder is None else encoder_path(out)
+    return PlanReport(out, portable_path(out), encoder_out, plan_metadata, len(plan), seconds, gpu)
 
 
 def check_request(out: Path, flavor: FlavorChoice, max_batch: int, opt_batch: int | None) -> int:
@@ -217,6 +225,21 @@ def _external(message: Any) -> str | None:
     return None
 
 
+def _encoder(onnx_path: Path, metadata: EngineMetadata) -> bytes | None:
+    """The encoder engine beside an ONNX engine; None where none is needed, or it is not there.
+
+    Raises:
+        EngineError: another file is in its place.
+    """
+    path = encoder_path(onnx_path)
+    if metadata.encoder_digest is None or not path.exists():
+        return None
+    content = _read(path)
+    if hashlib.sha256(content).hexdigest() != metadata.encoder_digest:
+        raise EngineError(f"{path} is not the encoder that {onnx_path} was exported with: export both anew")
+    return content
+
+
 def _portable(
     portable: Path | None, target: Path, onnx_path: Path, content: bytes, metadata: EngineMetadata
 ) -> bytes | None:
@@ -224,7 +247,8 @@ def _portable(
     if portable is None:
         if target.exists():
             with contextlib.suppress(GpcnnError):
-                if _engine(_read(target), target)[0].checkpoint_digest == metadata.checkpoint_digest:
+                there = _engine(_read(target), target)[0]
+                if there.role != "encoder" and _origin(there) == _origin(metadata):
                     return None
         return content
     chosen = _read(portable)
@@ -233,7 +257,11 @@ def _portable(
     return chosen
 
 
-def _write(out: Path, plan: bytes, metadata: bytes, portable: bytes | None) -> None:
+def _origin(metadata: EngineMetadata) -> tuple[str, str | None]:
+    return metadata.checkpoint_digest, metadata.encoder_digest
+
+
+def _write(out: Path, plan: bytes, metadata: bytes, portable: bytes | None, encoder: bytes | None) -> None:
     with contextlib.ExitStack() as stack:
         # Left in reverse: the metadata comes last, so that no reader finds it beside an older plan's missing engine.
         # Each is written while its own context is the innermost, which names it where it cannot be.
@@ -241,3 +269,5 @@ def _write(out: Path, plan: bytes, metadata: bytes, portable: bytes | None) -> N
         stack.enter_context(atomic_path(out)).write_bytes(plan)
         if portable is not None:
             stack.enter_context(atomic_path(portable_path(out))).write_bytes(portable)
+        if encoder is not None:
+            stack.enter_context(atomic_path(encoder_path(out))).write_bytes(encoder)

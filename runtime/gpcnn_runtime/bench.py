@@ -17,6 +17,7 @@ import msgspec
 
 from gpcnn_deploy.baseline import BASELINE_MODULE, BaselineReport
 from gpcnn_deploy.errors import ParityError
+from gpcnn_deploy.metadata import Role
 from gpcnn_runtime.bench_worker import Job, Measured
 from gpcnn_runtime.child import run_child
 
@@ -49,7 +50,7 @@ class BenchRow(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     engine: str
-    role: Literal["sampler", "step", "eager"]
+    role: Role | Literal["eager"]
     strategy: str
     window: int | None
     batch: int
