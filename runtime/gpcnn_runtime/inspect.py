@@ -106,7 +106,7 @@ def engine_metadata(path: Path) -> EngineMetadata:
     """
     if path.suffix.lower() in PLANS:
         return read_plan_metadata(path).engine
-    from gpcnn_runtime.onnx_engine import read_onnx
+    from gpcnn_runtime.onnx_session import read_onnx
 
     return _onnx_metadata(path, read_onnx(path))
 
@@ -126,7 +126,7 @@ def _onnx_metadata(path: Path, content: bytes) -> EngineMetadata:
 def _onnx(path: Path) -> Inspection:
     import hashlib
 
-    from gpcnn_runtime.onnx_engine import read_onnx
+    from gpcnn_runtime.onnx_session import read_onnx
 
     content = read_onnx(path)
     digest = hashlib.sha256(content).hexdigest()

@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from gpcnn_deploy.errors import EngineError, GpcnnError, MissingExtraError
-from gpcnn_deploy.metadata import METADATA_KEY, EngineMetadata, decode_metadata
+from gpcnn_deploy.errors import EngineError, GpcnnError
+from gpcnn_deploy.metadata import EngineMetadata
 from gpcnn_runtime.cancel import Cancellation, Cancelled
 from gpcnn_runtime.engine import (
     EXPORT_ANEW,
@@ -27,17 +27,13 @@ from gpcnn_runtime.engine import (
     Strategy,
     refuse_strategy,
 )
-from gpcnn_runtime.onnx_file import MalformedError, has_external_data
+from gpcnn_runtime.onnx_session import Ports, brief, check_ports, open_session, read_onnx, session_metadata
 from gpcnn_runtime.providers import CPU, Placement, Provider, place, running
 
 if TYPE_CHECKING:
     import onnxruntime
 
-_MALFORMED = "truncated, damaged or foreign"
-
 _ALLOCATION = re.compile("bad.?alloc|failed to allocate|out of memory", re.IGNORECASE)
-
-_Ports = dict[str, tuple[str, tuple[int | None, ...]]]
 
 
 def load_onnx_engine(path: Path, provider: Provider = "cpu", warn: Callable[[str], None] = warnings.warn) -> Engine:
@@ -71,12 +67,17 @@ def load_onnx_engine(path: Path, provider: Provider = "cpu", warn: Callable[[str
 
 
 def _load(path: Path, content: bytes, placement: Placement) -> Engine:
-    session = _session(path, content, placement)
+    session = open_session(path, content, placement)
     from onnxruntime import __version__ as version
 
-    metadata = _metadata(path, session)
-    _check_ports(path, "input", session.get_inputs(), _inputs(metadata))
-    _check_ports(path, "output", session.get_outputs(), _outputs(metadata))
+    metadata = session_metadata(path, session)
+    if metadata.role == "encoder":
+        raise EngineError(
+            f"{path} is an encoder, which draws nothing: name the engine beside it; gpcnn-sample --like finds the "
+            "encoder by itself"
+        )
+    check_ports(path, "input", session.get_inputs(), _inputs(metadata))
+    check_ports(path, "output", session.get_outputs(), _outputs(metadata))
     info = EngineInfo(path, "ONNX Runtime", version, running(session, placement), content)
     if metadata.role == "sampler" or placement.memory is None:
         kind = OnnxSampler if metadata.role == "sampler" else OnnxStep
@@ -122,7 +123,7 @@ class _OnnxEngine(Engine):
         except Exception as error:  # ONNX Runtime's classes share no base but Exception
             if _ALLOCATION.search(str(error)):
                 raise _out_of_memory(count) from error
-            raise EngineError(f"{self.info.path}: ONNX Runtime failed ({_brief(error)}): {EXPORT_ANEW}") from error
+            raise EngineError(f"{self.info.path}: ONNX Runtime failed ({brief(error)}): {EXPORT_ANEW}") from error
 
     def evaluate(self, inputs: dict[str, npt.NDArray[Any]], cancellation: Cancellation) -> dict[str, npt.NDArray[Any]]:
         """Outputs of the graph by name, checked for shape.
@@ -212,85 +213,10 @@ def _out_of_memory(count: int) -> OutOfMemoryError:
     return OutOfMemoryError(f"not enough memory for {count} images at a time")
 
 
-def read_onnx(path: Path) -> bytes:
-    """The bytes of a file that may be an ONNX engine and reaches outside itself nowhere.
-
-    Raises:
-        EngineError: missing, empty, truncated or foreign, or with weights in other files.
-    """
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise EngineError(f"{path}: no such file; {EXPORT_ANEW}, or name another with --engine") from None
-    except IsADirectoryError:
-        raise EngineError(f"{path} is a folder: expected an engine file (.onnx)") from None
-    except MemoryError:
-        raise EngineError(f"{path}: not enough memory to read it: expected an ONNX file of a few MB") from None
-    except OSError as error:
-        raise EngineError(f"cannot read {path}: {error.strerror or error}") from error
-    if not content:
-        raise EngineError(f"{path} is empty: {EXPORT_ANEW}")
-    for magic, kind in _FOREIGN.items():
-        if content.startswith(magic):
-            raise EngineError(f"{path} is {kind}, no ONNX file: {EXPORT_ANEW}")
-    try:
-        external = has_external_data(content)
-    except MalformedError as error:
-        raise EngineError(f"{path} cannot be loaded as ONNX: {_MALFORMED} ({error}): {EXPORT_ANEW}") from error
-    if external:
-        raise EngineError(
-            f"{path} keeps weights in other files (ONNX external data), which is refused: an engine is one "
-            f"self-contained file; {EXPORT_ANEW}"
-        )
-    return content
-
-
-_FOREIGN = {
-    b"\x89PNG": "a PNG picture",
-    b"\xff\xd8\xff": "a JPEG picture",
-    b"PK\x03\x04": "a zip archive (an .npz or PyTorch file?)",
-    b"ftrt": "a TensorRT plan",
-    b"ptrt": "a TensorRT plan",
-    b"\x7fELF": "a program",
-}
-
-
-def _session(path: Path, content: bytes, placement: Placement) -> onnxruntime.InferenceSession:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingExtraError("onnxruntime", "cpu", "an .onnx engine") from error
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1  # batches are spread over threads by the sampler, each in its own call
-    options.inter_op_num_threads = 1
-    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.log_severity_level = 4  # errors come as exceptions; nothing is printed
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    try:
-        return placement.session(content, options)
-    except MemoryError:
-        raise EngineError(f"{path}: not enough memory to load it") from None
-    except Exception as error:  # ONNX Runtime's classes share no base but Exception
-        if placement.provider != "cpu":
-            raise EngineError(
-                f"{path}: provider {placement.provider} cannot run it ({_brief(error)}): check the driver and its "
-                "libraries, or use --provider cpu"
-            ) from error
-        raise EngineError(f"{path} cannot be loaded as ONNX: {_MALFORMED} ({_brief(error)}): {EXPORT_ANEW}") from error
-
-
-def _metadata(path: Path, session: onnxruntime.InferenceSession) -> EngineMetadata:
-    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
-    if text is None:
-        raise EngineError(f"{path} is an ONNX file without gpcnn-deploy metadata: {EXPORT_ANEW}")
-    return decode_metadata(text, str(path))
-
-
-def _inputs(metadata: EngineMetadata) -> _Ports:
+def _inputs(metadata: EngineMetadata) -> Ports:
     spec = metadata.spec
     image = (None, *spec.image_shape)
-    ports: _Ports = {
+    ports: Ports = {
         "noise": ("tensor(float)", image),
         "known": ("tensor(int32)", image),
         "mask": ("tensor(bool)", image),
@@ -305,41 +231,12 @@ def _inputs(metadata: EngineMetadata) -> _Ports:
     return ports
 
 
-def _outputs(metadata: EngineMetadata) -> _Ports:
+def _outputs(metadata: EngineMetadata) -> Ports:
     image = (None, *metadata.spec.image_shape)
-    ports: _Ports = {"log_prob": ("tensor(float)", image)}
+    ports: Ports = {"log_prob": ("tensor(float)", image)}
     if metadata.role == "step":
         ports["image_next"] = ("tensor(int32)", image)
         ports["changed"] = ("tensor(int32)", (None,))
     else:
         ports["image"] = ("tensor(int32)", image)
     return ports
-
-
-_OPTIONAL_OUTPUTS = {"evaluations"}
-
-
-def _check_ports(path: Path, kind: str, found: Sequence[Any], expected: _Ports) -> None:
-    ports = {port.name: (port.type, port.shape) for port in found}
-    extra = set(ports) - set(expected) - (_OPTIONAL_OUTPUTS if kind == "output" else set())
-    if missing := set(expected) - set(ports):
-        raise EngineError(f"{path}: no {kind} '{min(missing)}', which its role needs: {EXPORT_ANEW}")
-    if extra and kind == "input":
-        raise EngineError(f"{path}: unexpected input '{min(extra)}': {EXPORT_ANEW}")
-    for name, (dtype, shape) in expected.items():
-        found_dtype, found_shape = ports[name]
-        # A dimension that the graph leaves open has a name or None for a length.
-        fits = len(found_shape) == len(shape) and all(
-            not isinstance(there, int) or there == wanted for there, wanted in zip(found_shape, shape, strict=True)
-        )
-        if found_dtype != dtype or not fits:
-            wanted_shape = ["N" if length is None else length for length in shape]
-            raise EngineError(
-                f"{path}: {kind} '{name}' is {found_dtype} {found_shape}, expected {dtype} {wanted_shape}: "
-                f"{EXPORT_ANEW}"
-            )
-
-
-def _brief(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) <= 160 else text[:157] + "…"
