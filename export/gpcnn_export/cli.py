@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 from click.core import ParameterSource
 
-from gpcnn_deploy.command import Command
+from gpcnn_deploy.command import Command, json_option, say, write_json
 from gpcnn_deploy.errors import MissingExtraError, OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ class WindowType(click.ParamType):  # type: ignore[type-arg]  # generic from cli
 )
 @click.option("--max-batch", type=int, default=64, help="trt: most images in one call.")
 @click.option("--opt-batch", type=int, help="trt: batch size to optimize for.  [default: 8, or --max-batch if less]")
+@json_option
 def main(
     source: Path | None,
     form: str,
@@ -69,6 +70,7 @@ def main(
     precision: Literal["fp32", "fp16"],
     max_batch: int,
     opt_batch: int | None,
+    json_path: Path | None,
 ) -> None:
     """Export CHECKPOINT (a file or a run folder; the newest run without it) to an engine.
 
@@ -81,12 +83,14 @@ def main(
         raise UsageError(f"{out}: expected a name that ends in .onnx, by which gpcnn-sample knows the engine")
     if out.is_dir():
         raise OutputError(f"cannot write {out}: it is a folder; name a file with -o")
+    if json_path is not None and json_path.is_dir():
+        raise OutputError(f"cannot write {json_path}: it is a folder; name a file with --json")
     if form == "trt":
         from gpcnn_export.plan import check_request
 
         check_request(out, flavor, max_batch, opt_batch)
     if source is not None and source.suffix == ".onnx":
-        _plan(source, None, out, flavor, precision, max_batch, opt_batch)
+        _plan(source, None, out, flavor, precision, max_batch, opt_batch, json_path)
         return
     checkpoint = _checkpoint(source)
     with _Telling() as tell:
@@ -96,7 +100,7 @@ def main(
             engine = make_engine(checkpoint, role or "sampler", window=window, tune_batch=tune_batch, tell=tell)
             write_engine(out, engine)
             tell.done()
-            _report(out, engine)
+            _report(out, engine, json_path)
             return
         portable = make_engine(checkpoint, "sampler", window=window, tune_batch=tune_batch, tell=tell)
         network = portable
@@ -106,7 +110,7 @@ def main(
         network_path, portable_path = Path(folder, "network.onnx"), Path(folder, "portable.onnx")
         write_engine(network_path, network)  # its encoder goes along
         portable_path.write_bytes(portable.content)
-        _plan(network_path, portable_path, out, flavor, precision, max_batch, opt_batch)
+        _plan(network_path, portable_path, out, flavor, precision, max_batch, opt_batch, json_path)
 
 
 def _reject_conflicts(source: Path | None, form: str, role: str | None) -> None:
@@ -148,31 +152,36 @@ def _checkpoint(source: Path | None) -> Path:
     return checkpoint
 
 
-def _report(out: Path, engine: OnnxEngine) -> None:
+def _report(out: Path, engine: OnnxEngine, json_path: Path | None) -> None:
+    from gpcnn_export.result import of_onnx
+
+    write_json(json_path, of_onnx(out, engine))
     size, metadata = len(engine.content), engine.metadata
     parity = metadata.parity
     assert parity is not None
     schedule = "" if metadata.window is None else f", window {metadata.window}"
-    click.echo(f"Wrote {out}: {metadata.role}{schedule}, {metadata.parameters:,} parameters, {size / 1e6:.1f} MB.")
+    say(json_path, f"Wrote {out}: {metadata.role}{schedule}, {metadata.parameters:,} parameters, {size / 1e6:.1f} MB.")
     ties = f" ({parity.near_ties} differ by a proven near-tie)" if parity.near_ties else ""
-    click.echo(
+    say(
+        json_path,
         f"Checked against eager PyTorch: {parity.identical} of {parity.images} images identical{ties}, "
-        f"log-probabilities within {parity.log_prob_error:.1e} nats."
+        f"log-probabilities within {parity.log_prob_error:.1e} nats.",
     )
     if engine.encoder is not None:
-        _report_encoder(out, engine.encoder)
-    click.echo(f"Next: gpcnn-sample --engine {out}{_condition(metadata)}")
+        _report_encoder(out, engine.encoder, json_path)
+    say(json_path, f"Next: gpcnn-sample --engine {out}{_condition(metadata)}")
 
 
-def _report_encoder(out: Path, encoder: OnnxEngine) -> None:
+def _report_encoder(out: Path, encoder: OnnxEngine, json_path: Path | None) -> None:
     from gpcnn_deploy.metadata import encoder_path
 
     parity = encoder.metadata.encoder_parity
     assert parity is not None
-    click.echo(
+    say(
+        json_path,
         f"Wrote {encoder_path(out)}: encoder, {encoder.metadata.parameters:,} parameters, "
         f"{len(encoder.content) / 1e6:.1f} MB; embeddings of {parity.images} images within "
-        f"{parity.embedding_error:.1e} of eager PyTorch's."
+        f"{parity.embedding_error:.1e} of eager PyTorch's.",
     )
 
 
@@ -191,8 +200,10 @@ def _plan(
     precision: Literal["fp32", "fp16"],
     max_batch: int,
     opt_batch: int | None,
+    json_path: Path | None,
 ) -> None:
     from gpcnn_export.plan import build_plan
+    from gpcnn_export.result import of_plan
 
     with _Telling() as tell:
 
@@ -210,10 +221,11 @@ def _plan(
             opt_batch=opt_batch,
             progress=progress,
         )
-    click.echo(f"Wrote {report}.")
+    write_json(json_path, of_plan(report))
+    say(json_path, f"Wrote {report}.")
     if report.encoder is not None:
-        click.echo(f"Wrote {report.encoder}: encoder, which ONNX Runtime runs.")
-    click.echo(f"Next: gpcnn-sample --engine {out}{_condition(report.metadata.engine)}")
+        say(json_path, f"Wrote {report.encoder}: encoder, which ONNX Runtime runs.")
+    say(json_path, f"Next: gpcnn-sample --engine {out}{_condition(report.metadata.engine)}")
 
 
 class _Telling:

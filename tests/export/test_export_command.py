@@ -18,6 +18,7 @@ import gpcnn_export.engine
 from gpcnn_deploy.metadata import METADATA_KEY, EngineMetadata, decode_metadata
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_export.cli import main
+from gpcnn_export.result import ExportResult
 from gpcnn_export.sampler import sampler_graph
 from gpcnn_training.checkpoint import Header, checkpoint_digest, save_checkpoint
 from gpcnn_training.model import GatedPixelCNN, parameter_count
@@ -212,3 +213,23 @@ def test_help_loads_nothing_heavy(module: str) -> None:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert "--help" in result.stdout
+
+
+def test_json_says_what_was_written(checkpoint: Path) -> None:
+    result = run(checkpoint, "--window", "2", "--json", "-")
+    assert result.exit_code == 0, result.output
+    written = msgspec.json.decode(result.stdout, type=ExportResult)
+    assert (written.output, written.bytes) == ("model.onnx", Path("model.onnx").stat().st_size)
+    assert written.engine == metadata_of(Path("model.onnx"))
+    assert (written.plan, written.portable, written.encoder, written.seconds) == (None, None, None, None)
+    assert "Wrote model.onnx: sampler, window 2" in result.stderr
+    again = run(checkpoint, "--window", "2", "--json", "e.json")
+    assert msgspec.json.decode(Path("e.json").read_bytes(), type=ExportResult) == written
+    assert "Wrote model.onnx" in again.stdout
+
+
+def test_json_into_a_folder_is_refused_before_anything_is_exported(checkpoint: Path, tmp_path: Path) -> None:
+    result = run(checkpoint, "--json", tmp_path)
+    assert result.exit_code == 1
+    assert result.stderr == f"Error: cannot write {tmp_path}: it is a folder; name a file with --json\n"
+    assert not Path("model.onnx").exists()
