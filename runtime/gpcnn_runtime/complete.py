@@ -122,7 +122,7 @@ def complete(
         candidates: completions drawn for each one returned.
         seed: of the noise.
         temperature: divides the logits before drawing; likelihoods are the model's own (temperature 1) always.
-        rank_by: `image` takes the most likely images as a whole, which tend to be empty and simple; `known` those beside
+        rank_by: `image` takes the most likely images as a whole, which tend to be empty ones; `known` those beside
             which the known pixels are most likely, so that what is drawn must fit them.
         strategy: schedule of a step engine.
         progress: called with the number of images drawn since the last call.
