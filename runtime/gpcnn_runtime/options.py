@@ -3,8 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+
+def complete_labels(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Labels that a shell offers; imported only when it asks."""
+    from gpcnn_runtime import shell_labels
+
+    return shell_labels.complete_labels(ctx, param, incomplete)
+
 
 engine_option = click.option(
     "--engine",
@@ -18,6 +30,7 @@ label_option = click.option(
     multiple=True,
     metavar="LABEL[,LABEL…]",
     help="A number or class name, several of them, or 'all'.",
+    shell_complete=complete_labels,
 )
 seed_option = click.option(
     "--seed", type=int, default=0, show_default=True, help="The same seed draws the same images."
@@ -51,6 +64,15 @@ resize_option = click.option(
     "--resize", is_flag=True, help="Convert pictures of another size, mode or depth; another aspect is stretched."
 )
 invert_option = click.option("--invert", is_flag=True, help="Swap dark and light of the pictures read.")
+
+like_option = click.option(
+    "--like",
+    "likes",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="PICTURE",
+    help="Draw from the code that an autoencoder gives this picture; may be repeated.",
+)
 
 # What `gpcnn-sample --complete` takes.
 complete_option = click.option(

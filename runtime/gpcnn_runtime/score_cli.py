@@ -15,6 +15,7 @@ from gpcnn_deploy.command import STDOUT, Command, json_option, version_option
 from gpcnn_deploy.errors import EngineError, InterruptedRun, OutputError, UsageError
 from gpcnn_runtime.options import (
     batch_size_option,
+    complete_labels,
     engine_option,
     fallback_option,
     invert_option,
@@ -39,7 +40,10 @@ ANOMALOUS_EXIT = 3
 @click.argument("pictures", nargs=-1, required=True, type=click.Path(path_type=Path))
 @engine_option
 @click.option(
-    "--label", metavar="LABEL", help="Score under this label alone.  [default: under each, and their mixture]"
+    "--label",
+    metavar="LABEL",
+    help="Score under this label alone.  [default: under each, and their mixture]",
+    shell_complete=complete_labels,
 )
 @json_option
 @click.option(

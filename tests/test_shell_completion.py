@@ -1,0 +1,122 @@
+"""Shells complete every command: options, choices, files, and the labels of the engine that is on the line."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import msgspec
+import onnx
+import pytest
+from click.shell_completion import BashComplete, FishComplete, ShellComplete, ZshComplete
+
+from gpcnn_deploy.metadata import METADATA_KEY, EngineMetadata, encode_metadata
+from gpcnn_deploy.spec import ModelSpec
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = dict(re.findall(r'^(gpcnn-\w+) = "([\w.]+):main"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE))
+SPEC = ModelSpec(height=2, width=2, conditioning="label", conditioning_size=4)
+NAMES = ("cat", "cow", "red bag", "a,b")
+
+
+def variable(script: str) -> str:
+    """The variable that click's convention gives a script."""
+    return f"_{script.upper().replace('-', '_')}_COMPLETE"
+
+
+def command(script: str) -> click.Command:
+    main = importlib.import_module(SCRIPTS[script]).main
+    assert isinstance(main, click.Command)
+    return main
+
+
+def offered(script: str, line: list[str], begun: str) -> list[str]:
+    complete = ShellComplete(command(script), {}, script, variable(script))
+    return [item.value for item in complete.get_completions(line, begun)]
+
+
+def test_all_commands_are_known() -> None:
+    names = {"train", "export", "sample", "bench", "verify", "inspect", "doctor"}
+    assert {f"gpcnn-{name}" for name in names} <= set(SCRIPTS)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_options_complete(script: str) -> None:
+    names = [name for param in command(script).params for name in param.opts if name.startswith("--")]
+    assert set(offered(script, [], "--")) >= set(names)
+    if "--json" in names:
+        assert offered(script, [], "--js") == ["--json"]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("shell", [BashComplete, ZshComplete, FishComplete])
+def test_every_shell_gets_a_script(script: str, shell: type[ShellComplete], monkeypatch: pytest.MonkeyPatch) -> None:
+    if shell is BashComplete:  # asks bash for its version
+        monkeypatch.setattr(BashComplete, "_check_version", lambda *_: None)
+    source = shell(command(script), {}, script, variable(script)).source()
+    assert variable(script) in source
+    assert script in source
+
+
+def ask(module: str, script: str, words: str, position: int, folder: Path) -> str:
+    """What bash would be told, by a process as bash starts it."""
+    program = f"from {module} import main; main(prog_name='{script}')"
+    environment = {variable(script): "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(position)}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, **environment},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == ""
+    return done.stdout
+
+
+def test_a_real_shell_is_told(tmp_path: Path) -> None:
+    write_engine(tmp_path / "model.onnx")
+    sample = ("gpcnn_runtime.cli", "gpcnn-sample")
+    assert ask(*sample, "gpcnn-sample --stra", 1, tmp_path) == "plain,--strategy\n"
+    assert ask(*sample, "gpcnn-sample --strategy ra", 2, tmp_path) == "plain,raster\n"
+    assert ask(*sample, "gpcnn-sample --engine mo", 2, tmp_path) == "file,mo\n"
+    assert ask(*sample, "gpcnn-sample --label c", 2, tmp_path) == "plain,cat\nplain,cow\n"
+    assert ask("gpcnn_runtime.verify_cli", "gpcnn-verify", "gpcnn-verify mod", 1, tmp_path) == "file,mod\n"
+    assert ask("gpcnn_runtime.verify_cli", "gpcnn-verify", "gpcnn-verify --che", 1, tmp_path) == "plain,--checkpoint\n"
+
+
+def write_engine(path: Path, class_names: tuple[str, ...] = NAMES) -> Path:
+    spec = SPEC if class_names else msgspec.structs.replace(SPEC, conditioning="none", conditioning_size=0)
+    metadata = EngineMetadata(
+        role="step", spec=spec, class_names=class_names, parameters=1, checkpoint_digest="", tools={}
+    )
+    model = onnx.ModelProto(ir_version=10)
+    entry = model.metadata_props.add()
+    entry.key, entry.value = METADATA_KEY, encode_metadata(metadata)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def test_labels_are_those_of_the_engine_on_the_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert offered("gpcnn-sample", ["--label"], "") == []
+    write_engine(tmp_path / "model.onnx", ("dog", "eel", "fox", "gnu"))
+    other = str(write_engine(tmp_path / "other.onnx"))
+    assert offered("gpcnn-sample", ["--label"], "") == ["dog", "eel", "fox", "gnu", "all"]
+    assert offered("gpcnn-sample", ["--engine", other, "--label"], "c") == ["cat", "cow"]
+    assert offered("gpcnn-score", ["--engine", other, "--label"], "co") == ["cow"]
+    # Behind a comma, without `all`; and by number where a shell would take the name apart.
+    assert offered("gpcnn-sample", ["--engine", other, "--label"], "cat,") == ["cat,cat", "cat,cow", "cat,2", "cat,3"]
+    plain = str(write_engine(tmp_path / "plain.onnx", ()))
+    assert offered("gpcnn-sample", ["--engine", plain, "--label"], "") == []
+
+
+@pytest.mark.parametrize("content", [b"", b"no engine", b"\xff" * 100])
+def test_an_engine_that_cannot_be_read_offers_nothing(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "bad.onnx").write_bytes(content)
+    assert offered("gpcnn-sample", ["--engine", str(tmp_path / "bad.onnx"), "--label"], "") == []
