@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import json
 import os
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 from small_engines import LABELLED, PLAIN, Make
 
+from gpcnn_deploy import __version__
 from gpcnn_deploy.pictures import grid, pixels_from_levels
 from gpcnn_runtime.cli import main
 from gpcnn_runtime.engine import OutOfMemoryError
@@ -298,3 +301,91 @@ def test_levels_are_written_as_pixels(folder: Path, sampler_path: Path) -> None:
         levels = sampler.sample(0, count=4).levels
     ok("--engine", sampler_path, "--label", 0, "--count", 4)
     np.testing.assert_array_equal(picture(folder / "sample.png"), grid(pixels_from_levels(levels, LABELLED.levels)))
+
+
+def test_version() -> None:
+    result = run_as_it_stands("--version")
+    assert result.exit_code == 0
+    assert result.stdout.endswith(f", version {__version__}\n")
+
+
+@pytest.mark.parametrize("output_format", ["grid", "png", "npz"])
+def test_json_tells_what_was_drawn(folder: Path, sampler_path: Path, output_format: str) -> None:
+    options = ["--engine", sampler_path, "--label", "2,0", "--count", 2, "--seed", 5, "--output-format", output_format]
+    ok(*options, "-o", "out", "--temperature", "0.9", "--threads", 2, "--json", "deep/told.json")
+    told = json.loads(Path("deep/told.json").read_text())
+    with Sampler.load(sampler_path) as sampler:
+        drawn = sampler.sample([2, 0], 5, 2, temperature=0.9)
+        version = sampler.engine.info.version
+    assert told.pop("engine") == {
+        **{"path": str(sampler_path), "digest": hashlib.sha256(sampler_path.read_bytes()).hexdigest()},
+        **{"role": "sampler", "window": 2, "precision": "fp32"},
+        **{"runtime": "ONNX Runtime", "version": version, "provider": "CPU", "threads": 2},
+    }
+    images = told.pop("images")
+    seconds, each = told.pop("seconds"), told.pop("ms_per_image")
+    assert each == pytest.approx(seconds / 4 * 1e3)
+    assert seconds > 0
+    assert told.pop("like", None) is None
+    assert told == {
+        **{"output": "out", "output_format": output_format, "labels": [2, 0], "count": 2, "seed": 5},
+        **{"temperature": 0.9, "drawn_before": 0, "completion": None},
+    }
+    assert [image["position"] for image in images] == [0, 1, 2, 3]
+    assert [(image["label"], image["class_name"]) for image in images] == [(2, "bag, red")] * 2 + [(0, "boot")] * 2
+    np.testing.assert_allclose([image["nats"] for image in images], -drawn.nats(), atol=1e-4)
+    assert all(image["rank"] is None and image["known_nats"] is None for image in images)
+
+
+def test_json_on_standard_output_has_it_for_itself(folder: Path, make: Make) -> None:
+    result = run("--engine", make(PLAIN, 3), "--json", "-")
+    assert result.exit_code == 0
+    told = json.loads(result.stdout)
+    assert (told["labels"], told["images"][0]["label"], told["images"][0]["class_name"]) == (None, None, None)
+    assert result.stderr.startswith("sample.png: 1 image of 4×6, in ")
+
+
+def test_json_of_a_job_that_goes_on_tells_what_this_run_drew(folder: Path, sampler_path: Path) -> None:
+    options = ["--engine", sampler_path, "--label", 0, "--count", 4, "--output-format", "png", "--json", "told.json"]
+    ok(*options)
+    (folder / "samples" / "000002-0.png").unlink()
+    ok(*options)
+    told = json.loads(Path("told.json").read_text())
+    assert (told["drawn_before"], [image["position"] for image in told["images"]]) == (3, [2])
+    ok(*options)
+    told = json.loads(Path("told.json").read_text())
+    assert (told["drawn_before"], told["images"], told["ms_per_image"]) == (4, [], None)
+
+
+@pytest.mark.parametrize(
+    ("output_format", "name", "message"),
+    [
+        ("grid", "a.jpg", "-o a.jpg ends in '.jpg', but pictures are written as .png alone: name it so"),
+        ("grid", "b/a.PNGX", "-o b/a.PNGX ends in '.PNGX', but pictures are written as .png alone: name it so"),
+        ("grid", "a.npz", "-o a.npz ends in '.npz', which is no picture: name a .png, or add --output-format npz"),
+        ("npz", "a.png", "-o a.png ends in '.png', but --output-format npz writes an .npz: name it so"),
+        ("npz", "a.npy", "-o a.npy ends in '.npy', but --output-format npz writes an .npz: name it so"),
+        ("png", "a.png", "-o a.png ends in '.png', but --output-format png writes a folder of pictures: name a folder"),
+        ("png", "a.npz", "-o a.npz ends in '.npz', but --output-format png writes a folder of pictures: name a folder"),
+    ],
+)
+def test_names_that_say_another_format(folder: Path, output_format: str, name: str, message: str) -> None:
+    """Before an engine is looked for."""
+    fails(2, f"Error: {message}\n", "--output-format", output_format, "-o", name)
+
+
+@pytest.mark.parametrize(
+    ("output_format", "name"),
+    [("grid", "a.PNG"), ("grid", "bare"), ("npz", "a.npz"), ("npz", "bare"), ("png", "bare"), ("png", "run.2")],
+)
+def test_names_that_fit_the_format(folder: Path, sampler_path: Path, output_format: str, name: str) -> None:
+    ok("--engine", sampler_path, "--label", 0, "--output-format", output_format, "-o", name)
+    assert (folder / name).is_dir() == (output_format == "png")
+
+
+def test_json_that_cannot_be_written_is_refused_before_anything_is_drawn(folder: Path, sampler_path: Path) -> None:
+    (folder / "there").mkdir()
+    options = ["--engine", sampler_path, "--label", 0]
+    fails(1, "cannot write there: it is a folder; name a file with --json", *options, "--json", "there")
+    fails(2, "-o and --json both name a.png: name two files", *options, "-o", "a.png", "--json", "there/../a.png")
+    assert [path.name for path in folder.iterdir()] == ["there"]
