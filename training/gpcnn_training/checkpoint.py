@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 import gpcnn_deploy
-from gpcnn_deploy.errors import CheckpointError, SpecError
+from gpcnn_deploy.errors import CheckpointError
 from gpcnn_deploy.files import sha256, write_atomic
+from gpcnn_deploy.schema import decode_versioned
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_training.encoder import EncoderSpec
 from gpcnn_training.model import GatedPixelCNN
@@ -65,10 +66,6 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     test_nll: float | None = None
     test_images: int = 0
     versions: dict[str, str] = {}
-
-
-class _SchemaOnly(msgspec.Struct):
-    schema: int
 
 
 HeaderType = TypeVar("HeaderType", bound=msgspec.Struct)
@@ -196,16 +193,8 @@ def read_header(path: Path, header_type: type[HeaderType]) -> HeaderType:
         raise CheckpointError(f"{path}: a safetensors file, but not of gpcnn-train (no '{METADATA_KEY}' entry)")
     if len(text) > MAX_HEADER_BYTES:
         raise CheckpointError(f"{path}: header of {len(text)} bytes: expected at most {MAX_HEADER_BYTES}")
-    try:
-        schema = msgspec.json.decode(text, type=_SchemaOnly).schema
-        if schema > SCHEMA:
-            raise CheckpointError(
-                f"{path}: written with checkpoint schema {schema}, this version reads up to {SCHEMA}: "
-                "pip install --upgrade gpcnn-deploy"
-            )
-        return msgspec.json.decode(text, type=header_type)
-    except (msgspec.DecodeError, RecursionError, SpecError) as error:
-        raise _damaged(path, error) from error
+    written = f"{path}: written with checkpoint"
+    return decode_versioned(text, header_type, SCHEMA, written, CheckpointError, lambda error: _damaged(path, error))
 
 
 def _check(path: Path, header: Header) -> None:
