@@ -22,7 +22,7 @@ from gpcnn_deploy.noise import noise
 from gpcnn_training.checkpoint import load_checkpoint
 from gpcnn_training.cli import main
 
-SMALL = ("--layers", "2", "--features", "8", "--batch-size", "8")
+SMALL = ("--layers", "2", "--features", "8", "--batch-size", "8", "--compile", "off")
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +43,8 @@ def test_digits_from_start_to_end(empty_folder: Path) -> None:
     assert result.exit_code == 0, result.output
     run = Path("runs/digits-conditional")
     assert sorted(path.name for path in run.iterdir()) == [
-        "checkpoint.safetensors", "metrics.jsonl", "samples.png", "training-state.safetensors",
+        "checkpoint.safetensors", "last.safetensors", "metrics.jsonl", "samples.png", "tensorboard",
+        "training-state.safetensors",
     ]  # fmt: skip
     _, header = load_checkpoint(run)
     assert (header.data, header.step, header.test_images, header.quantization) == ("digits", 12, 300, "nearest")
@@ -56,7 +57,7 @@ def test_digits_from_start_to_end(empty_folder: Path) -> None:
     with Image.open(run / "samples.png") as image:
         assert image.mode == "L"
         assert len(np.unique(np.asarray(image))) > 5
-    assert "training on cpu with 1 thread for 12 steps" in result.stderr
+    assert "training on cpu with 1 thread, fp32 for 12 steps" in result.stderr
 
 
 def test_runs_are_numbered_and_never_overwritten() -> None:
@@ -101,12 +102,12 @@ def test_the_seed_decides_and_is_recorded() -> None:
 def test_epochs_0_only_draws_samples(stripes_file: Path) -> None:
     assert gpcnn_train("--data", stripes_file, "--max-steps", 2, *SMALL).exit_code == 0
     run = Path("runs/stripes-conditional")
-    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
     (run / "samples.png").unlink()
     for arguments in ((), ("--resume", run), ("--resume", run / "checkpoint.safetensors")):
         result = gpcnn_train("--epochs", 0, *arguments)
         assert result.exit_code == 0, result.output
-        assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+        assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
     result = gpcnn_train("--epochs", 0, "--seed", 9, "--out", "elsewhere")
     assert "elsewhere/samples.png" in result.stdout
     assert Path("elsewhere/samples.png").read_bytes() != before["samples.png"]
@@ -170,7 +171,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(stripes_file: Path, number: signal.S
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in error
-    step = load_checkpoint(Path("my run"))[1].step
+    step = load_checkpoint(Path("my run/last.safetensors"))[1].step
     assert step >= 10
     assert (
         f"interrupted at step {step}, saved in my run; go on with:\n  gpcnn-train --resume 'my run' --device cpu"
@@ -178,7 +179,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(stripes_file: Path, number: signal.S
     )
     result = gpcnn_train("--resume", "my run", "--device", "cpu", "--max-steps", step + 2)
     assert result.exit_code == 0, result.output
-    assert load_checkpoint(Path("my run"))[1].step == step + 2
+    assert load_checkpoint(Path("my run/last.safetensors"))[1].step == step + 2
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -216,7 +217,7 @@ def fails(code: int, message: str, *arguments: object) -> Any:
         fails(2, "257 is not in the range", "--levels", 257),
         fails(2, "-1 is not in the range", "--seed", -1),
         fails(2, "0.0 is not in the range", "--learning-rate", 0),
-        fails(2, "nan is not a number in the range", "--learning-rate", "nan"),
+        fails(2, "nan is not a finite number", "--learning-rate", "nan"),
         fails(2, "--device gpu: expected auto, cpu, cuda", "--device", "gpu"),
         fails(2, "--device cuda:99: PyTorch sees", "--device", "cuda:99"),
         fails(2, "--device cpu:0: expected auto", "--device", "cpu:0"),
@@ -225,7 +226,15 @@ def fails(code: int, message: str, *arguments: object) -> Any:
         fails(1, "nowhere: no such run", "--resume", "nowhere"),
         fails(1, "only a run folder that still has its training-state.safetensors can be resumed", "--resume", "empty"),
         fails(2, "--resume goes on with empty as it was begun: leave out --layers", "--resume", "empty", "--layers", 3),
-        fails(2, "leave out --levels, --seed, --out", "--resume", "x", "--seed", 1, "--levels", 2, "--out", "y"),
+        fails(2, "leave out --seed, --out, --levels", "--resume", "x", "--seed", 1, "--levels", 2, "--out", "y"),
+        fails(2, "with empty as it was begun: leave out --recipe", "--resume", "empty", "--recipe", "x"),
+        fails(2, "--recipe nothing: no such recipe or file; there are: ", "--recipe", "nothing"),
+        fails(2, "--recipe text.npz: ", "--recipe", "text.npz"),
+        fails(2, "--code-size is the length of an autoencoder's code", "--code-size", 4),
+        fails(2, "kernel_size is 4: expected an odd number from 3 to 63", "--kernel-size", 4),
+        fails(2, "1.0 is not in the range", "--ema", 1),
+        fails(2, "'fp8' is not one of", "--precision", "fp8"),
+        fails(1, "nowhere.safetensors: no such file", "--init", "nowhere.safetensors"),
         fails(1, "no checkpoint in runs: train one with gpcnn-train", "--epochs", 0),
         fails(1, "text.npz: not a checkpoint, or a damaged one", "--epochs", 0, "--resume", "text.npz"),
         fails(2, "--epochs 0 trains nothing, it only draws samples: leave out --layers", "--epochs", 0, "--layers", 2),
