@@ -19,6 +19,7 @@ from gpcnn_runtime.options import (
     fallback_option,
     invert_option,
     label_option,
+    like_option,
     mask_option,
     provider_option,
     rank_by_option,
@@ -42,7 +43,12 @@ COMPLETIONS_OUTPUT = {"grid": "completions.png", "png": "completions", "npz": "c
 @click.command(cls=Command)
 @engine_option
 @label_option
-@click.option("--count", type=int, help="Images of each label, or completions.  [default: 1, or 4 completions]")
+@like_option
+@click.option(
+    "--count",
+    type=int,
+    help="Images of each label or picture, or completions.  [default: 1; 4 with --like or --complete]",
+)
 @seed_option
 @click.option("--temperature", type=float, default=1.0, show_default=True, help="Below 1: less varied; 1: the model.")
 @click.option(
@@ -81,6 +87,7 @@ COMPLETIONS_OUTPUT = {"grid": "completions.png", "png": "completions", "npz": "c
 def main(
     engine_path: Path | None,
     labels: tuple[str, ...],
+    likes: tuple[Path, ...],
     count: int | None,
     seed: int,
     temperature: float,
@@ -108,8 +115,12 @@ def main(
     gpcnn-sample --engine model.onnx --label 3
     gpcnn-sample --label all --count 10 -o sheet.png
     gpcnn-sample --label 3,5 --count 5000 --output-format npz
+    gpcnn-sample --like digit.png --count 20
     gpcnn-sample --complete digit.png --rows 14
     gpcnn-sample --complete digit.png --box 4,4,8,8 --candidates 16 --rank-by known
+
+    --like draws new images from the code of a picture; it needs the engine of an autoencoder, and the encoder beside
+    it. The sheet shows the picture first.
 
     --complete keeps every known pixel, draws the rest, and ranks what it drew by the likelihood of the whole image. A
     pixel is drawn from those before it, row by row: known pixels below a gap cannot guide what is drawn into it.
@@ -123,8 +134,12 @@ def main(
         from gpcnn_runtime.complete_job import to_complete
 
         asked = to_complete(picture, mask_path, rows, box, candidates, rank_by, resize, invert)
-    elif resize or invert:
-        raise UsageError("--resize and --invert are for pictures that are read: add --complete PICTURE")
+    elif (resize or invert) and not likes:
+        raise UsageError("--resize and --invert are for pictures that are read: add --complete PICTURE, or --like")
+    if likes and labels:
+        raise UsageError("--like and --label both say what to draw: leave one of them out")
+    if asked is not None and len(likes) > 1:
+        raise UsageError(f"--complete draws from the code of one picture: name one with --like, not {len(likes)}")
     path = output or Path((COMPLETIONS_OUTPUT if asked else DEFAULT_OUTPUT)[output_format])
     place = Place(path, output_format, scale, json_path)
     place.check()
@@ -141,7 +156,14 @@ def main(
             warn=lambda text: click.echo(f"Warning: {text}", err=True),
         ) as sampler:
             numbers = parse_labels(sampler.metadata, labels)
-            order = Order(numbers, (4 if asked else 1) if count is None else count, seed, temperature, strategy)
+            like = None
+            if likes or sampler.metadata.spec.conditioning == "embedding":
+                from gpcnn_runtime.like import encode_likes
+
+                like = encode_likes(sampler, likes, resize, invert)
+            if count is None:
+                count = 4 if asked or like else 1
+            order = Order(numbers, count, seed, temperature, strategy, like)
             if asked is not None:
                 draw_completions(sampler, order, place, asked)
             elif output_format == "grid":

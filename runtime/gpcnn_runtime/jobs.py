@@ -16,12 +16,13 @@ import time
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from gpcnn_deploy.errors import OutputError
 from gpcnn_deploy.files import atomic_path, write_atomic
@@ -46,12 +47,14 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         output_format: `png` or `npz`.
         engine_digest: SHA-256 of the engine file.
         labels: one number per label asked for; None for a model without labels.
-        count: images of each label.
+        count: images of each label, or of each picture.
         seed: of the noise.
         temperature: divides the logits.
         scale: picture pixels per image pixel; 1 for `npz`.
         known_digest: SHA-256 of the pixels that completions keep; None where whole images are drawn.
         candidates: completions drawn for each one kept.
+        likes: pictures whose codes are drawn from.
+        like_digest: SHA-256 of their levels; None without any.
         rank_by: `image` or `known`: which are kept.
     """
 
@@ -66,10 +69,13 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     candidates: int = 1
     rank_by: str = "image"
 
+    likes: int = 0
+    like_digest: str | None = None
+
     @property
     def total(self) -> int:
         """Images of the whole job."""
-        return self.count * (1 if self.labels is None else len(self.labels))
+        return self.count * (max(1, self.likes) if self.labels is None else len(self.labels))
 
     def label(self, position: int) -> int | None:
         """Label of the image at a position of the job."""
@@ -178,6 +184,13 @@ class NpzFile(JobOutput):
     Until it is complete its parts lie beside it in the folder `NAME.parts`.
     """
 
+    def __init__(
+        self, path: Path, job: Job, spec: ModelSpec, more: Mapping[str, npt.NDArray[np.generic]] | None = None
+    ) -> None:
+        """`more`: small arrays that belong in the file, too."""
+        super().__init__(path, job, spec)
+        self._more = dict(more or {})
+
     def open(self) -> Sequence[int]:
         """As `JobOutput.open`."""
         self._parts = self.path.with_name(self.path.name + ".parts")
@@ -226,7 +239,8 @@ class NpzFile(JobOutput):
             atomic_path(self.path) as temporary,
             zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED, allowZip64=True) as archive,
         ):
-            small = {"seed": np.uint64(self.job.seed), "job": np.array(msgspec.json.encode(self.job).decode())}
+            small: dict[str, Any] = {**self._more, "seed": np.uint64(self.job.seed)}
+            small["job"] = np.array(msgspec.json.encode(self.job).decode())
             if self.job.labels is not None:
                 small["labels"] = np.repeat(np.array(self.job.labels, np.int32), self.job.count)
             for name, array in small.items():

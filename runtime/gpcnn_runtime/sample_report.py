@@ -84,7 +84,8 @@ class SampleReport(msgspec.Struct, frozen=True, kw_only=True):
         output_format: `grid`, `png` or `npz`.
         engine: what drew.
         labels: labels asked for, in order; None for a model without labels.
-        count: images of each label; completions shown.
+        like: pictures whose codes were drawn from, in order; None where none were.
+        count: images of each label or picture; completions shown. Position p belongs to number p // count of them.
         seed: of the noise.
         temperature: divided the logits.
         drawn_before: images that an earlier run of the same job had drawn.
@@ -98,6 +99,7 @@ class SampleReport(msgspec.Struct, frozen=True, kw_only=True):
     output_format: str
     engine: EngineReport
     labels: tuple[int, ...] | None
+    like: tuple[str, ...] | None = None
     count: int
     seed: int
     temperature: float

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gpcnn_runtime.complete_job import ToComplete
     from gpcnn_runtime.engine import Strategy
     from gpcnn_runtime.jobs import Job
+    from gpcnn_runtime.like import Likes
     from gpcnn_runtime.sample_report import CompletionReport, ImageReport
     from gpcnn_runtime.sampler import Sampler, Samples
 
@@ -34,10 +35,13 @@ class Order:
     seed: int
     temperature: float
     strategy: Strategy
+    like: Likes | None = None
 
     @property
     def total(self) -> int:
         """Images asked for."""
+        if self.like is not None:
+            return self.count * len(self.like)
         return self.count * (1 if self.labels is None else len(self.labels))
 
     def stream(self, sampler: Sampler, positions: Sequence[int] | None = None) -> Generator[Samples, None, None]:
@@ -47,6 +51,7 @@ class Order:
             self.seed,
             self.count,
             temperature=self.temperature,
+            embedding=None if self.like is None else self.like.embedding,
             strategy=self.strategy,
             positions=positions,
         )
@@ -91,7 +96,7 @@ def draw_grid(sampler: Sampler, order: Order, place: Place) -> None:
     """Draw everything onto one picture."""
     stream = order.stream(sampler)
     spec, total, path = sampler.metadata.spec, order.total, place.path
-    _refuse_large(sampler, total, place)
+    _refuse_large(sampler, total + (0 if order.like is None else len(order.like)), place)
     if path.is_dir():
         raise OutputError(f"cannot write {path}: it is a folder; name a file with -o")
     begin = time.perf_counter()
@@ -106,11 +111,14 @@ def draw_grid(sampler: Sampler, order: Order, place: Place) -> None:
 
     from gpcnn_deploy.pictures import grid, pixels_from_levels, save_png
 
-    rows_of_labels = order.labels is not None and len(order.labels) > 1 and order.count > 1
-    pixels = pixels_from_levels(np.concatenate([samples.levels for samples in drawn]), spec.levels)
-    sheet = grid(pixels, order.count if rows_of_labels else None)
+    levels = np.concatenate([samples.levels for samples in drawn])
+    if order.like is not None:
+        sheet = order.like.sheet(levels, order.count)
+    else:
+        rows_of_labels = order.labels is not None and len(order.labels) > 1 and order.count > 1
+        sheet = grid(pixels_from_levels(levels, spec.levels), order.count if rows_of_labels else None)
     save_png(path, sheet, place.scale or max(1, SMALL_SHEET // max(sheet.shape[:2])))
-    _tell(sampler, order, place, _images(total, sampler), total, seconds, _listed(sampler, place, drawn))
+    _tell(sampler, order, place, _images(order, sampler), total, seconds, _listed(sampler, place, drawn))
 
 
 def _refuse_large(sampler: Sampler, images: int, place: Place) -> None:
@@ -128,7 +136,11 @@ def draw_job(sampler: Sampler, order: Order, place: Place) -> None:
     order.stream(sampler)  # refuses what cannot be drawn before anything is written
     spec, total, path = sampler.metadata.spec, order.total, place.path
     job = _as_job(sampler, order, place)
-    output: JobOutput = PngFolder(path, job, spec) if job.output_format == "png" else NpzFile(path, job, spec)
+    output: JobOutput
+    if job.output_format == "png":
+        output = PngFolder(path, job, spec)
+    else:
+        output = NpzFile(path, job, spec, {} if order.like is None else order.like.arrays())
     missing = output.open()
     listed: list[ImageReport] = []
     begin = time.perf_counter()
@@ -146,7 +158,7 @@ def draw_job(sampler: Sampler, order: Order, place: Place) -> None:
             f"interrupted: {output.keep()} of {total} images are kept for {path}; the same command goes on from there"
         ) from None
     seconds, there = time.perf_counter() - begin, total - len(missing)
-    images = _images(total, sampler) + (f", {there} of them drawn before" if there else "")
+    images = _images(order, sampler) + (f", {there} of them drawn before" if there else "")
     _tell(sampler, order, place, images, len(missing), seconds, listed, there)
 
 
@@ -161,6 +173,8 @@ def _as_job(sampler: Sampler, order: Order, place: Place) -> Job:
         seed=order.seed,
         temperature=order.temperature,
         scale=(place.scale or 1) if place.output_format == "png" else 1,
+        likes=0 if order.like is None else len(order.like),
+        like_digest=None if order.like is None else order.like.digest(),
     )
 
 
@@ -185,6 +199,7 @@ def draw_completions(sampler: Sampler, order: Order, place: Place, asked: ToComp
             levels,
             mask,
             labels=order.labels,
+            embedding=None if order.like is None else order.like.embedding,
             count=order.count,
             candidates=asked.candidates,
             seed=order.seed,
@@ -229,9 +244,10 @@ def _listed(sampler: Sampler, place: Place, drawn: Sequence[Samples]) -> list[Im
     return [report for samples in drawn for report in image_reports(sampler.metadata, samples)]
 
 
-def _images(count: int, sampler: Sampler) -> str:
-    spec = sampler.metadata.spec
-    return f"{count} image{'s' if count > 1 else ''} of {spec.height}×{spec.width}"
+def _images(order: Order, sampler: Sampler) -> str:
+    spec, count = sampler.metadata.spec, order.total
+    like = "" if order.like is None else f" {order.like}"
+    return f"{count} image{'s' if count > 1 else ''} of {spec.height}×{spec.width}{like}"
 
 
 def _tell(
@@ -266,6 +282,7 @@ def _tell(
         output_format=place.output_format,
         engine=engine_report(sampler),
         labels=None if order.labels is None else tuple(order.labels),
+        like=None if order.like is None else tuple(map(str, order.like.pictures)),
         count=order.count,
         seed=order.seed,
         temperature=order.temperature,

@@ -278,8 +278,8 @@ ADD = "name it with --complete PICTURE, or leave {0} out"
         (f"--mask is for completing a picture: {ADD.format('--mask')}", "--mask mask.png"),
         (f"--candidates is for completing a picture: {ADD.format('--candidates')}", "--candidates 3"),
         (f"--rank-by is for completing a picture: {ADD.format('--rank-by')}", "--rank-by known"),
-        ("--resize and --invert are for pictures that are read: add --complete PICTURE", "--resize"),
-        ("--resize and --invert are for pictures that are read: add --complete PICTURE", "--invert"),
+        ("--resize and --invert are for pictures that are read: add --complete PICTURE, or --like", "--resize"),
+        ("--resize and --invert are for pictures that are read: add --complete PICTURE, or --like", "--invert"),
         ("--candidates is 0: expected at least 1", "--complete picture.png --rows 3 --candidates 0"),
         ("--rows 0: expected 1 to 5 of the 6 rows, which are kept", "--complete picture.png --rows 0"),
         ("--rows 6: expected 1 to 5 of the 6 rows, which are kept", "--complete picture.png --rows 6"),
@@ -383,4 +383,4 @@ def test_help_says_what_raster_order_means() -> None:
     assert "known pixels below a gap cannot guide what is drawn into it" in told
     assert "white (128 and more) is drawn, black is kept" in told
     assert gpcnn_runtime.complete.COUNT == 4
-    assert "[default: 1, or 4 completions]" in told
+    assert "[default: 1; 4 with --like or --complete]" in told
