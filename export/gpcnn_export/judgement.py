@@ -35,8 +35,8 @@ Arrays = Mapping[str, Array]
 
 LIMITS: dict[Precision, Limits] = {
     "fp32": Limits(near_tie=NEAR_TIE, log_prob=LOG_PROB_TOLERANCE),
-    # Ten times and more what fp16 engines of trained models were measured at; another model is off by far more.
-    "fp16": Limits(near_tie=0.02, log_prob=0.1, agreement=0.99, drift=1e-3),
+    # More than ten times what fp16 engines of trained models reach (docs/tools.md); another model is off by far more.
+    "fp16": Limits(near_tie=5e-3, log_prob=0.05, agreement=0.99, drift=1e-3),
 }
 _LOGITS_AT_ONCE = 4_000_000
 _IMAGES_AT_ONCE = 64

@@ -25,7 +25,7 @@ def table(found: Verification) -> Table:
             row.inputs,
             row.strategy,
             *(str(number) for number in (row.images, row.identical, row.explained, defects)),
-            "–" if row.agreement is None else f"{row.agreement:.2%}",
+            "–" if row.agreement is None else f"{row.agreement:.3%}",
             _figure(row.log_prob_error),
         )
     return result
@@ -67,7 +67,7 @@ def _limits(shown: Limits, limits: Limits) -> str:
         f"log-probabilities within {_figure(shown.log_prob)} nats per sub-pixel",
     ]
     if limits.agreement is not None:
-        parts.append(f"{_figure(shown.agreement, '.2%')} of the sub-pixels agreeing")
+        parts.append(f"{_figure(shown.agreement, '.3%')} of the sub-pixels agreeing")
     if limits.drift is not None:
         parts.append(f"likelihood within {_figure(shown.drift)} bits/dim")
     return "; ".join(parts)
