@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -29,23 +30,12 @@ def test_every_recipe_of_the_package_is_read_and_asks_for_a_model_that_can_be(na
 
 def test_a_recipe_stands_for_its_flags_and_flags_win(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("small.toml").write_text(
-        'about = "a small model"\ndata = "digits"\nmodel = "unconditional"\nlayers = 2\nfeatures = 8\n'
-        'kernel-size = 5\noptimizer = "rmsprop"\nlearning-rate = 0.003\nmax-steps = 4\nseed = 5\nprecision = "fp32"\ncompile = "off"\n'
-    )
-    said = ["--data", "digits", "--model", "unconditional", "--layers", "2", "--features", "8", "--kernel-size", "5"]
-    said += [
-        "--optimizer",
-        "rmsprop",
-        "--learning-rate",
-        "0.003",
-        "--max-steps",
-        "4",
-        "--seed",
-        "5",
-        "--compile",
-        "off",
-    ]
+    flags = {"data": "digits", "model": "unconditional", "layers": 2, "features": 8, "kernel-size": 5}
+    flags |= {"optimizer": "rmsprop", "learning-rate": 0.003, "max-steps": 4, "seed": 5}
+    flags |= {"precision": "fp32", "compile": "off"}
+    lines = [f"{key} = {json.dumps(value)}\n" for key, value in flags.items()]
+    Path("small.toml").write_text('about = "a small model"\n' + "".join(lines))
+    said = [text for key, value in flags.items() for text in (f"--{key}", str(value))]
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     for arguments in (["--recipe", "small.toml", "--out", "a"], [*said, "--out", "b"]):
         result = CliRunner().invoke(main, [*arguments, "--test-images", "5"])

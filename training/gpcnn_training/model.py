@@ -121,7 +121,8 @@ class GatedPixelCNN(nn.Module):
                 raise UsageError("this model is unconditional: it takes no condition")
             return None
         if condition is None:
-            raise UsageError(f"this model is conditioned on a {self.spec.conditioning}: pass one per image")
+            kind = {"label": "a label", "embedding": "an embedding"}[self.spec.conditioning]
+            raise UsageError(f"this model is conditioned on {kind}: pass one per image")
         bias: Tensor = self.condition_projection(condition)
         n = bias.shape[0]
         return bias.view(n, self.spec.layers, 2, 2 * self.spec.features).permute(1, 2, 0, 3)
