@@ -144,11 +144,12 @@ def main(
     place = Place(path, output_format, scale, json_path)
     place.check()
     try:
-        from gpcnn_runtime.load import engine_or_default
+        from gpcnn_runtime.load import DEFAULT_ENGINE, engine_or_default
         from gpcnn_runtime.sampler import Sampler
 
+        engine = engine_or_default(engine_path, from_zoo=True)
         with Sampler.load(
-            engine_or_default(engine_path),
+            engine,
             threads,
             batch_size,
             provider=provider,
@@ -163,7 +164,8 @@ def main(
                 like = encode_likes(sampler, likes, resize, invert)
             if count is None:
                 count = 4 if asked or like else 1
-            order = Order(numbers, count, seed, temperature, strategy, like)
+            from_zoo = engine_path is None and engine != DEFAULT_ENGINE
+            order = Order(numbers, count, seed, temperature, strategy, like, from_zoo)
             if asked is not None:
                 draw_completions(sampler, order, place, asked)
             elif output_format == "grid":

@@ -9,19 +9,24 @@ from pathlib import Path
 from gpcnn_deploy.errors import EngineError, UsageError
 from gpcnn_runtime.engine import Engine
 from gpcnn_runtime.providers import Provider
+from gpcnn_runtime.zoo import DEFAULT, PREFIX, names, resolve_engine
 
 DEFAULT_ENGINE = Path("model.onnx")
 
 
-def engine_or_default(given: Path | None) -> Path:
-    """The engine that `--engine` names, or the one in this folder.
+def engine_or_default(given: Path | None, from_zoo: bool = False) -> Path:
+    """The engine that `--engine` names, or the one in this folder, or if need be (`from_zoo`) the zoo's default.
 
     Raises:
-        UsageError: neither is there.
+        UsageError: there is none.
     """
-    if given is None and not DEFAULT_ENGINE.exists():
-        raise UsageError(f"no {DEFAULT_ENGINE} in this folder: name an engine with --engine, or make one: gpcnn-export")
-    return given or DEFAULT_ENGINE
+    if given is not None:
+        return given
+    if DEFAULT_ENGINE.exists():
+        return DEFAULT_ENGINE
+    if from_zoo and DEFAULT in names():
+        return Path(PREFIX + DEFAULT)
+    raise UsageError(f"no {DEFAULT_ENGINE} in this folder: name an engine with --engine, or make one: gpcnn-export")
 
 
 def load_engine(
@@ -33,17 +38,17 @@ def load_engine(
     """Load an engine file.
 
     Args:
-        path: an .onnx engine or a TensorRT plan.
+        path: an .onnx engine, a TensorRT plan, or `zoo:NAME`.
         provider: what runs an .onnx engine.
         fallback: run the .onnx engine beside a plan, on the CPU, where the plan cannot run.
         warn: told in one line that and why something else runs it than would otherwise.
 
     Raises:
-        UsageError: a provider for a plan.
+        UsageError: a provider for a plan, or no such model in the zoo.
         EngineError: the file is missing, damaged, foreign, or cannot run here; the message says how to mend it.
         MissingExtraError: the library that runs it is not installed.
     """
-    path = Path(path)
+    path = resolve_engine(path)
     suffix = path.suffix.lower()
     if suffix == ".onnx":
         from gpcnn_runtime.onnx_engine import load_onnx_engine

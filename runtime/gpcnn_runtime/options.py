@@ -22,7 +22,7 @@ engine_option = click.option(
     "--engine",
     "engine_path",
     type=click.Path(path_type=Path),
-    help="Engine file (.onnx or .plan).  [default: model.onnx, if it is there]",
+    help="Engine file (.onnx or .plan), or zoo:NAME for a model that comes with the package.  [default: model.onnx]",
 )
 label_option = click.option(
     "--label",

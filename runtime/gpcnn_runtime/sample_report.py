@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from gpcnn_deploy.metadata import EngineMetadata, Precision, Role
+from gpcnn_runtime.zoo import engine_name
 
 if TYPE_CHECKING:
     from gpcnn_runtime.complete import Completions
@@ -18,7 +19,7 @@ class EngineReport(msgspec.Struct, frozen=True, kw_only=True):
     """The engine that drew.
 
     Attributes:
-        path: its file.
+        path: its file, or `zoo:NAME`.
         digest: SHA-256 of the file.
         role, window, precision: as in its metadata.
         runtime, version, provider: what ran it.
@@ -114,7 +115,7 @@ def engine_report(sampler: Sampler) -> EngineReport:
     """The engine of a sampler."""
     metadata, info = sampler.metadata, sampler.engine.info
     return EngineReport(
-        path=str(info.path),
+        path=engine_name(info.path),
         digest=info.digest,
         role=metadata.role,
         window=metadata.window,

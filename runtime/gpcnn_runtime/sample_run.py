@@ -36,6 +36,7 @@ class Order:
     temperature: float
     strategy: Strategy
     like: Likes | None = None
+    from_zoo: bool = False  # the engine is the zoo's, since none was named and none is in the folder
 
     @property
     def total(self) -> int:
@@ -262,15 +263,18 @@ def _tell(
     completion: CompletionReport | None = None,
 ) -> None:
     """Say what was written, in which time and by what; and as JSON, where that is asked for."""
+    from gpcnn_runtime.zoo import engine_name
+
     metadata, info = sampler.metadata, sampler.engine.info
     each = f" ({seconds / drawn * 1e3:.1f} ms an image)" if drawn else ""
     took = f"{seconds * 1e3:.1f} ms" if seconds < 10 else f"{seconds:.1f} s"
     say(place.json_path, f"{place.path}: {images}, in {took}{each}")
     role = f"sampler, window {metadata.window}" if metadata.role == "sampler" else "step"
+    role += ", as no model.onnx is in this folder" if order.from_zoo else ""
     threads = max(1, min(sampler.threads, drawn))
     say(
         place.json_path,
-        f"engine: {info.path} ({role}) on {info.runtime} {info.version}, {info.provider}, "
+        f"engine: {engine_name(info.path)} ({role}) on {info.runtime} {info.version}, {info.provider}, "
         f"{threads} thread{'s' if threads > 1 else ''}",
     )
     if place.json_path is None:

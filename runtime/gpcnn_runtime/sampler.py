@@ -121,7 +121,7 @@ class Sampler:
         """Load an engine file.
 
         Args:
-            path: an .onnx engine or a TensorRT plan.
+            path: an .onnx engine, a TensorRT plan, or `zoo:NAME`.
             threads: default: the cores that this process may use.
             batch_size: most images that one thread draws at a time.
             provider: what runs an .onnx engine.
