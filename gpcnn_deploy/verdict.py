@@ -13,7 +13,8 @@ which prints a `Verdict`. The arrays of `request.npz` are, for each kind of INPU
 `KIND.mask`, `KIND.temperature` and `KIND.label` or `KIND.embedding`, named and shaped as the inputs of an engine; and,
 where there are real images, `data.levels` int32 [M, C, H, W] and `data.label` or `data.embedding`. Those of `drawn.npz`
 are `KIND.STRATEGY.image` int32 and `KIND.STRATEGY.log_prob` float32 [n, C, H, W], of the first n inputs of that kind,
-and `data.log_prob` float32 [M, C, H, W].
+and `data.log_prob` float32 [M, C, H, W]. For an encoder, the one has `encoder.image` int32 [n, C, H, W], the other
+`encoder.embedding` float32 [n, E].
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         checkpoint: path of the checkpoint, or of a run folder that holds one.
         spec, class_names, precision, checkpoint_digest: of the engine's metadata.
+        encoder: the engine names an encoder, which is beside it.
         images: inputs of each kind.
         seed: of their noise.
         data: name or path of a data set; None takes the checkpoint's own, if it can be had without a download.
@@ -52,6 +54,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     class_names: tuple[str, ...]
     precision: Precision
     checkpoint_digest: str
+    encoder: bool
     images: int
     seed: int
     data: str | None
@@ -176,6 +179,20 @@ class RealData(msgspec.Struct, frozen=True, kw_only=True):
     log_prob_error: float | None
 
 
+class Embedded(msgspec.Struct, frozen=True, kw_only=True):
+    """Embeddings of pictures, by the encoder beside the engine and by eager PyTorch.
+
+    Attributes:
+        images: pictures compared.
+        error: largest absolute difference of a number of their embeddings; None where it is not finite.
+        limit: what `error` was held to.
+    """
+
+    images: int
+    error: float | None
+    limit: float
+
+
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """What the judge found.
 
@@ -190,6 +207,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         rows: what was compared.
         data: real images; None where there were none.
         data_skipped: why there were none.
+        encoder: the encoder beside the engine; None without one.
         first_divergence: None where all images are identical.
         limits: what the engine was held to.
         reached: what it reached: limits that would pass it.
@@ -205,6 +223,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     rows: tuple[Compared, ...]
     data: RealData | None
     data_skipped: str | None
+    encoder: Embedded | None
     first_divergence: FirstDivergence | None
     limits: Limits
     reached: Limits

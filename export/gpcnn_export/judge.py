@@ -66,6 +66,8 @@ def prepare(job: Job, model: GatedPixelCNN, header: Header) -> tuple[Prepared, d
     arrays: dict[str, npt.NDArray[Any]] = {}
     for inputs, feed in zip(INPUTS, feeds(model.spec, job.images, job.seed), strict=True):
         arrays.update({f"{inputs}.{name}": array for name, array in feed.items()})
+    if job.encoder and model.encoder is not None:
+        arrays["encoder.image"] = _pictures(model)
     try:
         name, data = _real_images(job, model, header)
     except (UsageError, DataError) as error:
@@ -130,6 +132,14 @@ def _downloads() -> Path:
     import pooch  # type: ignore[import-untyped]
 
     return Path(pooch.os_cache("gpcnn-deploy"))
+
+
+def _pictures(model: GatedPixelCNN) -> npt.NDArray[np.int32]:
+    try:
+        from gpcnn_export.encoder import check_images
+    except ImportError as error:
+        raise MissingExtraError(error.name or "onnx", "export", "verifying an encoder") from error
+    return check_images(model.spec)
 
 
 def _codes(model: GatedPixelCNN, levels: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:

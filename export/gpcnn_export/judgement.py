@@ -17,6 +17,7 @@ from gpcnn_deploy.spec import ModelSpec
 from gpcnn_deploy.verdict import (
     INPUTS,
     Compared,
+    Embedded,
     FirstDivergence,
     Inputs,
     Job,
@@ -80,6 +81,14 @@ def judge(
     rows = tuple(_row(model.spec, case, limits) for case in cases)
     reached = _reached(cases, rows, real)
     failures += _beyond(rows, limits, reached)
+    encoder = None
+    if job.encoder and model.encoder is None:
+        failures.append("the engine names an encoder, and the checkpoint has none")
+    elif job.encoder:
+        encoder = _embedded(model, request["encoder.image"], drawn["encoder.embedding"])
+        if encoder.error is None or encoder.error > encoder.limit:
+            error = "not finite" if encoder.error is None else f"{encoder.error:.2e}"
+            failures.append(f"embeddings differ from eager PyTorch's by up to {error}, limit {encoder.limit:.0e}")
     return Verdict(
         proven=not failures,
         failures=tuple(failures),
@@ -91,6 +100,7 @@ def judge(
         rows=rows,
         data=real,
         data_skipped=prepared.data_skipped,
+        encoder=encoder,
         first_divergence=_first_divergence(cases, limits),
         limits=limits,
         reached=reached,
@@ -162,6 +172,15 @@ def _real_data(name: str, model: GatedPixelCNN, request: Arrays, drawn: Arrays) 
         drift=_drift(model.spec, found),
         log_prob_error=_finite(found.log_prob_error),
     )
+
+
+@torch.no_grad()
+def _embedded(model: GatedPixelCNN, levels: Array, embedding: Array) -> Embedded:
+    from gpcnn_export.encoder import EMBEDDING_TOLERANCE
+
+    eager = model.embed(torch.from_numpy(levels)).numpy()
+    limit = EMBEDDING_TOLERANCE * max(1.0, float(np.abs(eager).max()))
+    return Embedded(images=len(levels), error=_finite(float(np.abs(eager - embedding).max())), limit=limit)
 
 
 def _row(spec: ModelSpec, case: Case, limits: Limits) -> Compared:

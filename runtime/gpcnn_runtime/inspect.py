@@ -9,10 +9,19 @@ import msgspec
 
 from gpcnn_deploy.errors import EngineError
 from gpcnn_deploy.files import sha256
-from gpcnn_deploy.metadata import METADATA_KEY, EngineMetadata, ParityReport, Precision, Role, decode_metadata
+from gpcnn_deploy.metadata import (
+    METADATA_KEY,
+    EncoderParity,
+    EngineMetadata,
+    ParityReport,
+    Precision,
+    Role,
+    decode_metadata,
+)
 from gpcnn_deploy.plan_metadata import PlanMetadata, portable_path, read_plan_metadata
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_runtime.inspect_checkpoint import CheckpointFacts, read_checkpoint
+from gpcnn_runtime.zoo import PREFIX, Card, read_card, resolve_engine
 
 CHECKPOINT = "checkpoint.safetensors"
 PLANS = (".plan", ".engine", ".trt")
@@ -47,11 +56,14 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
         digest: its SHA-256.
         spec, class_names: the model's.
         parameters: number of weights.
-        multiply_adds: of one image, each row and column evaluated once: the arithmetic floor of a sampler.
-        role, precision, window, checkpoint_digest, parity: of an engine, as in `EngineMetadata`; None for a checkpoint.
+        multiply_adds: of one image, each row and column evaluated once: the arithmetic floor of a sampler; None for an
+            encoder.
+        role, precision, window, checkpoint_digest, encoder_digest, parity, encoder_parity: of an engine, as in
+            `EngineMetadata`; None for a checkpoint.
         tools: package → version that wrote the file.
         plan: a plan's own facts; None for other files.
         checkpoint: a checkpoint's own facts; None for engines.
+        card: of a model of the zoo; None for other files.
     """
 
     path: str
@@ -61,29 +73,34 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     spec: ModelSpec
     class_names: tuple[str, ...]
     parameters: int
-    multiply_adds: int
+    multiply_adds: int | None
     role: Role | None = None
     precision: Precision | None = None
     window: int | None = None
     checkpoint_digest: str | None = None
+    encoder_digest: str | None = None
     parity: ParityReport | None = None
+    encoder_parity: EncoderParity | None = None
     tools: dict[str, str]
     plan: PlanFacts | None = None
     checkpoint: CheckpointFacts | None = None
+    card: Card | None = None
 
 
 def inspect_engine(path: str | Path) -> Inspection:
     """Read what a file says about itself; its suffix decides what it is taken for.
 
     Args:
-        path: an .onnx engine, a plan with its `.json` beside it, or a checkpoint or run folder, which is no engine but
-            says as much.
+        path: an .onnx engine, `zoo:NAME`, a plan with its `.json` beside it, or a checkpoint or run folder, which is no
+            engine but says as much.
 
     Raises:
         EngineError: missing, damaged, foreign or of a newer schema.
         CheckpointError: a checkpoint that is.
     """
-    path = Path(path)
+    name, path = str(path), resolve_engine(path)
+    if name.startswith(PREFIX):
+        return msgspec.structs.replace(_onnx(path), path=name, card=read_card(name[len(PREFIX) :]))
     if path.is_dir() and (path / CHECKPOINT).is_file():
         path = path / CHECKPOINT
     suffix = path.suffix.lower()
@@ -104,6 +121,7 @@ def engine_metadata(path: Path) -> EngineMetadata:
     Raises:
         EngineError: missing, damaged, foreign or of a newer schema.
     """
+    path = resolve_engine(path)
     if path.suffix.lower() in PLANS:
         return read_plan_metadata(path).engine
     from gpcnn_runtime.onnx_session import read_onnx
@@ -171,12 +189,14 @@ def _engine(
         spec=metadata.spec,
         class_names=metadata.class_names,
         parameters=metadata.parameters,
-        multiply_adds=metadata.spec.multiply_adds(),
+        multiply_adds=None if metadata.role == "encoder" else metadata.spec.multiply_adds(),
         role=metadata.role,
         precision=metadata.precision,
         window=metadata.window,
         checkpoint_digest=metadata.checkpoint_digest,
+        encoder_digest=metadata.encoder_digest,
         parity=metadata.parity,
+        encoder_parity=metadata.encoder_parity,
         tools=metadata.tools,
         plan=facts,
     )

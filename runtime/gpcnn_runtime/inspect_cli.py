@@ -26,6 +26,7 @@ def main(engine: Path, json_path: Path | None) -> None:
     \b
     gpcnn-inspect model.onnx
     gpcnn-inspect model.plan --json -
+    gpcnn-inspect zoo:mnist-conditional
     """
     from rich.box import SIMPLE
     from rich.console import Console
@@ -71,13 +72,19 @@ def facts(found: Inspection) -> Iterator[tuple[str, str]]:
         more = f", … {len(found.class_names) - len(names)} more" if len(found.class_names) > len(names) else ""
         yield "classes", f"{spec.conditioning_size}: {', '.join(names)}{more}"
     elif spec.conditioning == "embedding":
-        yield "conditioning", f"an embedding of {spec.conditioning_size} numbers"
+        verb = "gives" if found.role == "encoder" else "is conditioned on"
+        yield "embedding", f"{verb} {spec.conditioning_size} numbers"
     else:
         yield "conditioning", "none"
     yield "parameters", f"{found.parameters:,}"
-    yield "multiply-adds", f"{found.multiply_adds / 1e6:,.1f} M an image"
+    if found.multiply_adds is not None:
+        yield "multiply-adds", f"{found.multiply_adds / 1e6:,.1f} M an image"
     yield "file", f"{found.bytes / 1e6:,.2f} MB, SHA-256 {found.digest}"
     yield from _plan(found)
+    if found.card is not None:
+        from gpcnn_runtime.zoo import card_facts
+
+        yield from card_facts(found.card)
     yield from _origin(found)
 
 
@@ -93,6 +100,8 @@ def _plan(found: Inspection) -> Iterator[tuple[str, str]]:
 
 
 def _origin(found: Inspection) -> Iterator[tuple[str, str]]:
+    from gpcnn_deploy.metadata import encoder_path
+
     checkpoint, parity = found.checkpoint, found.parity
     if checkpoint is not None:
         length = f"{checkpoint.epoch:.2f} epochs, {checkpoint.step:,} steps"
@@ -101,6 +110,8 @@ def _origin(found: Inspection) -> Iterator[tuple[str, str]]:
             yield "test NLL", f"{checkpoint.test_nll:.2f} nats an image, on {checkpoint.test_images:,} images"
     else:
         yield "made from", f"checkpoint {found.checkpoint_digest}" if found.checkpoint_digest else "no checkpoint"
+    if found.encoder_digest is not None:
+        yield "encoder", f"{encoder_path(Path(found.path)).name} beside it, SHA-256 {found.encoder_digest}"
     if found.tools:
         yield "made by", ", ".join(f"{name} {version}" for name, version in sorted(found.tools.items()))
     if parity is not None:
@@ -109,6 +120,13 @@ def _origin(found: Inspection) -> Iterator[tuple[str, str]]:
             "parity",
             f"with eager PyTorch at export: {parity.identical} of {parity.images} images identical{ties}; "
             f"log-probabilities within {parity.log_prob_error:.1e} nats (limit {parity.log_prob_tolerance:.0e})",
+        )
+    elif found.encoder_parity is not None:
+        encoder = found.encoder_parity
+        yield (
+            "parity",
+            f"with eager PyTorch at export: embeddings of {encoder.images} images within "
+            f"{encoder.embedding_error:.1e} (limit {encoder.embedding_tolerance:.0e})",
         )
     elif checkpoint is None:
         yield "parity", "not shown by its export: gpcnn-verify shows it"

@@ -65,9 +65,10 @@ def verify(
 ) -> Verification:
     """Hold an engine against eager PyTorch on the checkpoint that it was made from.
 
-    The engine draws samples and completions, and scores images that are all known and real ones: by every strategy
-    that it has, in raster order RASTER_IMAGES of each kind. One evaluation of the eager network
-    at each image proves that it is the one that eager PyTorch draws of the same noise, or finds where the two part.
+    The engine draws samples and completions, and scores images that are all known and real ones, by every strategy that
+    it has (in raster order, RASTER_IMAGES of each kind); the encoder beside it, if it names one, encodes pictures. One
+    evaluation of the eager network at each image proves that it is the one that eager PyTorch draws of the same noise,
+    or finds where the two part.
 
     Args:
         engine: an .onnx engine, or a TensorRT plan, for which nothing else is run in its place.
@@ -89,7 +90,7 @@ def verify(
 
     Raises:
         UsageError: images, seed or test_images are out of range, or `data` does not exist.
-        EngineError: the engine is missing, damaged, foreign, or cannot run here.
+        EngineError: the engine, or the encoder that it names, is missing, damaged, foreign, or cannot run here.
         GpcnnError: the judge cannot judge: PyTorch is not installed, the checkpoint is missing, damaged or of another
             spec, or `data` is damaged or does not fit the model.
     """
@@ -109,6 +110,7 @@ def verify(
             class_names=metadata.class_names,
             precision=metadata.precision,
             checkpoint_digest=metadata.checkpoint_digest,
+            encoder=metadata.encoder_digest is not None,
             images=images,
             seed=seed,
             data=data,
@@ -144,6 +146,11 @@ def _draw(sampler: Sampler, request: Arrays, seed: int, tell: Callable[[str], No
             samples = _sample(sampler, fed, len(fed["noise"]), seed, strategy)
             drawn[f"{inputs}.{name}.image"] = samples.levels.astype(np.int32)
             drawn[f"{inputs}.{name}.log_prob"] = samples.log_prob
+    if "encoder.image" in request:
+        from gpcnn_runtime.encoder import Encoder
+
+        with Encoder.beside(sampler) as encoder:
+            drawn["encoder.embedding"] = encoder.embed(request["encoder.image"])
     if "data.levels" in request:
         tell(f"the engine scores {len(request['data.levels'])} test images")
         levels = request["data.levels"]

@@ -49,6 +49,12 @@ def notes(found: Verification) -> list[str]:
             f"Real data: {data.images} test images of {data.name}: {engine} nats/image, eager PyTorch {eager}; drift "
             f"{_figure(data.drift)} bits/dim, log-probabilities within {_figure(data.log_prob_error)} nats."
         )
+    encoder = found.encoder
+    if encoder is not None:
+        lines.append(
+            f"Encoder: embeddings of {encoder.images} pictures within {_figure(encoder.error)} of eager PyTorch's, "
+            f"limit {_figure(encoder.limit)}."
+        )
     if found.first_divergence is not None:
         lines.append(f"First divergence: {found.first_divergence}.")
     lines.append(f"Limits ({found.precision}): {_limits(found.limits, found.limits)}.")

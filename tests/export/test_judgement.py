@@ -48,6 +48,7 @@ def job(precision: Any = "fp32", **change: Any) -> Job:
         "class_names": (),
         "precision": precision,
         "checkpoint_digest": "d",
+        "encoder": False,
         "images": IMAGES,
         "seed": 0,
         "data": None,

@@ -15,11 +15,11 @@ import pytest
 from click.testing import CliRunner, Result
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from small_engines import LABELLED, NAMES, PLAIN, add_metadata, metadata_of, model_of
+from small_engines import EMBEDDED, LABELLED, NAMES, PLAIN, add_metadata, metadata_of, model_of
 
 from gpcnn_deploy.errors import GpcnnError
 from gpcnn_deploy.files import sha256
-from gpcnn_deploy.metadata import METADATA_KEY, ParityReport, encode_metadata
+from gpcnn_deploy.metadata import METADATA_KEY, EncoderParity, ParityReport, encode_metadata
 from gpcnn_deploy.plan_metadata import PlanMetadata, encode_plan_metadata, metadata_path
 from gpcnn_runtime.inspect import Inspection, engine_metadata, inspect_engine
 from gpcnn_runtime.inspect_cli import main
@@ -108,6 +108,24 @@ def test_json_holds_everything(tmp_path: Path) -> None:
     written = json.loads((tmp_path / "i.json").read_text())
     assert written["spec"]["levels"] == 4
     assert written["parity"]["near_ties"] == 1
+
+
+def test_an_encoder_and_the_engine_that_names_it(tmp_path: Path) -> None:
+    metadata = metadata_of(EMBEDDED, None)
+    parity = EncoderParity(images=32, embedding_error=3e-6, embedding_tolerance=1e-4)
+    encoder = msgspec.structs.replace(metadata, role="encoder", encoder_parity=parity)
+    found = inspect_engine(write_onnx(tmp_path / "m.encoder.onnx", encode_metadata(encoder)))
+    assert (found.role, found.window, found.multiply_adds, found.encoder_parity) == ("encoder", None, None, parity)
+    text = " ".join(run(tmp_path / "m.encoder.onnx").stdout.split())
+    assert "ONNX engine: encoder, fp32" in text
+    assert "embedding gives 5 numbers" in text
+    assert "embeddings of 32 images within 3.0e-06 (limit 1e-04)" in text
+    engine = msgspec.structs.replace(metadata, encoder_digest="cd" * 32)
+    path = write_onnx(tmp_path / "m.onnx", encode_metadata(engine))
+    assert inspect_engine(path).encoder_digest == "cd" * 32
+    text = " ".join(run(path).stdout.split())
+    assert "embedding is conditioned on 5 numbers" in text
+    assert f"m.encoder.onnx beside it, SHA-256 {'cd' * 32}" in text
 
 
 def test_a_plan_is_not_deserialized(tmp_path: Path) -> None:

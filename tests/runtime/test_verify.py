@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import os
 import subprocess
@@ -14,20 +15,25 @@ import msgspec
 import numpy as np
 import onnx
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from onnx import numpy_helper
-from small_engines import PLAIN, add_metadata, model_of
+from small_engines import PLAIN, add_metadata, metadata_of, model_of
 from small_engines import engine_bytes as make_engine_bytes
 
 import gpcnn_runtime.verify
-from gpcnn_deploy.metadata import METADATA_KEY
+from gpcnn_deploy.metadata import METADATA_KEY, encode_metadata
 from gpcnn_deploy.spec import ModelSpec
+from gpcnn_export.encoder import encoder_graph
 from gpcnn_export.half import half_precision
 from gpcnn_export.judge import main as judge_main
+from gpcnn_export.sampler import sampler_graph
 from gpcnn_runtime.child import Answer, ChildError
 from gpcnn_runtime.verify import Verification, verify
 from gpcnn_runtime.verify_cli import main
 from gpcnn_training.checkpoint import Header, checkpoint_digest, save_checkpoint
+from gpcnn_training.encoder import EncoderSpec
+from gpcnn_training.model import GatedPixelCNN
 
 DIGITS = ModelSpec(
     height=8, width=8, levels=17, features=6, layers=2, head_features=8, conditioning="label", conditioning_size=10
@@ -258,6 +264,68 @@ def test_embeddings_are_verified(tmp_path: Path) -> None:
     found = verify(engine_of(tmp_path / "e.onnx", checkpoint, spec, 2), checkpoint, images=3)
     assert found.proven
     assert [row.images for row in found.rows] == [3, 3, 3]
+
+
+AUTOENCODER = ModelSpec(
+    height=8, width=8, levels=17, features=4, layers=2, head_features=6, conditioning="embedding", conditioning_size=3
+)
+
+
+@functools.cache
+def autoencoder(seed: int = 0) -> GatedPixelCNN:
+    torch.manual_seed(seed)
+    return GatedPixelCNN(AUTOENCODER, EncoderSpec(features=(3, 4, 5))).eval()
+
+
+def write_autoencoder(folder: Path, encoder_seed: int = 0) -> tuple[Path, Path]:
+    """(engine, checkpoint); the encoder beside the engine, which names it, may be of another model."""
+    checkpoint = folder / "c.safetensors"
+    header = Header(spec=AUTOENCODER, encoder=EncoderSpec(features=(3, 4, 5)), data="digits", quantization="nearest")
+    save_checkpoint(checkpoint, autoencoder(), header)
+    encoder = autoencoder(encoder_seed).encoder
+    assert encoder is not None
+    metadata = metadata_of(AUTOENCODER, None)
+    content = add_metadata(
+        encoder_graph(encoder, AUTOENCODER), encode_metadata(msgspec.structs.replace(metadata, role="encoder"))
+    ).SerializeToString()
+    (folder / "e.encoder.onnx").write_bytes(content)
+    model = add_metadata(sampler_graph(autoencoder(), 4), encode_metadata(metadata_of(AUTOENCODER, 4)))
+    digests = {
+        "checkpoint_digest": checkpoint_digest(checkpoint),
+        "encoder_digest": hashlib.sha256(content).hexdigest(),
+    }
+    return rewrite(folder / "e.onnx", model, **digests), checkpoint
+
+
+def test_an_autoencoder_is_verified_with_its_encoder(tmp_path: Path) -> None:
+    engine, checkpoint = write_autoencoder(tmp_path)
+    done = run(engine, "--checkpoint", checkpoint, "--json", tmp_path / "v.json")
+    assert done.exit_code == 0, done.output
+    assert "Encoder: embeddings of 32 pictures within" in done.stdout
+    found = msgspec.json.decode((tmp_path / "v.json").read_bytes(), type=Verification)
+    assert found.encoder is not None
+    assert found.encoder.error is not None
+    assert found.encoder.error <= found.encoder.limit < 1e-3
+    assert found.data is not None  # given the codes of the images themselves
+    assert found.data.images == 20
+
+
+def test_the_encoder_of_another_model_and_a_missing_one_are_found(tmp_path: Path) -> None:
+    engine, checkpoint = write_autoencoder(tmp_path, encoder_seed=1)
+    done = run(engine, "--checkpoint", checkpoint)
+    assert done.exit_code == 1
+    assert "embeddings differ from eager PyTorch's by up to " in done.stderr
+    (tmp_path / "e.encoder.onnx").unlink()
+    done = run(engine, "--checkpoint", checkpoint)
+    assert done.exit_code == 1
+    assert done.stderr.strip().splitlines()[-1].startswith(f"Error: {tmp_path / 'e.encoder.onnx'}: no such file")
+
+
+def test_an_encoder_alone_is_refused(tmp_path: Path) -> None:
+    _, checkpoint = write_autoencoder(tmp_path)
+    done = run(tmp_path / "e.encoder.onnx", "--checkpoint", checkpoint)
+    assert done.exit_code == 1
+    assert "is an encoder, which draws nothing: name the engine beside it" in done.stderr
 
 
 def test_own_data_are_scored(tmp_path: Path, checkpoint: Path, sound: Path) -> None:
