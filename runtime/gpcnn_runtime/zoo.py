@@ -7,136 +7,17 @@ lists them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-
-import msgspec
 
 from gpcnn_deploy.errors import EngineError, UsageError
 from gpcnn_deploy.files import sha256
-from gpcnn_deploy.metadata import EncoderParity, ParityReport
 from gpcnn_deploy.schema import decode_versioned
+from gpcnn_runtime.card import CARD_SCHEMA, Card
 
-CARD_SCHEMA = 1
 MAX_CARD_BYTES = 1 << 20
 PREFIX = "zoo:"
 FOLDER = Path(__file__).parent / "zoo"
 DEFAULT = "mnist-conditional"
-
-
-class CardData(msgspec.Struct, frozen=True, kw_only=True):
-    """The data set that a model was trained on.
-
-    Attributes:
-        name: as `gpcnn-train --data` has it.
-        source: where it is published.
-        licence: under which it is, in words.
-    """
-
-    name: str
-    source: str
-    licence: str
-
-
-class Figure(msgspec.Struct, frozen=True, kw_only=True):
-    """Mean and sample standard deviation over the draws; of a single one there is no deviation."""
-
-    mean: float
-    std: float | None = None
-
-
-class Likelihood(msgspec.Struct, frozen=True, kw_only=True):
-    """Negative log-likelihood of test images.
-
-    Attributes:
-        nats_per_image, nats_per_pixel, bits_per_dim: the same figure in three units.
-        draws: binarizations of the test images that were scored.
-        test_images: how many there are.
-        protocol: how pixels became levels, in words.
-    """
-
-    nats_per_image: Figure
-    nats_per_pixel: Figure
-    bits_per_dim: Figure
-    draws: int
-    test_images: int
-    protocol: str
-
-
-class Consistency(msgspec.Struct, frozen=True, kw_only=True):
-    """Share of samples that a classifier takes for the class they were drawn as.
-
-    Attributes:
-        samples: how many were drawn, equally many of each class.
-        accuracy: that share.
-        test_images: real test images that the classifier was tested on.
-        classifier_accuracy: share of those that it takes for their class.
-    """
-
-    samples: int
-    accuracy: float
-    test_images: int
-    classifier_accuracy: float
-
-
-class Speed(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of `gpcnn-bench`.
-
-    Attributes:
-        batch: images a call.
-        threads: that drew at the same time.
-        ms_per_image: median, in ms.
-        runs_on: library, version and device.
-        machine: the processor.
-    """
-
-    batch: int
-    threads: int
-    ms_per_image: float
-    runs_on: str
-    machine: str
-
-
-class Trained(msgspec.Struct, frozen=True, kw_only=True):
-    """How long: passes over the training images, and optimizer steps."""
-
-    epochs: float
-    steps: int
-
-
-class Card(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known about a model of the zoo.
-
-    Attributes:
-        schema: version of this layout; a reader refuses newer ones.
-        name: what follows `zoo:`.
-        about: what it is, in a sentence.
-        data: what it was trained on.
-        recipe: `gpcnn-train --recipe` of this name trains it.
-        trained: how long.
-        checkpoint_digest: SHA-256 of the checkpoint that it was exported from.
-        test_nll: on the data's test images.
-        class_consistency: None for a model without labels.
-        parity, encoder_parity: what the export proved.
-        speed: measured with `gpcnn-bench`.
-        versions: package → version of the export.
-        files: name → SHA-256.
-    """
-
-    schema: int = CARD_SCHEMA
-    name: str
-    about: str
-    data: CardData
-    recipe: str
-    trained: Trained
-    checkpoint_digest: str
-    test_nll: Likelihood
-    class_consistency: Consistency | None = None
-    parity: ParityReport
-    encoder_parity: EncoderParity | None = None
-    speed: tuple[Speed, ...] = ()
-    versions: dict[str, str]
-    files: dict[str, str]
 
 
 def names() -> list[str]:
@@ -215,35 +96,6 @@ def check_files(card: Card) -> None:
 def engine_name(path: Path) -> str:
     """How people name an engine: `zoo:NAME` for one of the zoo, else its path."""
     return f"{PREFIX}{path.stem}" if path.parent == FOLDER else str(path)
-
-
-def card_facts(card: Card) -> Iterator[tuple[str, str]]:
-    """What people want to know from a card, line by line."""
-    yield "about", card.about
-    yield "data", f"{card.data.name} ({card.data.licence}), {card.data.source}"
-    yield "recipe", f"gpcnn-train --recipe {card.recipe}"
-    yield "trained", f"{card.trained.epochs:,.1f} epochs, {card.trained.steps:,} steps"
-    nll = card.test_nll
-    figures = (("nats/image", nll.nats_per_image, 2), ("nats/pixel", nll.nats_per_pixel, 5))
-    figures += (("bits/dim", nll.bits_per_dim, 4),)
-    yield "test NLL", ", ".join(f"{_figure(figure, digits)} {unit}" for unit, figure, digits in figures)
-    yield "protocol", f"{nll.test_images:,} test images, {nll.protocol}"
-    if (found := card.class_consistency) is not None:
-        yield (
-            "consistency",
-            f"{found.accuracy:.1%} of {found.samples:,} samples are taken for their class by a classifier that takes "
-            f"{found.classifier_accuracy:.1%} of {found.test_images:,} test images for theirs",
-        )
-    for speed in card.speed:
-        threads = f"{speed.threads} thread{'s' if speed.threads > 1 else ''}"
-        yield (
-            "speed",
-            f"{speed.ms_per_image:.1f} ms an image in batches of {speed.batch}, {threads}: {speed.runs_on}, {speed.machine}",
-        )
-
-
-def _figure(figure: Figure, digits: int) -> str:
-    return f"{figure.mean:.{digits}f}" + ("" if figure.std is None else f" ± {figure.std:.{digits}f}")
 
 
 def main() -> None:
