@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import msgspec
@@ -384,3 +385,22 @@ def test_help_says_what_raster_order_means() -> None:
     assert "white (128 and more) is drawn, black is kept" in told
     assert gpcnn_runtime.complete.COUNT == 4
     assert "[default: 1; 4 with --like or --complete]" in told
+
+
+def test_the_python_of_the_docs(folder: Path) -> None:
+    page = Path(__file__).parents[2] / "docs" / "completing.md"
+    (code,) = re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+    (folder / "digit.png").write_bytes((folder / "picture.png").read_bytes())
+    code = code.replace("spec, 14", "spec, 3").replace("labels=8", "labels=1").replace("sample(8,", "sample(1,")
+    exec(compile(code, str(page), "exec"), {})
+
+
+def test_the_commands_of_the_docs(folder: Path) -> None:
+    page = Path(__file__).parents[2] / "docs" / "completing.md"
+    lines = [line for line in page.read_text("utf-8").splitlines() if line.startswith("gpcnn-sample ")]
+    assert len(lines) == 3
+    (folder / "digit.png").write_bytes((folder / "picture.png").read_bytes())
+    for line in lines:
+        arguments = line.replace("--rows 14", "--rows 3").replace("9,9,10,10", "1,1,3,3").split()[1:]
+        result = run(*arguments)
+        assert (result.exit_code, result.stderr) == (0, "")
