@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -88,6 +89,44 @@ def test_a_real_shell_is_told(tmp_path: Path) -> None:
     assert ask(*sample, "gpcnn-sample --label c", 2, tmp_path) == "plain,cat\nplain,cow\n"
     assert ask("gpcnn_runtime.verify_cli", "gpcnn-verify", "gpcnn-verify mod", 1, tmp_path) == "file,mod\n"
     assert ask("gpcnn_runtime.verify_cli", "gpcnn-verify", "gpcnn-verify --che", 1, tmp_path) == "plain,--checkpoint\n"
+
+
+def blocks_of_the_docs() -> list[str]:
+    """The loops of docs/tools.md: bash, zsh, fish."""
+    text = (ROOT / "docs" / "tools.md").read_text()
+    return re.findall(r"^    for c in .*?^    (?:done|end)$", text, re.MULTILINE | re.DOTALL)
+
+
+def test_the_docs_name_every_command_for_every_shell() -> None:
+    blocks = blocks_of_the_docs()
+    assert len(blocks) == 3
+    for block in blocks:
+        assert {script.removeprefix("gpcnn-") for script in SCRIPTS} <= set(
+            re.findall(r"\w+", block.splitlines()[0].lower())
+        )
+
+
+def bash_version() -> tuple[int, ...]:
+    done = subprocess.run(
+        ["bash", "-c", "echo ${BASH_VERSINFO[0]}.${BASH_VERSINFO[1]}"], capture_output=True, text=True
+    )
+    return tuple(int(part) for part in done.stdout.split("."))
+
+
+@pytest.mark.skipif(shutil.which("bash") is None or bash_version() < (4, 4), reason="needs bash 4.4")
+def test_the_lines_for_bash_work(tmp_path: Path) -> None:
+    for script, module in SCRIPTS.items():
+        program = f"from {module} import main; main(prog_name='{script}')"
+        (tmp_path / script).write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "{program}"\n')
+        (tmp_path / script).chmod(0o755)
+    lines = blocks_of_the_docs()[0] + "\ncomplete -p\nCOMP_WORDS=(gpcnn-verify --che)\nCOMP_CWORD=1\n"
+    lines += "_gpcnn_verify_completion gpcnn-verify\necho found ${COMPREPLY[@]}\n"
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    done = subprocess.run(["bash", "-c", lines], env={**os.environ, "PATH": path}, capture_output=True, text=True)
+    assert done.stderr == ""
+    for script in SCRIPTS:
+        assert f"_completion {script}\n" in done.stdout
+    assert done.stdout.endswith("found --checkpoint\n")
 
 
 def write_engine(path: Path, class_names: tuple[str, ...] = NAMES) -> Path:
