@@ -20,8 +20,9 @@ from gpcnn_deploy.metadata import (
 )
 from gpcnn_deploy.plan_metadata import PlanMetadata, portable_path, read_plan_metadata
 from gpcnn_deploy.spec import ModelSpec
+from gpcnn_runtime.card import Card
 from gpcnn_runtime.inspect_checkpoint import CheckpointFacts, read_checkpoint
-from gpcnn_runtime.zoo import PREFIX, Card, read_card, resolve_engine
+from gpcnn_runtime.zoo import PREFIX, read_card, resolve_engine
 
 CHECKPOINT = "checkpoint.safetensors"
 PLANS = (".plan", ".engine", ".trt")

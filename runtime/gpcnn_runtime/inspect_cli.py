@@ -82,7 +82,7 @@ def facts(found: Inspection) -> Iterator[tuple[str, str]]:
     yield "file", f"{found.bytes / 1e6:,.2f} MB, SHA-256 {found.digest}"
     yield from _plan(found)
     if found.card is not None:
-        from gpcnn_runtime.zoo import card_facts
+        from gpcnn_runtime.card import card_facts
 
         yield from card_facts(found.card)
     yield from _origin(found)

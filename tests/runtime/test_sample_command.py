@@ -188,7 +188,8 @@ def test_label_for_an_unconditional_model(folder: Path, make: Make) -> None:
         fails(2, "this model is unconditional: it takes no label", "--engine", make(PLAIN, 3), "--label", label)
 
 
-def test_no_engine_named_and_none_there(folder: Path) -> None:
+def test_no_engine_named_and_none_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gpcnn_runtime.zoo.FOLDER", folder)
     fails(2, "no model.onnx in this folder: name an engine with --engine", "--label", 3)
 
 
