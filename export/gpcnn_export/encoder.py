@@ -37,8 +37,10 @@ def encoder_graph(encoder: Encoder, spec: ModelSpec) -> onnx.ModelProto:
     """
     g, top = Graph("encoder"), spec.levels - 1
     image = g.input("image", "int32", ["N", *spec.image_shape], exact=True)
-    centred = g.op("Sub", g.op("Mul", image, np.int32(2)), np.int32(top))  # exact, as in GatedPixelCNN.values
-    x = g.op("Mul", g.op("Cast", centred, to=onnx.TensorProto.FLOAT), np.float32(1 / top))
+    centred = g.op(
+        "Sub", g.op("Mul", image, np.array(2, np.int32)), np.array(top, np.int32)
+    )  # exact, as in GatedPixelCNN.values
+    x = g.op("Mul", g.op("Cast", centred, to=onnx.TensorProto.FLOAT), np.array(1 / top, np.float32))
     for index, conv in enumerate((encoder.conv1, encoder.conv2, encoder.conv3)):
         size, pad = conv.kernel_size[0], conv.kernel_size[0] // 2
         weights = array(conv.weight), array(conv.bias)

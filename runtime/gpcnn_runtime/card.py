@@ -133,9 +133,12 @@ def card_facts(card: Card) -> Iterator[tuple[str, str]]:
     yield "recipe", f"gpcnn-train --recipe {card.recipe}"
     yield "trained", f"{card.trained.epochs:,.1f} epochs, {card.trained.steps:,} steps"
     nll = card.test_nll
-    figures = (("nats/image", nll.nats_per_image, 2), ("nats/pixel", nll.nats_per_pixel, 5))
-    figures += (("bits/dim", nll.bits_per_dim, 4),)
-    yield "test NLL", ", ".join(f"{_figure(figure, digits)} {unit}" for unit, figure, digits in figures)
+    figures = (
+        (nll.nats_per_image, 2, "nats/image"),
+        (nll.nats_per_pixel, 5, "nats/pixel"),
+        (nll.bits_per_dim, 4, "bits/dim"),
+    )
+    yield "test NLL", ", ".join(f"{_figure(figure, digits)} {unit}" for figure, digits, unit in figures)
     yield "protocol", f"{nll.test_images:,} test images, {nll.protocol}"
     if (found := card.class_consistency) is not None:
         yield (
