@@ -23,7 +23,7 @@ _IMAGES_AT_ONCE = 512
 
 
 class Classifier(nn.Module):
-    """Levels of an image → logits of its class: three convolutions and a linear layer; images above 32×32 are shrunk."""
+    """Levels of an image → logits of its class: three convolutions, a linear layer; images above 32×32 are shrunk."""
 
     def __init__(self, spec: ModelSpec, classes: int) -> None:
         super().__init__()
