@@ -94,7 +94,7 @@ class EngineMetadata(msgspec.Struct, frozen=True, kw_only=True):
             UsageError: the model has no labels, or not this one; the message lists those it has.
         """
         if self.spec.conditioning == "embedding":
-            raise UsageError("this model draws from the code of a picture: it takes no label, but --like PICTURE")
+            raise UsageError("this model is conditioned on the code of a picture, not on labels: leave --label out")
         if self.spec.conditioning != "label":
             raise UsageError("this model is unconditional: it takes no label; leave --label out")
         if text in self.class_names:

@@ -53,25 +53,32 @@ class Scores:
 
 
 def score(
-    sampler: Sampler, levels: npt.NDArray[Any], label: int | str | None = None, *, per_pixel: bool = False
+    sampler: Sampler,
+    levels: npt.NDArray[Any],
+    label: int | str | None = None,
+    *,
+    embedding: npt.NDArray[np.float32] | None = None,
+    per_pixel: bool = False,
 ) -> Scores:
-    """Score images under a model without conditioning, or with labels.
+    """Score images.
 
     Args:
         sampler: the engine.
         levels: integer [N, C, H, W], each in [0, K).
         label: score under this label alone, by number or class name. Default: under all of them.
+        embedding: float32 [N, E], for a model with embeddings: what each image is scored under.
         per_pixel: `Scores.log_prob`, too. Of a mixture, these are the terms of its own chain rule: how well the pixels
             before predicted this one, with all labels weighted by how well they did so far.
 
     Raises:
-        UsageError: the levels do not fit, a label that the model does not have, or a model conditioned on embeddings.
+        UsageError: the levels do not fit, a label that the model does not have, or no embedding for one that needs it.
         EngineError: the engine failed.
     """
-    check_has_likelihood(sampler)
+    if embedding is None:
+        check_has_likelihood(sampler)
     spec, count = sampler.metadata.spec, len(levels)
-    if spec.conditioning == "none" or label is not None:
-        log_prob = sampler.score(levels, label).astype(np.float64)
+    if spec.conditioning != "label" or label is not None:
+        log_prob = sampler.score(levels, label, embedding=embedding).astype(np.float64)
         total = log_prob.sum(axis=(1, 2, 3))
         return Scores(-total, None, log_prob if per_pixel else None, spec.subpixels)
     labels = spec.conditioning_size

@@ -71,6 +71,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         background: the background model, or None.
         class_names: one per label.
         label: what all pictures were scored under, or None.
+        own_code: each picture was scored under the code that the autoencoder gives it.
         binarization: how pixels became levels.
         method: which anomaly score the rows have, or None.
         threshold: above it, pictures are anomalous; nats.
@@ -80,6 +81,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     background: EngineReport | None = None
     class_names: tuple[str, ...] = ()
     label: int | None = None
+    own_code: bool = False
     binarization: Binarization = "nearest"
     method: Method | None = None
     threshold: float | None = None

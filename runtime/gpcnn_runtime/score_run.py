@@ -12,6 +12,7 @@ import numpy as np
 
 from gpcnn_deploy.errors import DataError, UsageError
 from gpcnn_runtime.anomaly import Method, Threshold, anomaly_scores, calibrate
+from gpcnn_runtime.encoder import Encoder
 from gpcnn_runtime.heatmap import save_heatmap
 from gpcnn_runtime.picture_stream import BadPicture, Picture, pictures, shown
 from gpcnn_runtime.sample_report import engine_report
@@ -45,7 +46,10 @@ class Options:
 
 
 class Scoring:
-    """An engine, perhaps a background engine, and options that fit them."""
+    """An engine, perhaps a background engine, and options that fit them.
+
+    An autoencoder's pictures are scored under their own codes: p(x | h(x)), h being the encoder beside the engine.
+    """
 
     def __init__(self, sampler: Sampler, options: Options, background: Sampler | None = None) -> None:
         """Check that all fit together.
@@ -53,10 +57,15 @@ class Scoring:
         Raises:
             UsageError: they do not; the message says which option to leave out or to add.
             DataError: the threshold is that of another engine.
+            EngineError: an autoencoder's encoder is missing, damaged, or that of another engine.
         """
         self.sampler, self.options, self.background = sampler, options, background
         spec = sampler.metadata.spec
-        check_has_likelihood(sampler)
+        self.encoder: Encoder | None = None
+        if sampler.metadata.encoder_digest is not None:
+            self.encoder = Encoder.beside(sampler)
+        else:
+            check_has_likelihood(sampler)
         if options.label is not None and spec.conditioning != "label":
             raise UsageError("this model is unconditional: it takes no label; leave --label out")
         blank = np.zeros(spec.image_shape, np.uint8)
@@ -113,6 +122,7 @@ class Scoring:
             class_names=self.sampler.metadata.class_names,
             label=options.label,
             binarization=options.binarization,
+            own_code=self.encoder is not None,
             method=self.method,
             threshold=None if options.threshold is None else options.threshold.threshold,
         )
@@ -147,7 +157,9 @@ class Scoring:
         levels = np.stack(
             [to_levels(item.pixels, spec, options.binarization, options.seed, k) for k, item in good.items()]
         )
-        scores = score(self.sampler, levels, options.label, per_pixel=options.heatmap is not None)
+        embedding = None if self.encoder is None else self.encoder.embed(levels)
+        heatmaps = options.heatmap is not None
+        scores = score(self.sampler, levels, options.label, embedding=embedding, per_pixel=heatmaps)
         background_nats = None if self.background is None else score(self.background, levels).nats
         unusual = None
         if self.method is not None:

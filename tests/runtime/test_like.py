@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 from small_engines import EMBEDDED, LABELLED, PLAIN, Make, add_metadata, metadata_of
 
+import gpcnn_runtime.score_cli
 from gpcnn_deploy.errors import EngineError, UsageError
 from gpcnn_deploy.metadata import EngineMetadata, encode_metadata
 from gpcnn_deploy.noise import noise
@@ -28,7 +29,7 @@ from gpcnn_runtime.encoder import Encoder
 from gpcnn_runtime.sampler import Sampler
 from gpcnn_training.encoder import EncoderSpec
 from gpcnn_training.model import GatedPixelCNN
-from gpcnn_training.sampling import sample_cached
+from gpcnn_training.sampling import log_probability, sample_cached
 
 SPEC = ModelSpec(
     height=6, width=5, levels=4, features=6, layers=3, head_features=8, conditioning="embedding", conditioning_size=5
@@ -231,6 +232,33 @@ def test_a_completion_is_drawn_under_the_code(folder: Path, model: GatedPixelCNN
         np.testing.assert_array_equal(archive["levels"], drawn.levels[order])
 
 
+def score(*arguments: str | int) -> Result:
+    return CliRunner().invoke(gpcnn_runtime.score_cli.main, [str(argument) for argument in arguments])
+
+
+def test_scores_are_those_under_a_pictures_own_code(folder: Path, model: GatedPixelCNN) -> None:
+    result = score("a.png", "b.png", "--json", "scores.json", "--heatmap", "heat")
+    assert result.exit_code == 0, result.stderr
+    report = json.loads(Path("scores.json").read_text())
+    levels = torch.from_numpy(np.stack([levels_of("a"), levels_of("b")]))
+    with torch.no_grad():
+        eager = -log_probability(model(levels, model.embed(levels)), levels).sum((1, 2, 3)).numpy()
+    np.testing.assert_allclose([row["nats"] for row in report["pictures"]], eager, atol=1e-3)
+    assert report["own_code"] is True
+    assert "scored under its own code: p(x | h(x)) of the autoencoder, not p(x)." in " ".join(result.stdout.split())
+    assert len(list(Path("heat").iterdir())) == 2
+
+
+def test_scores_need_the_encoder(folder: Path) -> None:
+    Path("model.encoder.onnx").unlink()
+    result = score("a.png")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("Error: model.encoder.onnx: no such file, but model.onnx needs it")
+    result = score("a.png", "--engine", "step.onnx", "--label", 3)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "not on labels: leave --label out" in result.stderr
+
+
 def test_pictures_that_do_not_fit_are_converted_when_asked(folder: Path, model: GatedPixelCNN) -> None:
     large = pixels_from_levels(levels_of("a"), SPEC.levels)[0].repeat(4, 0).repeat(4, 1)
     Image.fromarray(255 - large).save("large.png")
@@ -244,7 +272,7 @@ def test_what_contradicts_or_is_missing_is_one_line(folder: Path, make: Make) ->
     fails(2, "model.onnx draws from the code of a picture: name one with --like PICTURE")
     fails(2, "draws from the code of a picture: name one with --like", "--complete", "a.png", "--rows", 3)
     fails(2, "--like and --label both say what to draw", "--like", "a.png", "--label", 3)
-    fails(2, "it takes no label, but --like PICTURE", "--label", 3)
+    fails(2, "this model is conditioned on the code of a picture, not on labels: leave --label out", "--label", 3)
     fails(2, "--complete draws from the code of one picture: name one with --like, not 2",
           *("--like", "a.png", "--like", "b.png", "--complete", "a.png", "--rows", 3))  # fmt: skip
     fails(1, "nowhere.png: no such file", "--like", "nowhere.png")
