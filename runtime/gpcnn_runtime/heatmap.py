@@ -24,7 +24,8 @@ def heat(log_prob_CHW: npt.NDArray[Any], spec: ModelSpec) -> npt.NDArray[np.uint
     """Surprise of each pixel over its channels, from black (0 nats) by red and yellow to white: uint8 [3, H, W]."""
     share = np.clip(-np.asarray(log_prob_CHW, np.float64).sum(axis=0) / full_scale(spec), 0, 1)
     red, green, blue = (np.clip(3 * share - start, 0, 1) for start in (0, 1, 2))
-    return np.rint(np.stack([red, green, blue]) * 255).astype(np.uint8)
+    picture: npt.NDArray[np.uint8] = np.rint(np.stack([red, green, blue]) * 255).astype(np.uint8)
+    return picture
 
 
 def save_heatmap(
