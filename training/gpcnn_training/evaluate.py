@@ -100,7 +100,7 @@ def evaluate(request: Request) -> Evaluation:
     model, header = load_checkpoint(path)
     spec = header.spec
     quantization, draws = _protocol(request, header)
-    _check_samples(request, spec)
+    _check_samples(request, header)
     data = _data(request, path, header)
     try:
         with _threads(request.threads):
@@ -134,7 +134,9 @@ def evaluate(request: Request) -> Evaluation:
                         tasks.update,
                     )
     except (torch.OutOfMemoryError, MemoryError) as error:
-        raise TrainingError(f"{device} has not enough memory for a {spec.height}×{spec.width} image") from error
+        raise TrainingError(
+            f"{device} has not enough memory for {spec.height}×{spec.width} images: try another --device"
+        ) from error
     return Evaluation(
         checkpoint=str(path),
         checkpoint_digest=checkpoint_digest(path),
@@ -189,13 +191,15 @@ def _in_words(spec: ModelSpec, quantization: Quantization, draws: int) -> str:
     return f"pixels rounded to the nearest of {spec.levels} levels"
 
 
-def _check_samples(request: Request, spec: ModelSpec) -> None:
+def _check_samples(request: Request, header: Header) -> None:
+    spec = header.spec
     if request.samples is None:
         if request.seed is not None:
             raise UsageError(f"--seed {request.seed} goes with --samples: the test images need none")
         return
     if spec.conditioning != "label":
-        what = "unconditional" if spec.conditioning == "none" else "an autoencoder or conditioned on embeddings"
+        kinds = {"none": "unconditional", "embedding": "conditioned on a code"}
+        what = "an autoencoder" if header.encoder is not None else kinds[spec.conditioning]
         raise UsageError(
             f"--samples {request.samples} measures how samples fit their label, but this model is {what}: leave it out"
         )
