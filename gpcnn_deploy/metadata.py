@@ -46,7 +46,8 @@ class EncoderParity(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         images: images compared.
-        embedding_error: largest absolute difference of a number of their embeddings.
+        embedding_error: largest difference of a number of their embeddings, relative to the largest of its embedding if
+            that exceeds 1.
         embedding_tolerance: the limit that `embedding_error` was held to.
     """
 

@@ -184,7 +184,8 @@ class Embedded(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         images: pictures compared.
-        error: largest absolute difference of a number of their embeddings; None where it is not finite.
+        error: largest difference of a number of their embeddings, relative to the largest of its embedding if that
+            exceeds 1; None where it is not finite.
         limit: what `error` was held to.
     """
 

@@ -176,11 +176,11 @@ def _real_data(name: str, model: GatedPixelCNN, request: Arrays, drawn: Arrays) 
 
 @torch.no_grad()
 def _embedded(model: GatedPixelCNN, levels: Array, embedding: Array) -> Embedded:
-    from gpcnn_export.encoder import EMBEDDING_TOLERANCE
+    from gpcnn_export.encoder import EMBEDDING_TOLERANCE, embedding_error
 
     eager = model.embed(torch.from_numpy(levels)).numpy()
-    limit = EMBEDDING_TOLERANCE * max(1.0, float(np.abs(eager).max()))
-    return Embedded(images=len(levels), error=_finite(float(np.abs(eager - embedding).max())), limit=limit)
+    error = _finite(embedding_error(eager, embedding))
+    return Embedded(images=len(levels), error=error, limit=EMBEDDING_TOLERANCE)
 
 
 def _row(spec: ModelSpec, case: Case, limits: Limits) -> Compared:

@@ -17,7 +17,14 @@ from gpcnn_deploy.errors import EngineError, ParityError, UsageError
 from gpcnn_deploy.metadata import METADATA_KEY, EngineMetadata, decode_metadata
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_export.cli import main
-from gpcnn_export.encoder import EMBEDDING_TOLERANCE, check_images, encoder_graph, onnx_embed, prove_encoder
+from gpcnn_export.encoder import (
+    EMBEDDING_TOLERANCE,
+    check_images,
+    embedding_error,
+    encoder_graph,
+    onnx_embed,
+    prove_encoder,
+)
 from gpcnn_export.engine import make_engine
 from gpcnn_export.plan import build_plan
 from gpcnn_training.checkpoint import Header, checkpoint_digest, save_checkpoint
@@ -108,6 +115,13 @@ def test_nan_and_other_shapes_are_no_parity() -> None:
         prove_encoder(model, lambda levels: np.zeros((len(levels), 2), np.float32))
 
 
+def test_each_embedding_is_held_to_its_own_size() -> None:
+    eager = np.array([[0.5, -0.25], [-200.0, 3.0]], np.float32)
+    assert embedding_error(eager, eager) == 0
+    assert embedding_error(eager, eager + np.array([[0, 0.5], [0, 0]], np.float32)) == 0.5
+    assert embedding_error(eager, eager + np.array([[0, 0], [0, 0.5]], np.float32)) == pytest.approx(0.5 / 200)
+
+
 @pytest.mark.parametrize("role", ["sampler", "step"])
 def test_both_files_describe_themselves_and_each_other(checkpoint: Path, role: str) -> None:
     result = run(checkpoint, "--graph", role, *(["--window", "2"] if role == "sampler" else []))
@@ -126,7 +140,7 @@ def test_both_files_describe_themselves_and_each_other(checkpoint: Path, role: s
     parity = encoder.encoder_parity
     assert parity is not None
     assert parity.images == 32
-    assert parity.embedding_error <= EMBEDDING_TOLERANCE <= parity.embedding_tolerance
+    assert parity.embedding_error <= parity.embedding_tolerance == EMBEDDING_TOLERANCE == 1e-4
     assert f"Wrote model.encoder.onnx: encoder, {encoder.parameters:,} parameters" in result.stdout
     assert "Next: gpcnn-sample --engine model.onnx --like PICTURE" in result.stdout
     assert sorted(p.name for p in Path().iterdir()) == [checkpoint.name, "model.encoder.onnx", "model.onnx"]
