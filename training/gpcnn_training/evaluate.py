@@ -106,19 +106,14 @@ def evaluate(request: Request) -> Evaluation:
         with _threads(request.threads):
             model = model.to(device)
             pixels, labels = data.test_pixels[: request.test_images], data.test_labels[: request.test_images]
-            scores = []
+            scores: list[float] = []
             with Display("scoring the test images") as display:
+
+                def progress(share: float) -> None:
+                    display.update((len(scores) + share) / draws)
+
                 for draw in range(draws):
-                    scores.append(
-                        negative_log_likelihood(
-                            model,
-                            pixels,
-                            labels,
-                            quantization,
-                            lambda share, draw=draw: display.update((draw + share) / draws),
-                            draw=draw,
-                        )
-                    )
+                    scores.append(negative_log_likelihood(model, pixels, labels, quantization, progress, draw))
             if not all(math.isfinite(score) for score in scores):
                 raise CheckpointError(f"{path}: its log-probabilities are not finite: take another, or train it anew")
             consistency = None
