@@ -18,6 +18,7 @@ from gpcnn_deploy.metadata import EngineMetadata, encoder_path
 from gpcnn_runtime.engine import EXPORT_ANEW
 from gpcnn_runtime.onnx_session import brief, check_ports, open_session, read_onnx, session_metadata
 from gpcnn_runtime.providers import CPU
+from gpcnn_runtime.zoo import engine_name
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -143,7 +144,8 @@ class Encoder:
         self.close()
 
 
-def _digest(metadata: EngineMetadata, engine: Path) -> str:
+def _digest(metadata: EngineMetadata, path: Path) -> str:
+    engine = engine_name(path)
     conditioning = metadata.spec.conditioning
     if conditioning != "embedding":
         instead = "draw with --label" if conditioning == "label" else "it draws without being asked for anything"

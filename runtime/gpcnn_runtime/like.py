@@ -17,6 +17,7 @@ from gpcnn_deploy.pictures import grid, pixels_from_levels
 from gpcnn_runtime.encoder import Encoder
 from gpcnn_runtime.picture_input import read_levels
 from gpcnn_runtime.sampler import Sampler
+from gpcnn_runtime.zoo import engine_name
 
 SHEET_COLUMNS = 10
 
@@ -82,7 +83,7 @@ def encode_likes(sampler: Sampler, paths: Sequence[Path], resize: bool = False, 
         EngineError: the encoder is missing, damaged, or that of another engine.
         DataError: a picture cannot be read, or does not fit the model.
     """
-    spec, engine = sampler.metadata.spec, sampler.engine.info.path
+    spec, engine = sampler.metadata.spec, engine_name(sampler.engine.info.path)
     if not paths:
         if spec.conditioning != "embedding":
             return None

@@ -118,6 +118,15 @@ def test_without_an_engine_the_default_draws_and_says_so(folder: Path) -> None:
     assert engine["digest"] == sha256(folder / f"{zoo.DEFAULT}.onnx")
 
 
+def test_a_model_that_takes_no_picture_is_named_as_asked(folder: Path) -> None:
+    for arguments in (("--like", "a.png"), ("--like", "a.png", "--engine", f"zoo:{zoo.DEFAULT}")):
+        result = sample(*arguments)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert result.stderr.startswith(
+            f"Error: zoo:{zoo.DEFAULT} is conditioned on labels, not on the code of a picture"
+        )
+
+
 def test_a_model_in_the_folder_comes_first(folder: Path) -> None:
     Path("model.onnx").write_bytes(engine_bytes(LABELLED, 2, seed=7))
     result = sample("--label", 2)
