@@ -8,6 +8,12 @@ class GpcnnError(Exception):
 
     exit_code = 1
 
+    def __init__(self, message: str) -> None:
+        """Make the message one line: what a file says may hold line breaks and codes that a terminal obeys."""
+        if not message.isprintable():
+            message = "".join(sign if sign.isprintable() else " " if sign.isspace() else "�" for sign in message)
+        super().__init__(message)
+
 
 class UsageError(GpcnnError):
     """The request itself is wrong: an unknown label, a count of 0, a temperature that is not positive."""

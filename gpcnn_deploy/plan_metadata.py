@@ -94,6 +94,8 @@ def read_plan_metadata(plan: Path) -> PlanMetadata:
     source = metadata_path(plan)
     if not plan.is_file():
         raise EngineError(f"{plan}: no such file; gpcnn-export --format trt writes one")
+    if source.exists() and not source.is_file():
+        raise EngineError(f"{source}: cannot be read (no regular file): a plan needs the metadata written beside it")
     try:
         with source.open("rb") as stream:
             text = stream.read(MAX_METADATA_BYTES + 1)
@@ -199,6 +201,8 @@ def read_plan(plan: Path, metadata: PlanMetadata) -> bytes:
     """
     try:
         content = plan.read_bytes()
+    except MemoryError:
+        raise EngineError(f"{plan}: not enough memory to read it") from None
     except OSError as error:
         raise EngineError(f"{plan}: cannot be read ({error.strerror or error})") from error
     found = hashlib.sha256(content).hexdigest()

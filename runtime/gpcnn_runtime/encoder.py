@@ -16,7 +16,7 @@ import numpy.typing as npt
 from gpcnn_deploy.errors import EngineError, UsageError
 from gpcnn_deploy.metadata import EngineMetadata, encoder_path
 from gpcnn_runtime.engine import EXPORT_ANEW
-from gpcnn_runtime.onnx_session import brief, check_ports, open_session, read_onnx, session_metadata
+from gpcnn_runtime.onnx_session import brief, check_ports, onnx_metadata, open_session, read_onnx
 from gpcnn_runtime.providers import CPU
 from gpcnn_runtime.zoo import engine_name
 
@@ -41,7 +41,7 @@ class Encoder:
     def __init__(self, path: Path, content: bytes) -> None:
         """Use `load` or `beside`."""
         session = open_session(path, content, CPU)
-        self.path, self.metadata = path, session_metadata(path, session)
+        self.path, self.metadata = path, onnx_metadata(path, content)
         self.digest = hashlib.sha256(content).hexdigest()
         if self.metadata.role != "encoder":
             raise EngineError(f"{path} is a {self.metadata.role}, no encoder: {EXPORT_ANEW}")

@@ -10,13 +10,11 @@ import msgspec
 from gpcnn_deploy.errors import EngineError
 from gpcnn_deploy.files import sha256
 from gpcnn_deploy.metadata import (
-    METADATA_KEY,
     EncoderParity,
     EngineMetadata,
     ParityReport,
     Precision,
     Role,
-    decode_metadata,
 )
 from gpcnn_deploy.plan_metadata import PlanMetadata, portable_path, read_plan_metadata
 from gpcnn_deploy.spec import ModelSpec
@@ -125,31 +123,19 @@ def engine_metadata(path: Path) -> EngineMetadata:
     path = resolve_engine(path)
     if path.suffix.lower() in PLANS:
         return read_plan_metadata(path).engine
-    from gpcnn_runtime.onnx_session import read_onnx
+    from gpcnn_runtime.onnx_session import onnx_metadata, read_onnx
 
-    return _onnx_metadata(path, read_onnx(path))
-
-
-def _onnx_metadata(path: Path, content: bytes) -> EngineMetadata:
-    from gpcnn_runtime.onnx_file import MalformedError, properties
-
-    try:
-        text = properties(content).get(METADATA_KEY)
-    except MalformedError as error:
-        raise EngineError(f"{path} cannot be read as ONNX ({error}): make one with gpcnn-export") from error
-    if text is None:
-        raise EngineError(f"{path} is an ONNX file without gpcnn-deploy metadata: make one with gpcnn-export")
-    return decode_metadata(text, str(path))
+    return onnx_metadata(path, read_onnx(path))
 
 
 def _onnx(path: Path) -> Inspection:
     import hashlib
 
-    from gpcnn_runtime.onnx_session import read_onnx
+    from gpcnn_runtime.onnx_session import onnx_metadata, read_onnx
 
     content = read_onnx(path)
     digest = hashlib.sha256(content).hexdigest()
-    return _engine(path, "onnx", len(content), digest, _onnx_metadata(path, content))
+    return _engine(path, "onnx", len(content), digest, onnx_metadata(path, content))
 
 
 def _plan(path: Path) -> Inspection:

@@ -90,6 +90,8 @@ def read_checkpoint(path: Path) -> CheckpointHeader:
     def damaged(error: object) -> CheckpointError:
         return CheckpointError(f"{path}: not a checkpoint, or a damaged one ({error}): take another, or train it anew")
 
+    if path.exists() and not path.is_file():
+        raise damaged("no regular file")
     try:
         with path.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")

@@ -27,7 +27,7 @@ from gpcnn_runtime.engine import (
     Strategy,
     refuse_strategy,
 )
-from gpcnn_runtime.onnx_session import Ports, brief, check_ports, open_session, read_onnx, session_metadata
+from gpcnn_runtime.onnx_session import Ports, brief, check_ports, onnx_metadata, open_session, read_onnx
 from gpcnn_runtime.providers import CPU, Placement, Provider, place, running
 
 if TYPE_CHECKING:
@@ -67,15 +67,15 @@ def load_onnx_engine(path: Path, provider: Provider = "cpu", warn: Callable[[str
 
 
 def _load(path: Path, content: bytes, placement: Placement) -> Engine:
-    session = open_session(path, content, placement)
-    from onnxruntime import __version__ as version
-
-    metadata = session_metadata(path, session)
+    metadata = onnx_metadata(path, content)
     if metadata.role == "encoder":
         raise EngineError(
             f"{path} is an encoder, which draws nothing: name the engine beside it; gpcnn-sample --like finds the "
             "encoder by itself"
         )
+    session = open_session(path, content, placement)
+    from onnxruntime import __version__ as version
+
     check_ports(path, "input", session.get_inputs(), _inputs(metadata))
     check_ports(path, "output", session.get_outputs(), _outputs(metadata))
     info = EngineInfo(path, "ONNX Runtime", version, running(session, placement), content)

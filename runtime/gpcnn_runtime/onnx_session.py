@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gpcnn_deploy.errors import EngineError, MissingExtraError
 from gpcnn_deploy.metadata import METADATA_KEY, EngineMetadata, decode_metadata
 from gpcnn_runtime.engine import EXPORT_ANEW
-from gpcnn_runtime.onnx_file import MalformedError, has_external_data
+from gpcnn_runtime.onnx_file import EXTERNAL, MalformedError, properties, unsafe_part
 from gpcnn_runtime.providers import Placement
 
 if TYPE_CHECKING:
@@ -18,17 +19,24 @@ if TYPE_CHECKING:
 Ports = dict[str, tuple[str, tuple[int | None, ...]]]
 """Name → (type, shape) of inputs or outputs; None is a length that the graph leaves open."""
 
+MAX_BYTES = (1 << 31) - 1  # protobuf's own limit
 _MALFORMED = "truncated, damaged or foreign"
 _OPTIONAL_OUTPUTS = {"evaluations"}
 
 
 def read_onnx(path: Path) -> bytes:
-    """The bytes of a file that may be an ONNX engine and reaches outside itself nowhere.
+    """The bytes of a file that may be an ONNX engine, reaches outside itself nowhere and is no bomb.
 
     Raises:
-        EngineError: missing, empty, truncated or foreign, or with weights in other files.
+        EngineError: missing, empty, truncated or foreign, no regular file, larger than ONNX files get, or with parts
+            that engines do not have, such as weights in other files.
     """
     try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+            raise EngineError(f"{path} is a device or a pipe: expected an engine file (.onnx)")
+        if status.st_size > MAX_BYTES:
+            raise EngineError(f"{path}: {status.st_size} bytes: expected an ONNX file of a few MB")
         content = path.read_bytes()
     except FileNotFoundError:
         raise EngineError(f"{path}: no such file; {EXPORT_ANEW}, or name another with --engine") from None
@@ -44,14 +52,16 @@ def read_onnx(path: Path) -> bytes:
         if content.startswith(magic):
             raise EngineError(f"{path} is {kind}, no ONNX file: {EXPORT_ANEW}")
     try:
-        external = has_external_data(content)
+        unsafe = unsafe_part(content)
     except MalformedError as error:
         raise EngineError(f"{path} cannot be loaded as ONNX: {_MALFORMED} ({error}): {EXPORT_ANEW}") from error
-    if external:
+    if unsafe == EXTERNAL:
         raise EngineError(
             f"{path} keeps weights in other files (ONNX external data), which is refused: an engine is one "
             f"self-contained file; {EXPORT_ANEW}"
         )
+    if unsafe is not None:
+        raise EngineError(f"{path} has {unsafe}, which is refused: no engine has them; {EXPORT_ANEW}")
     return content
 
 
@@ -83,6 +93,8 @@ def open_session(path: Path, content: bytes, placement: Placement) -> onnxruntim
     options.log_severity_level = 4  # errors come as exceptions; nothing is printed
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    # A few bytes of graph could ask for gigabytes while they are loaded; versions that do not know this ignore it.
+    options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", str(1 << 24))
     try:
         return placement.session(content, options)
     except MemoryError:
@@ -96,13 +108,16 @@ def open_session(path: Path, content: bytes, placement: Placement) -> onnxruntim
         raise EngineError(f"{path} cannot be loaded as ONNX: {_MALFORMED} ({brief(error)}): {EXPORT_ANEW}") from error
 
 
-def session_metadata(path: Path, session: onnxruntime.InferenceSession) -> EngineMetadata:
-    """What the file says about itself.
+def onnx_metadata(path: Path, content: bytes) -> EngineMetadata:
+    """What the content of the file says about itself.
 
     Raises:
         EngineError: nothing of ours, or damaged, contradictory or of a newer schema.
     """
-    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    try:
+        text = properties(content).get(METADATA_KEY)
+    except MalformedError as error:
+        raise EngineError(f"{path} cannot be loaded as ONNX: {_MALFORMED} ({error}): {EXPORT_ANEW}") from error
     if text is None:
         raise EngineError(f"{path} is an ONNX file without gpcnn-deploy metadata: {EXPORT_ANEW}")
     return decode_metadata(text, str(path))
@@ -114,7 +129,10 @@ def check_ports(path: Path, kind: str, found: Sequence[Any], expected: Ports) ->
     Raises:
         EngineError: names the first that is missing, unexpected, or of another type or shape.
     """
-    ports = {port.name: (port.type, port.shape) for port in found}
+    try:
+        ports = {port.name: (port.type, port.shape) for port in found}
+    except UnicodeDecodeError:
+        raise EngineError(f"{path}: an {kind} whose name is no text: {EXPORT_ANEW}") from None
     extra = set(ports) - set(expected) - (_OPTIONAL_OUTPUTS if kind == "output" else set())
     if missing := set(expected) - set(ports):
         raise EngineError(f"{path}: no {kind} '{min(missing)}', which its role needs: {EXPORT_ANEW}")

@@ -37,6 +37,8 @@ _TITLES = {
 _OPTIONS = {"cuda": {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}}
 # These have no such option: NVIDIA's libraries read this when the first session starts them.
 _TF32_BY_ENVIRONMENT = ("tensorrt", "nv-tensorrt-rtx")
+# No second try that prints, and no options out of the file, whatever the environment says.
+_QUIET = {"enable_fallback": 0, "read_config_from_model": 0}
 _PLUGIN = "onnxruntime_ep_nv_tensorrt_rtx"  # the package that brings nv-tensorrt-rtx to a plain onnxruntime
 
 
@@ -64,15 +66,15 @@ class Placement:
         import onnxruntime
 
         if self.provider == "cpu":
-            return onnxruntime.InferenceSession(content, options, providers=[_CPU])
+            return onnxruntime.InferenceSession(content, options, providers=[_CPU], **_QUIET)
         if self.provider in _TF32_BY_ENVIRONMENT:
             os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         if self.devices:
             options.add_provider_for_devices(list(self.devices), {})
-            return onnxruntime.InferenceSession(content, options)
+            return onnxruntime.InferenceSession(content, options, **_QUIET)
         wanted = [(self.name, _OPTIONS.get(self.provider, {})), _CPU]
-        session = onnxruntime.InferenceSession(content, options, providers=wanted, enable_fallback=0)
+        session = onnxruntime.InferenceSession(content, options, providers=wanted, **_QUIET)
         session.disable_fallback()  # not in a later run either
         return session
 
