@@ -41,7 +41,15 @@ class Preset:
 PRESETS = {
     # 1,497 images: beyond 20 passes the test images get less likely (88.7 nats after 43 passes, 73.9 after 20)
     "digits": Preset(levels=17, layers=6, learning_rate=5e-3, epochs=20),
-    "mnist": Preset(levels=2, epochs=60, kernel_size=5, learning_rate=4e-3, cpu_time_limit=900.0),
+    "mnist": Preset(
+        levels=2,
+        epochs=60,
+        kernel_size=5,
+        learning_rate=4e-3,
+        cpu_time_limit=900.0,
+        recipe="mnist-conditional",
+        recipe_gives="78.9 nats/image; an hour on one CPU core",
+    ),
     "fashion-mnist": Preset(levels=16, epochs=60),
 }
 OWN_DATA = Preset()
