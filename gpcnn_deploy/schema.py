@@ -44,5 +44,5 @@ def decode_versioned(
                 f"{written} schema {schema}, this version reads up to {newest}: pip install --upgrade gpcnn-deploy"
             )
         return msgspec.json.decode(text, type=layout)
-    except (msgspec.DecodeError, RecursionError, SpecError) as reason:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, SpecError) as reason:
         raise damaged(reason) from reason

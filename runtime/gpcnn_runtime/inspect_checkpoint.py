@@ -106,7 +106,7 @@ def read_checkpoint(path: Path) -> CheckpointHeader:
         entries = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
         metadata = msgspec.json.decode(entries.pop("__metadata__", b"{}"), type=dict[str, str])
         shapes = [msgspec.json.decode(entry, type=_Tensor).shape for entry in entries.values()]
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise damaged(error) from error
     if METADATA_KEY not in metadata:
         raise CheckpointError(f"{path}: a safetensors file, but not of gpcnn-train (no '{METADATA_KEY}' entry)")

@@ -296,7 +296,7 @@ def claimed(folder: Path, job: Job) -> bool:
             return True
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise OutputError(f"{folder} exists and holds no job of gpcnn-sample: {_ELSEWHERE}")
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise OutputError(f"{file} is damaged ({error}): {_ELSEWHERE}") from error
     except OSError as error:
         raise _unusable(folder, error) from error
@@ -346,7 +346,7 @@ def holds(path: Path, job: Job) -> bool:
             raise OSError("a device or a pipe")
         with np.load(path, allow_pickle=False) as archive:
             there = msgspec.json.decode(str(archive["job"]), type=Job)
-    except (*_DAMAGED, msgspec.DecodeError) as error:
+    except (*_DAMAGED, msgspec.DecodeError, UnicodeError) as error:
         raise OutputError(f"{path} exists and is not of this job: name another with -o, or remove it") from error
     if there != job:
         raise OutputError(f"{path} holds another job ({_difference(there, job)}): {_ELSEWHERE}")
