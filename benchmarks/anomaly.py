@@ -1,6 +1,6 @@
 """How well each anomaly score tells Fashion-MNIST from MNIST, under a model of one of them: AUROC.
 
-    python -m benchmarks.anomaly --engine model.onnx --background background.onnx --data-dir DIR
+    python -m benchmarks.anomaly --engine model.onnx --background local.onnx --background mutated.onnx --data-dir DIR
     python -m benchmarks.anomaly --usual fashion-mnist --engine … --background … --data-dir DIR
 
 Both ways of making pictures black and white are measured: by the nearest level, and drawn at random as in training. The
@@ -9,6 +9,7 @@ mean of `typicality` is that of training pictures, which are in neither test set
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from pathlib import Path
@@ -27,9 +28,10 @@ from gpcnn_runtime.sampler import Sampler
 from gpcnn_runtime.score import Binarization, score, to_levels
 from gpcnn_training.data import load_data
 
-METHODS: tuple[Method, ...] = ("likelihood", "ratio", "typicality")
 QUANTILE = 0.01
 _AT_ONCE = 100
+Nats = dict[str, npt.NDArray[np.float64]]
+Pixels = npt.NDArray[np.uint8]
 
 
 class AnomalyRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +39,7 @@ class AnomalyRow(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         method: the score.
+        background: file name of the background engine, for `ratio`.
         binarization: how pixels became levels.
         auroc: probability that a Fashion-MNIST picture has the larger score of the two; 0.5 is chance.
         flagged_usual: share of usual test pictures above a threshold calibrated on training pictures at QUANTILE.
@@ -44,6 +47,7 @@ class AnomalyRow(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     method: Method
+    background: str | None = None
     binarization: Binarization
     auroc: float
     flagged_usual: float
@@ -58,7 +62,7 @@ class AnomalyReport(msgspec.Struct, frozen=True, kw_only=True):
     usual: str
     unusual: str
     engine_digest: str
-    background_digest: str
+    background_digests: dict[str, str]
     count: int
     usual_nats: dict[Binarization, float]
     unusual_nats: dict[Binarization, float]
@@ -67,7 +71,14 @@ class AnomalyReport(msgspec.Struct, frozen=True, kw_only=True):
 
 @click.command(cls=Command)
 @click.option("--engine", type=click.Path(path_type=Path), required=True, help="A model of the usual data set.")
-@click.option("--background", type=click.Path(path_type=Path), required=True, help="Its background model.")
+@click.option(
+    "--background",
+    "backgrounds",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    required=True,
+    help="A background model; several may be compared.",
+)
 @click.option(
     "--usual", type=click.Choice(["mnist", "fashion-mnist"]), default="mnist", show_default=True, help="Trained on."
 )
@@ -79,7 +90,7 @@ class AnomalyReport(msgspec.Struct, frozen=True, kw_only=True):
 @json_option
 def main(
     engine: Path,
-    background: Path,
+    backgrounds: tuple[Path, ...],
     usual: str,
     data_dir: Path | None,
     fashion_dir: Path | None,
@@ -96,39 +107,33 @@ def main(
         "usual": data[usual].test_pixels[:count],
         "unusual": data[unusual].test_pixels[:count],
     }
-    with Sampler.load(engine, threads, batch_size) as model, Sampler.load(background, threads, batch_size) as other:
-        spec = model.metadata.spec
-        if (spec.image_shape, spec.levels) != ((1, 28, 28), 2) or other.metadata.spec.image_shape != (1, 28, 28):
-            raise UsageError("expected engines of 28×28 grey images with 2 levels")
+    with contextlib.ExitStack() as stack:
+        model, *others = (
+            stack.enter_context(Sampler.load(path, threads, batch_size)) for path in (engine, *backgrounds)
+        )
+        for sampler in (model, *others):
+            spec = sampler.metadata.spec
+            if (spec.image_shape, spec.levels) != ((1, 28, 28), 2):
+                raise UsageError(f"{sampler.engine.info.path}: expected an engine of 28×28 grey images with 2 levels")
         rows: list[AnomalyRow] = []
         means: dict[str, dict[Binarization, float]] = {name: {} for name in sets}
         ways: tuple[Binarization, ...] = ("nearest", "stochastic")
         for binarization in ways:
-            nats = {name: _nats(model, pixels, binarization, f"{name}, model") for name, pixels in sets.items()}
-            base = {name: _nats(other, pixels, binarization, f"{name}, background") for name, pixels in sets.items()}
-            mean = float(nats["calibration"].mean())
+            nats = _nats(model, sets, binarization)
             for name, values in nats.items():
                 means[name][binarization] = float(values.mean())
-            for method in METHODS:
-                scores = {name: anomaly_scores(method, nats[name], base[name], mean) for name in sets}
-                threshold = calibrate(scores["calibration"], QUANTILE)
-                rows.append(
-                    AnomalyRow(
-                        method=method,
-                        binarization=binarization,
-                        auroc=auroc(scores["usual"], scores["unusual"]),
-                        flagged_usual=float((scores["usual"] > threshold).mean()),
-                        flagged_unusual=float((scores["unusual"] > threshold).mean()),
-                    )
-                )
+            rows.append(_row("likelihood", binarization, nats))
+            rows.append(_row("typicality", binarization, nats))
+            for other in others:
+                rows.append(_row("ratio", binarization, nats, _nats(other, sets, binarization), other))
+        named = " ".join(f"--background {path.name}" for path in backgrounds)
         report = AnomalyReport(
-            command=f"python -m benchmarks.anomaly --usual {usual} --engine {engine.name}"
-            f" --background {background.name} --count {count}",
+            command=f"python -m benchmarks.anomaly --usual {usual} --engine {engine.name} {named} --count {count}",
+            machine=machine_facts(),
             usual=usual,
             unusual=unusual,
-            machine=machine_facts(),
             engine_digest=model.engine.info.digest,
-            background_digest=other.engine.info.digest,
+            background_digests={other.engine.info.path.name: other.engine.info.digest for other in others},
             count=count,
             usual_nats=means["usual"],
             unusual_nats=means["unusual"],
@@ -144,21 +149,43 @@ def markdown(report: AnomalyReport) -> list[str]:
     lines = [f"| score | pixels | AUROC | {report.usual} flagged | {report.unusual} flagged |", "|---|---|---|---|---|"]
     for row in report.rows:
         flagged = f"{row.flagged_usual:.1%} | {row.flagged_unusual:.1%}"
-        lines.append(f"| {row.method} | {row.binarization} | {row.auroc:.4f} | {flagged} |")
+        method = row.method if row.background is None else f"{row.method}, {row.background}"
+        lines.append(f"| {method} | {row.binarization} | {row.auroc:.4f} | {flagged} |")
     return lines
 
 
-def _nats(
-    sampler: Sampler, pixels: npt.NDArray[np.uint8], binarization: Binarization, name: str
-) -> npt.NDArray[np.float64]:
-    """-log p of each picture, float64 [N]; progress on stderr."""
-    spec, parts, begin = sampler.metadata.spec, [], time.perf_counter()
-    for start in range(0, len(pixels), _AT_ONCE):
-        part = pixels[start : start + _AT_ONCE]
-        levels = np.stack([to_levels(one, spec, binarization, 0, start + k) for k, one in enumerate(part)])
-        parts.append(score(sampler, levels).nats)
-    print(f"{name}, {binarization}: {time.perf_counter() - begin:.0f} s", file=sys.stderr)
-    return np.concatenate(parts)
+def _row(
+    method: Method, binarization: Binarization, nats: Nats, background: Nats | None = None, other: Sampler | None = None
+) -> AnomalyRow:
+    mean = float(nats["calibration"].mean())
+    scores = {
+        name: anomaly_scores(method, values, None if background is None else background[name], mean)
+        for name, values in nats.items()
+    }
+    threshold = calibrate(scores["calibration"], QUANTILE)
+    return AnomalyRow(
+        method=method,
+        background=None if other is None else other.engine.info.path.name,
+        binarization=binarization,
+        auroc=auroc(scores["usual"], scores["unusual"]),
+        flagged_usual=float((scores["usual"] > threshold).mean()),
+        flagged_unusual=float((scores["unusual"] > threshold).mean()),
+    )
+
+
+def _nats(sampler: Sampler, sets: dict[str, Pixels], binarization: Binarization) -> Nats:
+    """-log p of each picture of each set, float64 [N]; progress on stderr."""
+    spec, found = sampler.metadata.spec, {}
+    for name, pixels in sets.items():
+        parts, begin = [], time.perf_counter()
+        for start in range(0, len(pixels), _AT_ONCE):
+            part = pixels[start : start + _AT_ONCE]
+            levels = np.stack([to_levels(one, spec, binarization, 0, start + k) for k, one in enumerate(part)])
+            parts.append(score(sampler, levels).nats)
+        found[name] = np.concatenate(parts)
+        took = f"{time.perf_counter() - begin:.0f} s"
+        print(f"{sampler.engine.info.path.name}, {name}, {binarization}: {took}", file=sys.stderr)
+    return found
 
 
 if __name__ == "__main__":

@@ -40,15 +40,17 @@ def engines(tmp_path: Path) -> tuple[Path, Path]:
 def test_auroc_of_every_score(tmp_path: Path, engines: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(anomaly, "load_data", data)
     model, background = engines
-    arguments = ["--engine", model, "--background", background, "--count", 100, "--json", tmp_path / "a.json"]
+    arguments = ["--engine", model, "--background", background, "--background", model, "--count", 100]
+    arguments += ["--json", tmp_path / "a.json"]
     result = CliRunner().invoke(anomaly.main, [str(argument) for argument in arguments], catch_exceptions=False)
     assert result.exit_code == 0, result.stderr
     report = json.loads((tmp_path / "a.json").read_text())
     assert report["command"] == (
-        "python -m benchmarks.anomaly --usual mnist --engine w28.onnx --background w7.onnx --count 100"
+        "python -m benchmarks.anomaly --usual mnist --engine w28.onnx --background w7.onnx --background w28.onnx"
+        " --count 100"
     )
-    rows = {(row["method"], row["binarization"]): row for row in report["rows"]}
-    assert len(rows) == 6
+    rows = {(row["method"], row["background"], row["binarization"]): row for row in report["rows"]}
+    assert len(rows) == 8
     nats = {}
     for path in engines:
         with Sampler.load(path) as sampler:
@@ -57,8 +59,9 @@ def test_auroc_of_every_score(tmp_path: Path, engines: tuple[Path, Path], monkey
                 nats[path, name] = score(sampler, levels).nats
     likelihood = auroc(nats[model, "mnist"], nats[model, "fashion-mnist"])
     ratio = auroc(*(nats[model, name] - nats[background, name] for name in ("mnist", "fashion-mnist")))
-    assert rows["likelihood", "nearest"]["auroc"] == pytest.approx(likelihood)
-    assert rows["ratio", "nearest"]["auroc"] == pytest.approx(ratio)
+    assert rows["likelihood", None, "nearest"]["auroc"] == pytest.approx(likelihood)
+    assert rows["ratio", "w7.onnx", "nearest"]["auroc"] == pytest.approx(ratio)
+    assert rows["ratio", "w28.onnx", "nearest"]["auroc"] == 0.5  # against itself nothing is left
     assert all(0 <= row["flagged_usual"] <= 1 for row in rows.values())
     lines = result.stdout.splitlines()
     assert lines[0] == "| score | pixels | AUROC | mnist flagged | fashion-mnist flagged |"
@@ -70,7 +73,7 @@ def test_other_engines_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     path = random_model(ModelSpec(height=4, width=4, features=4, layers=2, head_features=5), tmp_path).engine(4)
     result = CliRunner().invoke(anomaly.main, ["--engine", str(path), "--background", str(path)])
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "expected engines of 28×28 grey images with 2 levels" in result.stderr
+    assert f"{path}: expected an engine of 28×28 grey images with 2 levels" in result.stderr
 
 
 def test_mutation_replaces_its_share_uniformly() -> None:
