@@ -70,6 +70,11 @@ def test_samples_are_those_of_the_seed_class_after_class(monkeypatch: pytest.Mon
     expected = sample_raster(model, torch.from_numpy(noise(STRIPES, 5, 8)), torch.from_numpy(labels))
     assert np.array_equal(levels, expected.numpy())
     assert shares == [3 / 8, 6 / 8, 1.0]
+    cool, _ = conditional_samples(model, 8, 5, temperature=0.3)
+    uniforms = torch.from_numpy(noise(STRIPES, 5, 8))
+    expected = sample_raster(model, uniforms, torch.from_numpy(labels), temperature=0.3)
+    assert np.array_equal(cool, expected.numpy())
+    assert not np.array_equal(cool, levels)
 
 
 def test_the_same_seed_trains_the_same_classifier(stripes: DataSet) -> None:
@@ -153,7 +158,7 @@ def test_samples_of_the_right_class_count_and_of_the_wrong_one_do_not(
 ) -> None:
     """With real images in place of samples the outcome is known: all of them, or none."""
 
-    def real(model: GatedPixelCNN, samples: int, seed: int, on_progress: object) -> tuple[np.ndarray, np.ndarray]:
+    def real(model: GatedPixelCNN, samples: int, *arguments: object) -> tuple[np.ndarray, np.ndarray]:
         levels = (stripes.train_pixels[:samples] >= 128).astype(np.int64)
         labels = stripes.train_labels[:samples]
         return levels, 1 - labels if swapped else labels

@@ -239,6 +239,8 @@ def fails(code: int, message: str, *arguments: object) -> Any:
               "rgb", "--samples", 10),
         fails(2, "but this model is an autoencoder: leave it out", "auto", "--samples", 10),
         fails(2, "--seed 3 goes with --samples", "digits", "--seed", 3),
+        fails(2, "--temperature 0.5 goes with --samples", "digits", "--temperature", 0.5),
+        fails(2, "0.0 is not in the range", "digits", "--samples", 10, "--temperature", 0),
         fails(2, "--device gpu: expected auto, cpu, cuda", "digits", "--device", "gpu"),
         fails(1, "cannot write .: it is a folder; name a file with --json", "digits", "--json", "."),
         fails(1, "huge: its log-probabilities are not finite: take another, or train it anew", "huge"),

@@ -50,6 +50,7 @@ class ClassConsistency(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         samples: number of samples, equally many of each class.
         seed: of the samples.
+        temperature: of the samples; 1 is the model itself.
         accuracy: share of the samples that are taken for the class they were drawn with.
         test_images: number of real test images, quantized as those that the model was trained on.
         classifier_accuracy: share of them that is taken for its class: what to measure `accuracy` by.
@@ -58,6 +59,7 @@ class ClassConsistency(msgspec.Struct, frozen=True, kw_only=True):
 
     samples: int
     seed: int
+    temperature: float = 1.0
     accuracy: float
     test_images: int
     classifier_accuracy: float
@@ -72,6 +74,7 @@ def class_consistency(
     seed: int = 0,
     test_images: int | None = None,
     on_progress: Progress | None = None,
+    temperature: float = 1.0,
 ) -> ClassConsistency:
     """Draw samples of every class, train a classifier on the training images, and compare.
 
@@ -83,10 +86,11 @@ def class_consistency(
         seed: of the samples' noise.
         test_images: test the classifier on the first so many test images (None: on all).
         on_progress: see `Progress`.
+        temperature: of the samples.
     """
     spec, classes = model.spec, len(data.class_names)
     tell = on_progress or (lambda task, share: None)
-    drawn, labels = conditional_samples(model, samples, seed, lambda share: tell("drawing samples", share))
+    drawn, labels = conditional_samples(model, samples, seed, lambda share: tell("drawing samples", share), temperature)
     classifier = train_classifier(
         spec,
         data.train_pixels,
@@ -99,11 +103,16 @@ def class_consistency(
     )
     pixels, test_labels = data.test_pixels[:test_images], data.test_labels[:test_images]
     found_test = classify(classifier, levels_of_draw(pixels, spec, quantization, range(len(pixels))))
-    return compare(data.class_names, seed, labels, classify(classifier, drawn), test_labels, found_test)
+    result = compare(data.class_names, seed, labels, classify(classifier, drawn), test_labels, found_test)
+    return msgspec.structs.replace(result, temperature=temperature)
 
 
 def conditional_samples(
-    model: GatedPixelCNN, samples: int, seed: int, on_progress: Callable[[float], None] | None = None
+    model: GatedPixelCNN,
+    samples: int,
+    seed: int,
+    on_progress: Callable[[float], None] | None = None,
+    temperature: float = 1.0,
 ) -> tuple[npt.NDArray[np.int64], Labels]:
     """(levels int64 [N, C, H, W], labels int64 [N]): the first class's samples, then the next one's.
 
@@ -117,7 +126,7 @@ def conditional_samples(
     for first in range(0, samples, batch):
         condition = torch.from_numpy(labels[first : first + batch]).to(device)
         uniforms = torch.from_numpy(noise(spec, seed, len(condition), first)).to(device)
-        levels, _ = sample_cached(model, uniforms, condition)
+        levels, _ = sample_cached(model, uniforms, condition, temperature=temperature)
         parts.append(levels.cpu().numpy().astype(np.int64))
         if on_progress is not None:
             on_progress(min(1.0, (first + batch) / samples))

@@ -42,6 +42,7 @@ class Request:
     draws: int | None = None
     samples: int | None = None
     seed: int | None = None
+    temperature: float | None = None
     device: str = "auto"
     threads: int | None = None
 
@@ -127,6 +128,7 @@ def evaluate(request: Request) -> Evaluation:
                         request.seed or 0,
                         request.test_images,
                         tasks.update,
+                        1.0 if request.temperature is None else request.temperature,
                     )
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise TrainingError(
@@ -191,6 +193,8 @@ def _check_samples(request: Request, header: Header) -> None:
     if request.samples is None:
         if request.seed is not None:
             raise UsageError(f"--seed {request.seed} goes with --samples: the test images need none")
+        if request.temperature is not None:
+            raise UsageError(f"--temperature {request.temperature} goes with --samples: test images are scored at 1")
         return
     if spec.conditioning != "label":
         kinds = {"none": "unconditional", "embedding": "conditioned on a code"}

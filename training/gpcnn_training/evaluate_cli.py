@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     help="Draw N samples, equally many of each class, and count how many a classifier takes for their class.",
 )
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Of the samples.  [default: 0]")
+@click.option("--temperature", type=click.FloatRange(0.01, 100), help="Of the samples.  [default: 1]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:0 or mps.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: PyTorch's]")
 @json_option
@@ -91,7 +92,7 @@ def _describe_consistency(consistency: ClassConsistency) -> list[str]:
     width = max(len("class"), *(len(row.name) for row in rows))
     return [
         f"consistency {consistency.accuracy:.1%} of {consistency.samples:,} samples are taken for their class "
-        f"({rows[0].samples:,} of each, seed {consistency.seed}, temperature 1)",
+        f"({rows[0].samples:,} of each, seed {consistency.seed}, temperature {consistency.temperature:g})",
         f"classifier  takes {consistency.classifier_accuracy:.1%} of the {consistency.test_images:,} real test images "
         "for their class",
         "",
