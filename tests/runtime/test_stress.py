@@ -95,7 +95,7 @@ def same(found: list[npt.NDArray[Any]], expected: list[npt.NDArray[Any]]) -> Non
     ids=["labelled sampler", "labelled step", "plain sampler", "plain step"],
 )
 def test_eight_threads_share_a_sampler(make: Make, spec: ModelSpec, window: int | None, workers: int) -> None:
-    path, work = make(spec, window), tasks(spec, window is None, 12)
+    path, work = make(spec, window), tasks(spec, window is None, 8)
     with Sampler.load(path, threads=workers, batch_size=4, provider="cpu") as sampler:
         alone = [task(sampler) for task in work]
     assert len({result[0].tobytes() for result in alone}) > len(work) * 3 // 4
@@ -126,7 +126,7 @@ def test_a_caller_that_fails_or_stops_disturbs_no_other(make: Make, window: int 
 
         def caller(k: int) -> bool:
             start.wait()
-            for _ in range(10):
+            for _ in range(5):
                 if k % 4 == 0:
                     stream = sampler.stream(0, seed=k, count=1000)
                     next(stream)
@@ -166,7 +166,7 @@ def specs(draw: st.DrawFn) -> ModelSpec:
     )
 
 
-@settings(max_examples=8, deadline=None, derandomize=True)
+@settings(max_examples=6, deadline=None, derandomize=True)
 @given(spec=specs(), seed=st.integers(0, 2**64 - 1), count=st.integers(1, 5), data=st.data())
 def test_a_draw_scores_as_it_was_drawn(
     tmp_path_factory: pytest.TempPathFactory, spec: ModelSpec, seed: int, count: int, data: st.DataObject
