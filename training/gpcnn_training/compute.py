@@ -135,7 +135,7 @@ def choose(
 def thread_numbers(processes: int = 1) -> list[int]:
     """Numbers of CPU threads to choose from: one, half of a process's share of PyTorch's default, or all of it."""
     most = max(1, torch.get_num_threads() // processes)
-    return [most] if "OMP_NUM_THREADS" in os.environ else sorted({1, (most + 1) // 2, most})
+    return [torch.get_num_threads()] if "OMP_NUM_THREADS" in os.environ else sorted({1, (most + 1) // 2, most})
 
 
 def fastest_threads(work: Callable[[], object]) -> int:

@@ -68,7 +68,7 @@ def negative_log_likelihood(
             torch.from_numpy(labels[part.start : part.stop]).to(device) if spec.conditioning == "label" else None
         )
         log_prob = score(model, torch.from_numpy(levels).to(device), condition)
-        total -= float(log_prob.double().sum())
+        total -= float(log_prob.cpu().double().sum())
         if on_progress is not None:
             on_progress(part.stop / len(pixels))
     return total / len(pixels)

@@ -339,7 +339,7 @@ class Trainer:
             reduced = self._fabric.all_reduce(stacked, reduce_op="mean")
             assert isinstance(reduced, Tensor)
             stacked = reduced
-        values = stacked.double().cpu().numpy()
+        values = stacked.cpu().double().numpy()
         for (step, rate, _), (loss, norm) in zip(self._pending, values, strict=True):
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 good = self.run / CHECKPOINT
