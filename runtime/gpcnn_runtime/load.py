@@ -26,7 +26,10 @@ def engine_or_default(given: Path | None, from_zoo: bool = False) -> Path:
         return DEFAULT_ENGINE
     if from_zoo and DEFAULT in names():
         return Path(PREFIX + DEFAULT)
-    raise UsageError(f"no {DEFAULT_ENGINE} in this folder: name an engine with --engine, or make one: gpcnn-export")
+    shipped = f", such as {PREFIX}{DEFAULT}" if DEFAULT in names() else ""
+    raise UsageError(
+        f"no {DEFAULT_ENGINE} in this folder: name an engine with --engine{shipped}, or make one: gpcnn-export"
+    )
 
 
 def load_engine(

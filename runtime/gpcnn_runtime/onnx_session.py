@@ -39,7 +39,7 @@ def read_onnx(path: Path) -> bytes:
             raise EngineError(f"{path}: {status.st_size} bytes: expected an ONNX file of a few MB")
         content = path.read_bytes()
     except FileNotFoundError:
-        raise EngineError(f"{path}: no such file; {EXPORT_ANEW}, or name another with --engine") from None
+        raise EngineError(f"{path}: no such file; {EXPORT_ANEW}, or name another") from None
     except IsADirectoryError:
         raise EngineError(f"{path} is a folder: expected an engine file (.onnx)") from None
     except MemoryError:

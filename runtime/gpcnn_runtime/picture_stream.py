@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from gpcnn_deploy.errors import DataError
 from gpcnn_deploy.spec import ModelSpec
+from gpcnn_runtime.jobs import JOB_FILE
 from gpcnn_runtime.npz_input import count_npz, read_npz
 from gpcnn_runtime.picture_input import read_pixels
 
@@ -92,11 +93,12 @@ def _walk(folder: Path) -> Iterator[Path | BadPicture]:
         here = pending.pop()
         try:
             # Text, not Path objects: a folder may hold a hundred thousand names.
-            names = sorted(name for name in os.listdir(here) if not name.startswith("."))  # noqa: PTH208
+            listed = os.listdir(here)  # noqa: PTH208
         except OSError as error:
             yield BadPicture(shown(here), DataError(f"{shown(here)}: cannot be read ({error.strerror})"))
             empty = False
             continue
+        names = sorted(name for name in listed if not name.startswith(".") and name != JOB_FILE)
         folders = []
         for name in names:
             path = here / name

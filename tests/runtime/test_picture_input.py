@@ -253,7 +253,7 @@ def test_a_bad_picture_does_not_stop_the_others(tmp_path: Path) -> None:
     assert [Path(item.name).name for item in good] == ["a.png", "z.png"]
     reasons = ["holds no pictures", "no such file", "no such file", ""]
     for item, path, reason in zip(bad, bad_paths, reasons, strict=True):
-        assert str(item.error).startswith(f"{path}: ")
+        assert str(item.error).startswith(str(DataError(f"{path}:")))
         assert reason in str(item.error)
 
 
@@ -407,3 +407,11 @@ def test_an_npz_streams_in_bounded_memory(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert count == 30_000
     assert peak < 8e6
+
+
+def test_the_folder_of_a_job_of_gpcnn_sample_holds_pictures_alone(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((6, 5), np.uint8)).save(tmp_path / "a.png")
+    (tmp_path / "job.json").write_text("{}")
+    (tmp_path / "notes.txt").write_text("no picture")
+    found = list(pictures([tmp_path], ModelSpec(height=6, width=5)))
+    assert [isinstance(each, BadPicture) for each in found] == [False, True]
