@@ -127,6 +127,17 @@ def test_the_fastest_number_of_threads_is_found(best: int, monkeypatch: pytest.M
         assert fastest_threads(lambda: pytest.fail("OMP_NUM_THREADS decides")) == 4
 
 
+@pytest.mark.parametrize("change", [{"device": "cuda"}, {"processes": 2}])
+def test_a_run_that_goes_on_elsewhere_finds_out_anew(change: dict[str, Any], tmp_path: Path, stripes: DataSet) -> None:
+    """What was fastest on a GPU may not even work on a CPU."""
+    trainer = trainer_of(tmp_path / "run", stripes, max_steps=4)
+    trainer.compute = msgspec.structs.replace(Compute(threads=1, precision="bf16", compiled=True), **change)
+    trainer.save()
+    found = resumed(tmp_path / "run", stripes, trainer.settings).compute
+    assert (found.device, found.processes, found.compiled) == ("cpu", 1, False)
+    assert found.images_per_second
+
+
 def test_digits_resume_on_the_real_data(tmp_path: Path) -> None:
     digits = load_data("digits")
     through = trainer_of(tmp_path / "through", digits, max_steps=6)
@@ -339,7 +350,7 @@ def test_images_held_out_are_not_trained_on_and_the_best_checkpoint_is_the_one_t
     train(trainer)
     assert (tmp_path / "run" / "checkpoint.safetensors").read_bytes() == before
     assert load_checkpoint(tmp_path / "run" / "last.safetensors")[1].step == 20
-    assert resumed(tmp_path / "run", digits, trainer.settings).best_nll == trainer.best_nll
+    assert resumed(tmp_path / "run", digits, trainer.settings).best_nll == header.validation_nll
 
 
 def test_the_average_follows_the_weights_by_its_decay(tmp_path: Path, stripes: DataSet) -> None:

@@ -33,12 +33,16 @@ class Compute(msgspec.Struct, frozen=True, kw_only=True):
         threads: CPU threads of each process.
         precision: of the network's arithmetic under autocast; weights, loss and optimizer are fp32 always.
         compiled: by `torch.compile`.
+        device: kind of device that it was measured on.
+        processes: of the run.
         images_per_second: of one process, as it was measured; None if it was not.
     """
 
     threads: Annotated[int, msgspec.Meta(ge=1)]
     precision: Literal["fp32", "bf16"] = "fp32"
     compiled: bool = False
+    device: str = "cpu"
+    processes: Annotated[int, msgspec.Meta(ge=1)] = 1
     images_per_second: float | None = None
 
     def describe(self) -> str:

@@ -50,6 +50,7 @@ PRESETS = {
         recipe="mnist-conditional",
         recipe_gives="78.9 nats/image; an hour on one CPU core",
     ),
+    "cifar10": Preset(levels=256, layers=15, features=128, head_features=256, learning_rate=1e-3, epochs=200),
     "fashion-mnist": Preset(levels=16, epochs=60),
 }
 OWN_DATA = Preset()

@@ -207,7 +207,7 @@ def _train(trainer: Trainer, request: Request, fabric: Fabric) -> int:
     with Interrupt() as interrupt, Display("training", silent=not main) as display:
         ended = trainer.train(display, lambda: interrupt.requested)
     if not main:
-        return 0 if ended else InterruptedRun.exit_code
+        return 0  # another status would make the launcher end the first process, which has work left
     try:
         if not ended:
             raise KeyboardInterrupt

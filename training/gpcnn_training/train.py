@@ -24,7 +24,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from gpcnn_deploy.errors import CheckpointError, OutputError, TrainingError, UsageError
 from gpcnn_training.board import Board
-from gpcnn_training.checkpoint import Header, save_checkpoint, tool_versions
+from gpcnn_training.checkpoint import Header, checkpoint_header, save_checkpoint, tool_versions
 from gpcnn_training.compute import CompileChoice, Compute, PrecisionChoice, autocast, choose, prepared, threads_set
 from gpcnn_training.dataset import DataSet
 from gpcnn_training.device import local_processes
@@ -92,7 +92,9 @@ class Trainer:
             )
         self.step = restored.state.checkpoint.step if restored else 0
         self.seconds = restored.state.seconds if restored else 0.0
-        self.best_nll = restored.state.best_nll if restored else None
+        # The checkpoint itself says how good it is: a run may have been killed between two files.
+        there = restored is not None and (run / CHECKPOINT).is_file()
+        self.best_nll = checkpoint_header(run / CHECKPOINT).validation_nll if there else None
         self._steps_per_epoch = len(self.train_images) // self.batch_size
         self._order: tuple[int, npt.NDArray[np.int64]] = (-1, np.empty(0, np.int64))
         self._pending: list[tuple[int, float, Tensor]] = []  # step, learning rate, [loss, gradient norm]
@@ -106,7 +108,11 @@ class Trainer:
         self._average = AveragedModel(average, multi_avg_fn=self._follow)
         self._average.n_averaged += 1  # what follows is no first copy
         self._optimizer = _optimizer(model, settings)
-        self.compute = (restored.state.compute if restored else None) or self._choose(precision, compiling, note)
+        before = restored.state.compute if restored else None
+        if before and (before.device, before.processes) == (self.device.type, fabric.world_size):
+            self.compute = before
+        else:
+            self.compute = self._choose(precision, compiling, note)
         if restored and restored.moments:
             restore_optimizer(self._optimizer, model, restored.moments, self.step)
         self._network, self._fabric_optimizer = fabric.setup(prepared(model, self.compute), self._optimizer)
@@ -159,13 +165,16 @@ class Trainer:
             report = self.step % STEPS_BETWEEN_REPORTS == 0
             if self._fabric.world_size == 1 or report:
                 stopping = self._agreed(began, stop)
-            if report:
-                self._report(display)
-                if time.monotonic() - saved_at >= SECONDS_BETWEEN_SAVES:
+                saving = self.seconds + began - saved_at >= SECONDS_BETWEEN_SAVES
+                if report or saving:
+                    self._report(display)
+                if saving:
                     self._save_on_the_way()
                     saved_at = self._reported_at = time.monotonic()
         self._report(display)
         self._save_on_the_way()
+        if self._fabric.world_size > 1:
+            self._fabric.barrier()  # no process ends, and ends the others, before the first one has saved
         return self.progress >= 1.0
 
     def _agreed(self, began: float, stop: Callable[[], bool]) -> bool:
@@ -191,6 +200,8 @@ class Trainer:
             self._sheets = sheets
             with _output(self.run / TENSORBOARD):
                 self._board.samples(self.step, sample_sheet(self.average, self.settings.seed, self.data, most=20)[0])
+        if self._board is not None:
+            with _output(self.run / TENSORBOARD):
                 self._board.flush()
 
     def header(self, validation_nll: float | None = None) -> Header:
@@ -223,7 +234,6 @@ class Trainer:
             seconds=self.seconds,
             data_digest=self._data_digest,
             compute=self.compute,
-            best_nll=self.best_nll,
         )
         save_state(self.run, self.model, self.average, self._optimizer, state)
         save_checkpoint(self.run / LAST, self.average, header)
@@ -323,6 +333,7 @@ class Trainer:
             lambda speed: self.settings.seconds_expected(self._steps_per_epoch, share / speed),
             note,
         )
+        compute = msgspec.structs.replace(compute, device=self.device.type, processes=self._fabric.world_size)
         return compute if self._fabric.world_size == 1 else self._fabric.broadcast(compute)
 
     def _show_graph(self) -> None:

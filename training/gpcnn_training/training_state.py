@@ -35,7 +35,6 @@ class TrainingState(msgspec.Struct, frozen=True, kw_only=True):
         seconds: time trained so far.
         data_digest: SHA-256 of the data set.
         compute: how the run computes, which decides the last bits of its sums; None measures anew.
-        best_nll: the lowest validation NLL so far, in nats an image; None before the first.
     """
 
     schema: int = 1
@@ -44,7 +43,6 @@ class TrainingState(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     data_digest: str
     compute: Compute | None = None
-    best_nll: float | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +95,8 @@ def load_state(run: Path) -> Restored:
         group, _, name = key.partition(".")
         groups.setdefault(group, {})[name] = tensor
     header = state.checkpoint
+    if not groups["average"]:
+        raise CheckpointError(f"{path}: of a version without a moving average of the weights: start a new run")
     model, average = (build_model(path, header.spec, header.encoder, groups.pop(g)) for g in ("weight", "average"))
     if header.step == 0:
         return Restored(model, average, {}, state)
