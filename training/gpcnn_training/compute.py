@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from typing import Annotated, Literal
@@ -105,25 +105,22 @@ def choose(
         TrainingError: compiling was asked for and fails.
     """
 
-    def measured(candidate: Compute) -> Compute:
-        seconds = _seconds(lambda: step(candidate), device, candidate.threads)
-        return msgspec.structs.replace(candidate, images_per_second=round(batch_size / seconds, 1))
-
-    def fastest(candidates: list[Compute]) -> Compute:
-        return max(map(measured, candidates), key=lambda candidate: candidate.images_per_second or 0.0)
+    def fastest(*candidates: Compute) -> Compute:
+        times = _seconds({c: lambda c=c: step(c) for c in candidates}, device)  # type: ignore[misc]
+        best = min(candidates, key=lambda candidate: times[candidate])
+        return msgspec.structs.replace(best, images_per_second=round(batch_size / times[best], 1))
 
     first: Literal["fp32", "bf16"] = "fp32" if precision == "auto" else precision
     numbers = thread_numbers(processes) if device.type == "cpu" else [torch.get_num_threads()]
-    best = fastest([Compute(threads=number, precision=first) for number in numbers])
+    best = fastest(*(Compute(threads=number, precision=first) for number in numbers))
     if precision == "auto" and (device.type != "cuda" or torch.cuda.is_bf16_supported()) and device.type != "mps":
-        other = measured(msgspec.structs.replace(best, precision="bf16"))
-        best = max(best, other, key=lambda candidate: candidate.images_per_second or 0.0)
+        best = fastest(best, msgspec.structs.replace(best, precision="bf16"))
     worth = seconds_left(best.images_per_second or 1.0) >= WORTH_COMPILING
     if compiling == "off" or (compiling == "auto" and (device.type == "mps" or not worth)):
         return best
     note("compiling the network, which takes up to a minute")
     try:
-        compiled = measured(msgspec.structs.replace(best, compiled=True))
+        compiled = fastest(msgspec.structs.replace(best, compiled=True))
     except Exception as error:  # whatever the compiler at hand raises: none is there, or it fails
         if compiling == "on":
             reason = str(error).strip().splitlines() or [type(error).__name__]
@@ -133,7 +130,7 @@ def choose(
         return best
     if compiling == "on":
         return compiled
-    return max(best, compiled, key=lambda candidate: candidate.images_per_second or 0.0)
+    return fastest(best, compiled)
 
 
 def thread_numbers(processes: int = 1) -> list[int]:
@@ -144,24 +141,27 @@ def thread_numbers(processes: int = 1) -> list[int]:
 
 def fastest_threads(work: Callable[[], object]) -> int:
     """How many CPU threads do `work` fastest here and now."""
-    cpu = torch.device("cpu")
     numbers = thread_numbers()
-    return min(numbers, key=lambda number: _seconds(work, cpu, number)) if len(numbers) > 1 else numbers[0]
+    if len(numbers) == 1:
+        return numbers[0]
+    times = _seconds({Compute(threads=number): work for number in numbers}, torch.device("cpu"))
+    return min(times, key=lambda compute: times[compute]).threads
 
 
-def _seconds(work: Callable[[], object], device: torch.device, threads: int) -> float:
-    """Median seconds of a call, after one to warm up."""
+def _seconds(works: dict[Compute, Callable[[], object]], device: torch.device) -> dict[Compute, float]:
+    """Least seconds of a call of each, after one to warm up: taken in turn, so that a busy machine treats all alike."""
 
     def finished() -> float:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         return time.perf_counter()
 
-    with threads_set(threads):
-        work()
-        times = []
-        for _ in range(_TIMED_STEPS):
-            began = finished()
-            work()
-            times.append(finished() - began)
-    return statistics.median(times)
+    least = dict.fromkeys(works, math.inf)
+    for turn in range(1 + _TIMED_STEPS):
+        for compute, work in works.items():
+            with threads_set(compute.threads):
+                began = finished()
+                work()
+                if turn:
+                    least[compute] = min(least[compute], finished() - began)
+    return least
