@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
-from collections.abc import contextlib
+from collections.abc import Iterator
 
-import Iterator
 import pytest
 import torch
 
