@@ -270,8 +270,8 @@ class Trainer:
             with _output(self.run / TENSORBOARD):
                 self._board.scalars(self.step, **values)
 
-    def _batch(self, share: bool = True) -> tuple[Tensor, Tensor | None]:
-        """Levels [N, C, H, W] and labels [N] of the step at hand: this process's share, or all of them."""
+    def _batch(self) -> tuple[Tensor, Tensor | None]:
+        """Levels [N, C, H, W] and labels [N] of this process's share of the step at hand."""
         epoch, position = divmod(self.step, self._steps_per_epoch)
         if self._order[0] != epoch:
             order = stream(self.settings.seed, _ORDER + epoch).permutation(len(self.train_images))
@@ -279,7 +279,7 @@ class Trainer:
         chosen = self._order[1][position * self.batch_size : (position + 1) * self.batch_size]
         random = stream(self.settings.seed, _BINARIZATION + self.step)
         levels = to_levels(self.data.train_pixels[chosen], self.spec.levels, self.quantization, random)
-        mine = slice(self._fabric.global_rank, None, self._fabric.world_size) if share else slice(None)
+        mine = slice(self._fabric.global_rank, None, self._fabric.world_size)
         labels = None
         if self.spec.conditioning == "label":
             labels = torch.from_numpy(self.data.train_labels[chosen[mine]]).to(self.device)
