@@ -20,6 +20,7 @@ import msgspec
 from gpcnn_deploy.command import Command
 from gpcnn_deploy.errors import DataError, GpcnnError, UsageError
 from gpcnn_deploy.files import write_atomic
+from gpcnn_deploy.schedule import Schedule
 from gpcnn_export.cli import WindowType
 from gpcnn_export.engine import OnnxEngine, make_engine, write_engine
 from gpcnn_runtime import zoo
@@ -31,7 +32,6 @@ from gpcnn_training.evaluate import Evaluation, Spread
 from gpcnn_training.recipe import read_recipe
 from gpcnn_training.runs import checkpoint_path
 
-Window = int | Literal["auto"]
 Layout = TypeVar("Layout", bound=msgspec.Struct)
 
 DATA = {
@@ -71,7 +71,7 @@ def main(
     evaluation_path: Path,
     bench_path: Path | None,
     about: str | None,
-    window: Window | None,
+    window: Schedule | Literal["auto"] | None,
 ) -> None:
     """Export CHECKPOINT (a file or a run folder) as zoo:NAME, with its card."""
     if name != Path(name).name or not name.replace("-", "").isalnum():
@@ -144,7 +144,10 @@ def make_card(
 def _speed(bench: BenchReport, engine: OnnxEngine) -> tuple[Speed, ...]:
     rows = [row for row in bench.rows if row.role != "eager"]
     spec = engine.metadata.spec
-    if any(row.window != engine.metadata.window for row in rows) or bench.multiply_adds != spec.multiply_adds():
+    if (
+        any(row.window not in (engine.metadata.window, engine.metadata.batch_window) for row in rows)
+        or bench.multiply_adds != spec.multiply_adds()
+    ):
         raise DataError("the benchmark is of another engine or window: measure the one that was exported")
     return tuple(
         Speed(
@@ -162,13 +165,13 @@ def _figure(spread: Spread) -> Figure:
     return Figure(mean=spread.mean, std=spread.std)
 
 
-def _window(name: str, digest: str) -> Window:
-    """The window of the model that is there, if it is of the same checkpoint."""
+def _window(name: str, digest: str) -> Schedule | Literal["auto"]:
+    """The schedule of the model that is there, if it is of the same checkpoint."""
     path = zoo.FOLDER / f"{name}.onnx"
     with contextlib.suppress(GpcnnError):
         there = engine_metadata(path)
-        if there.checkpoint_digest == digest and there.window is not None:
-            return there.window
+        if there.checkpoint_digest == digest and there.schedule is not None:
+            return there.schedule
     return "auto"
 
 

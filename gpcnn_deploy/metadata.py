@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 
 from gpcnn_deploy.errors import EngineError, UsageError
+from gpcnn_deploy.schedule import LARGEST_FROM, Schedule
 from gpcnn_deploy.schema import decode_versioned
 from gpcnn_deploy.spec import ModelSpec
 
@@ -67,6 +68,7 @@ class EngineMetadata(msgspec.Struct, frozen=True, kw_only=True):
         class_names: one name per label; empty without labels.
         precision: arithmetic of the network; the head and the sampling are fp32 always.
         window: columns sampled at a time by a `sampler`; None for others.
+        batch_window, batch_from: of a sampler that has another window for larger batches, as in `Schedule`.
         parameters: number of trained weights in the engine.
         checkpoint_digest: SHA-256 of the checkpoint that the engine was made from.
         encoder_digest: SHA-256 of the encoder engine that was written beside a sampler or step; None without one.
@@ -81,12 +83,24 @@ class EngineMetadata(msgspec.Struct, frozen=True, kw_only=True):
     class_names: tuple[str, ...] = ()
     precision: Precision = "fp32"
     window: int | None = None
+    batch_window: int | None = None
+    batch_from: int | None = None
     parameters: int
     checkpoint_digest: str
     encoder_digest: str | None = None
     tools: dict[str, str]
     parity: ParityReport | None = None
     encoder_parity: EncoderParity | None = None
+
+    @property
+    def schedule(self) -> Schedule | None:
+        """The windows of a `sampler`; None for others."""
+        return None if self.window is None else Schedule(self.window, self.batch_window, self.batch_from)
+
+    @property
+    def role_words(self) -> str:
+        """`step`, or `sampler, window 28`."""
+        return self.role if self.schedule is None else f"{self.role}, {self.schedule}"
 
     def label_number(self, text: str) -> int:
         """Number of a label given as a number or as a class name.
@@ -146,7 +160,7 @@ def check_metadata(metadata: EngineMetadata, source: str) -> None:
         raise EngineError(f"{source}: {len(metadata.class_names)} class names for {classes} classes: export it anew")
     if metadata.schema < 1 or metadata.parameters < 1:
         raise EngineError(f"{source}: schema {metadata.schema}, {metadata.parameters} parameters: export it anew")
-    if metadata.role != "sampler" and metadata.window is not None:
+    if metadata.role != "sampler" and (metadata.window, metadata.batch_window, metadata.batch_from) != (None,) * 3:
         raise EngineError(f"{source}: role {metadata.role} with a window of {metadata.window}: export it anew")
     if metadata.role == "encoder" and spec.conditioning != "embedding":
         raise EngineError(f"{source}: an encoder of a model conditioned on: {spec.conditioning}: export it anew")
@@ -154,3 +168,8 @@ def check_metadata(metadata: EngineMetadata, source: str) -> None:
         raise EngineError(f"{source}: an encoder for a model that takes no embeddings: export it anew")
     if metadata.role == "sampler" and not 1 <= (metadata.window or 0) <= spec.width:
         raise EngineError(f"{source}: window is {metadata.window}; expected 1 to {spec.width}: export it anew")
+    if metadata.schedule is not None and not metadata.schedule.fits(spec.width):
+        raise EngineError(
+            f"{source}: window of batches is {metadata.batch_window}, from {metadata.batch_from} images on; expected 1 "
+            f"to {spec.width}, from 2 to {LARGEST_FROM}: export it anew"
+        )

@@ -11,6 +11,7 @@ from click.core import ParameterSource
 
 from gpcnn_deploy.command import Command, json_option, say, write_json
 from gpcnn_deploy.errors import MissingExtraError, OutputError, UsageError
+from gpcnn_deploy.schedule import Schedule
 
 if TYPE_CHECKING:
     from gpcnn_deploy.metadata import EngineMetadata
@@ -18,18 +19,20 @@ if TYPE_CHECKING:
 
 
 class WindowType(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
-    """`auto`, or a number of columns."""
+    """`auto`, or a schedule: a number of columns, or two of them."""
 
     name = "w|auto"
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int | Literal["auto"]:
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Schedule | Literal["auto"]:
         """Parse the option's text."""
         if value == "auto":
             return "auto"
         try:
-            return int(str(value))
+            return Schedule.parse(str(value))
         except ValueError:
-            self.fail(f"'{value}' is neither a number of columns nor 'auto'", param, ctx)
+            self.fail(f"'{value}' is neither a number of columns, nor two such as 28,1@16, nor 'auto'", param, ctx)
 
 
 @click.command(cls=Command, context_settings={"show_default": True})
@@ -45,8 +48,17 @@ class WindowType(click.ParamType):  # type: ignore[type-arg]  # generic from cli
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="File to write.  [default: model.onnx, model.plan]"
 )
-@click.option("--window", type=WindowType(), default="auto", help="Columns a sampler draws at a time; auto measures.")
-@click.option("--tune-batch", type=int, default=1, help="Batch size that --window auto measures with.")
+@click.option(
+    "--window",
+    type=WindowType(),
+    default="auto",
+    help="Columns a sampler draws at a time; 28,1@16: 28, and 1 from 16 images on; auto measures.",
+)
+@click.option(
+    "--tune-batch",
+    type=int,
+    help="Batch size that --window auto measures with.  [default: one image and many, for an engine that suits both]",
+)
 @click.option(
     "--flavor",
     type=click.Choice(["auto", "tensorrt", "tensorrt-rtx"]),
@@ -64,8 +76,8 @@ def main(
     form: str,
     role: Literal["sampler", "step"] | None,
     output: Path | None,
-    window: int | Literal["auto"],
-    tune_batch: int,
+    window: Schedule | Literal["auto"],
+    tune_batch: int | None,
     flavor: Literal["auto", "tensorrt", "tensorrt-rtx"],
     precision: Literal["fp32", "fp16"],
     max_batch: int,
@@ -159,8 +171,7 @@ def _report(out: Path, engine: OnnxEngine, json_path: Path | None) -> None:
     size, metadata = len(engine.content), engine.metadata
     parity = metadata.parity
     assert parity is not None
-    schedule = "" if metadata.window is None else f", window {metadata.window}"
-    say(json_path, f"Wrote {out}: {metadata.role}{schedule}, {metadata.parameters:,} parameters, {size / 1e6:.1f} MB.")
+    say(json_path, f"Wrote {out}: {metadata.role_words}, {metadata.parameters:,} parameters, {size / 1e6:.1f} MB.")
     ties = f" ({parity.near_ties} differ by a proven near-tie)" if parity.near_ties else ""
     say(
         json_path,

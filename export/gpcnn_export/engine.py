@@ -16,13 +16,17 @@ import gpcnn_deploy
 from gpcnn_deploy.errors import UsageError
 from gpcnn_deploy.files import atomic_path
 from gpcnn_deploy.metadata import METADATA_KEY, EngineMetadata, Role, encode_metadata, encoder_path
+from gpcnn_deploy.schedule import LARGEST_FROM, Schedule
 from gpcnn_export.encoder import encoder_graph, onnx_embed, prove_encoder
 from gpcnn_export.parity import onnx_draw, prove
 from gpcnn_export.sampler import sampler_graph
-from gpcnn_export.schedule import tune_window
+from gpcnn_export.schedule import tune_schedule, tune_window
 from gpcnn_export.step import step_graph
 from gpcnn_training.checkpoint import Header, checkpoint_digest, load_checkpoint
 from gpcnn_training.model import GatedPixelCNN, parameter_count
+
+PROOF_IMAGES = 8
+"""Images of each kind of input that a proof compares, at least, per window."""
 
 Tell = Callable[[str], None]
 """Shown one line about what is going on."""
@@ -52,8 +56,8 @@ def make_engine(
     checkpoint: Path,
     role: Role,
     *,
-    window: int | Literal["auto"] = "auto",
-    tune_batch: int = 1,
+    window: int | Schedule | Literal["auto"] = "auto",
+    tune_batch: int | None = None,
     encoder: OnnxEngine | None = None,
     tell: Tell = lambda line: None,
 ) -> OnnxEngine:
@@ -64,8 +68,9 @@ def make_engine(
     Args:
         checkpoint: a checkpoint file, or a run folder that holds one.
         role: `sampler` (the whole image in one call), `step` (one Jacobi step), or an autoencoder's `encoder`.
-        window: columns that a sampler draws at a time, 1 to W; `auto` measures on this machine.
-        tune_batch: batch size that `auto` measures with.
+        window: columns that a sampler draws at a time, 1 to W, or a schedule of two windows; `auto` measures on this
+            machine.
+        tune_batch: batch size that `auto` measures with; None makes an engine that is fast with few images and many.
         encoder: the encoder that was exported of this checkpoint with another engine, so that both share it.
         tell: progress, one line at a time.
 
@@ -77,11 +82,16 @@ def make_engine(
     """
     model, header = load_checkpoint(checkpoint)
     spec = model.spec
-    if window != "auto" and not 1 <= window <= spec.width:
-        raise UsageError(f"--window is {window}: expected 1 to {spec.width} (the image's width), or auto")
-    if tune_batch < 1:
+    schedule = Schedule(window) if isinstance(window, int) else window
+    if schedule != "auto" and not schedule.fits(spec.width):
+        raise UsageError(
+            f"--window is {schedule.text}: expected 1 to {spec.width} (the image's width), auto, or two windows such "
+            f"as {spec.width},1@16, the second from 2 to {LARGEST_FROM} images on"
+        )
+    if tune_batch is not None and tune_batch < 1:
         raise UsageError(f"--tune-batch is {tune_batch}: expected 1 or more")
     digest = checkpoint_digest(checkpoint)
+    batches: tuple[int, ...]
     if role == "encoder":
         return _encoder(model, header, digest)
     if model.encoder is not None and encoder is None:
@@ -89,25 +99,38 @@ def make_engine(
         encoder = _encoder(model, header, digest)
     if role == "step":
         tell("exporting the single-step network")
-        graph, columns = step_graph(model), None
+        graph, chosen, batches = step_graph(model), None, (PROOF_IMAGES,)
     else:
         tell("building the sampler graph")
-        columns = tune_window(model, tune_batch, tell) if window == "auto" else window
-        graph = sampler_graph(model, columns)
+        if schedule == "auto":
+            if tune_batch is None:
+                schedule = tune_schedule(model, tell)
+            else:
+                schedule = Schedule(tune_window(model, tune_batch, tell))
+        graph, chosen, batches = sampler_graph(model, schedule), schedule, proof_batches(schedule)
     onnx.checker.check_model(graph, full_check=True)
     tell("checking images against eager PyTorch")
     metadata = EngineMetadata(
         role=role,
         spec=spec,
         class_names=header.class_names,
-        window=columns,
+        window=None if chosen is None else chosen.window,
+        batch_window=None if chosen is None else chosen.batch_window,
+        batch_from=None if chosen is None else chosen.batch_from,
         parameters=decoder_parameters(model),
         checkpoint_digest=digest,
         encoder_digest=None if encoder is None else encoder.digest,
         tools=_tools(),
-        parity=prove(model, onnx_draw(graph.SerializeToString(), role)),
+        parity=prove(model, onnx_draw(graph.SerializeToString(), role), batches),
     )
     return OnnxEngine(_with_metadata(graph, metadata), metadata, encoder)
+
+
+def proof_batches(schedule: Schedule) -> tuple[int, ...]:
+    """Batch sizes that make every window of a schedule draw."""
+    if schedule.batch_from is None:
+        return (PROOF_IMAGES,)
+    return min(PROOF_IMAGES, schedule.batch_from - 1), max(PROOF_IMAGES, schedule.batch_from)
 
 
 def _encoder(model: GatedPixelCNN, header: Header, digest: str) -> OnnxEngine:

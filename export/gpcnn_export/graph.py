@@ -26,7 +26,7 @@ ONNX_TYPES: dict[str, int] = {
 class Graph:
     """A graph under construction, or a body of one; a body sees the values of the graphs around it.
 
-    Constants go to the outermost graph, once each, so that all bodies share them.
+    Constants go to the outermost graph, once each, so that all bodies share them; matrices stay where they are used.
     """
 
     def __init__(self, name: str, parent: Graph | None = None) -> None:
@@ -35,9 +35,9 @@ class Graph:
         self.nodes: list[onnx.NodeProto] = []
         self.inputs: list[onnx.ValueInfoProto] = []
         self.outputs: list[onnx.ValueInfoProto] = []
+        self.initializers: list[onnx.TensorProto] = []
         if parent is None:
             self.constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
-            self.initializers: list[onnx.TensorProto] = []
             self.counts: dict[str, int] = {}
 
     def fresh(self, stem: str) -> str:
@@ -56,6 +56,16 @@ class Graph:
             self.root.constants[key] = name
             self.root.initializers.append(numpy_helper.from_array(array, name))
         return self.root.constants[key]
+
+    def matrix(self, value: Array) -> str:
+        """Name of a new initializer of this very graph or body, for the second operand of a matrix product.
+
+        ONNX Runtime (1.31) packs it for its kernels when it loads a model only if it belongs to the body that uses it,
+        or to the graph right around that; else it does so anew in every call.
+        """
+        name = self.fresh("matrix")
+        self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        return name
 
     def op(self, op_type: str, *inputs: str | Array, **attributes: Any) -> str:
         """Append an operator with one output; returns the output's name."""
@@ -112,11 +122,10 @@ class Graph:
         return Graph(self.fresh(name), self)
 
     def proto(self) -> onnx.GraphProto:
-        """This graph as ONNX; the outermost one carries the constants."""
+        """This graph as ONNX, with the initializers that it or a body in it uses."""
         graph = helper.make_graph(self.nodes, self.name, self.inputs, self.outputs)
-        if self.root is self:
-            used = set(_inputs(graph))
-            graph.initializer.extend(tensor for tensor in self.initializers if tensor.name in used)
+        used = set(_inputs(graph))
+        graph.initializer.extend(tensor for tensor in self.initializers if tensor.name in used)
         return graph
 
     def model(self) -> onnx.ModelProto:

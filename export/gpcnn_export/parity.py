@@ -6,7 +6,7 @@ where the two part (`gpcnn_training.divergence`): that is allowed only at a near
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,19 +108,20 @@ def feeds(spec: ModelSpec, images: int, seed: int = 0) -> list[Feed]:
     return result
 
 
-def prove(model: GatedPixelCNN, draw: Draw, images: int = 8) -> ParityReport:
+def prove(model: GatedPixelCNN, draw: Draw, batches: Sequence[int] = (8,)) -> ParityReport:
     """Run an engine on plain samples and completions, and hold the results against eager PyTorch.
 
     Args:
         model: the eager model, in eval mode.
         draw: feeds the engine and returns (image, log_prob).
-        images: images per kind of input.
+        batches: images of each call; every kind of input is run once with each.
 
     Raises:
         ParityError: an image differs beyond a proven near-tie, or log-probabilities beyond LOG_PROB_TOLERANCE; the
             message gives the numbers and the tolerance that would pass.
     """
-    comparisons = [compare(model, feed, *draw(feed)) for feed in feeds(model.spec, images)]
+    given = [feed for seed, images in enumerate(batches) for feed in feeds(model.spec, images, seed)]
+    comparisons = [compare(model, feed, *draw(feed)) for feed in given]
     divergences = [divergence for comparison in comparisons for divergence in comparison.divergences]
     for divergence in divergences:
         if not divergence.worst <= NEAR_TIE:

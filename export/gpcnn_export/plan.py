@@ -89,7 +89,8 @@ def build_plan(
     An autoencoder's encoder is copied along from beside `onnx_path`; ONNX Runtime runs it on the CPU.
 
     Args:
-        onnx_path: an ONNX engine of this project, role step or sampler; the plan gets its role.
+        onnx_path: an ONNX engine of this project, role step or sampler; the plan gets its role, and of a sampler with
+            two windows the one for few images.
         out: the plan, such as `model.plan`; `model.plan.json` and `model.onnx` are written beside it.
         portable: the ONNX engine to write as `model.onnx`; None takes `onnx_path`, unless a `model.onnx` of the same
             checkpoint is already there, which is kept.
@@ -116,6 +117,12 @@ def build_plan(
     portable_bytes = _portable(portable, portable_path(out), onnx_path, content, metadata)
     if metadata.precision != "fp32":
         raise EngineError(f"{onnx_path}: is {metadata.precision} already; plans are built from fp32 engines")
+    if metadata.batch_window is not None:
+        from gpcnn_export.branch import first_schedule
+
+        model = first_schedule(model)
+        content = model.SerializeToString()
+        metadata = msgspec.structs.replace(metadata, batch_window=None, batch_from=None)
     if precision == "fp16":
         from gpcnn_export.half import half_precision
 

@@ -9,83 +9,128 @@ matrix: its gate biases are zero, hence tanh(0) · sigmoid(0) = 0, and it stays 
 Shape legend as in `gpcnn_training.model`; V is the number of columns that the vertical stack computes (W, or W + 1 with
 the zero column), Wp that of the windows together (a multiple of w at least W, or W + 1).
 
-    Scan over rows      carries  above   values of the k//2 rows above               V·N  k//2·C
-                                 rows    per layer, v of the k//2 rows above         V·N  F
-                                 guess   the row above: where Jacobi starts         Wp·N  C
-      vertical stack    links    per layer, what it adds to the horizontal gates    Wp·N  F and Wp·N F
-      windows           see `gpcnn_export.window`
+    If                  two schedules in one file: many images to draw at once, or few (absent where there is one)
+      Scan over rows      carries  above   values of the k//2 rows above               V·N  k//2·C
+                                   rows    per layer, v of the k//2 rows above         V·N  F
+                                   guess   the row above: where Jacobi starts         Wp·N  C
+        vertical stack    links    per layer, what it adds to the horizontal gates    Wp·N  F and Wp·N F
+        windows           see `gpcnn_export.window`
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import onnx
 
+from gpcnn_deploy.schedule import Schedule
 from gpcnn_export.graph import Graph
 from gpcnn_export.weights import condition_weights, gate_biases, head_weights, layer_weights
 from gpcnn_export.window import Windows, column_taps
 from gpcnn_training.model import GatedPixelCNN
 
 
-def sampler_graph(model: GatedPixelCNN, window: int) -> onnx.ModelProto:
-    """The sampler of a model, `window` columns at a time, batch dynamic.
+def sampler_graph(model: GatedPixelCNN, schedule: Schedule | int) -> onnx.ModelProto:
+    """The sampler of a model, a window of columns at a time, batch dynamic.
 
     Args:
         model: a trained Gated PixelCNN.
-        window: w, 1 to W: one pixel at a time (least arithmetic) to the whole row at once (least latency).
+        schedule: w, 1 to W: one pixel at a time (least arithmetic) to the whole row at once (least latency); or a
+            second window for larger batches, too. All share the weights.
 
     Returns:
         A model with inputs noise float32 [N, C, H, W], label int32 [N] or embedding float32 [N, E], known int32
         [N, C, H, W], mask bool [N, C, H, W], temperature float32 scalar; outputs image int32 [N, C, H, W], log_prob
         float32 [N, C, H, W] (nats, temperature 1), evaluations int32 scalar (of a window). Metadata is not set yet.
     """
-    return _SamplerGraph(model, window).build()
+    if isinstance(schedule, int):
+        schedule = Schedule(schedule)
+    spec = model.spec
+    g = Graph("sampler")
+    shape = ["N", *spec.image_shape]
+    noise = g.input("noise", "float", shape, exact=True)
+    condition: str | None = None
+    if spec.conditioning == "label":
+        condition = g.input("label", "int32", ["N"], exact=True)
+    elif spec.conditioning == "embedding":
+        condition = g.input("embedding", "float", ["N", spec.conditioning_size], exact=True)
+    known = g.input("known", "int32", shape, exact=True)
+    mask = g.input("mask", "bool", shape, exact=True)
+    temperature = g.input("temperature", "float", [], exact=True)
+    inputs = _Inputs(noise, condition, known, mask, temperature)
+    outputs: list[tuple[str, str, list[Any]]] = [
+        ("image", "int32", shape),
+        ("log_prob", "float", shape),
+        ("evaluations", "int32", []),
+    ]
+    if schedule.batch_window is None:
+        values = _SamplerGraph(model, g, schedule.window).build(inputs)
+    else:
+        branches = {}
+        for name, window in (("then_branch", schedule.batch_window), ("else_branch", schedule.window)):
+            body = g.body(name)
+            for value, (_, dtype, form) in zip(_SamplerGraph(model, body, window).build(inputs), outputs, strict=True):
+                body.output(value, dtype, form)
+            branches[name] = body.proto()
+        values = g.ops("If", len(outputs), _many(g, inputs, schedule), **branches)
+    for value, (name, dtype, form) in zip(values, outputs, strict=True):
+        g.output(value, dtype, form, name)
+    return g.model()
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """Names of the graph's inputs."""
+
+    noise: str
+    condition: str | None
+    known: str
+    mask: str
+    temperature: str
+
+
+def _many(g: Graph, inputs: _Inputs, schedule: Schedule) -> str:
+    """Whether there are many images to draw: where all is known, any window takes one evaluation, and few are best."""
+    enough = g.op("GreaterOrEqual", g.op("Shape", inputs.noise, start=0, end=1), g.int64(schedule.batch_from or 1))
+    known = g.op("ReduceMin", g.op("Cast", inputs.mask, to=onnx.TensorProto.INT32), keepdims=0)
+    return g.op("And", g.op("Squeeze", enough), g.op("Not", g.op("Cast", known, to=onnx.TensorProto.BOOL)))
 
 
 class _SamplerGraph:
-    """Builds the outermost graph and the scan over rows."""
+    """Builds the scan over rows, for one window, in a graph of its own or in a branch."""
 
-    def __init__(self, model: GatedPixelCNN, window: int) -> None:
+    def __init__(self, model: GatedPixelCNN, graph: Graph, window: int) -> None:
         self.spec = spec = model.spec
         self.layers = layer_weights(model)
         self.head = head_weights(model)
         self.condition_weights = condition_weights(model)
-        self.graph = Graph("sampler")
+        self.graph = graph
         self.whole_row = window == spec.width and window > 1
         self.window = window + self.whole_row
         self.columns = spec.width + self.whole_row
         self.padded_width = -(-self.columns // self.window) * self.window
         self.binary = spec.levels == 2
 
-    def build(self) -> onnx.ModelProto:
-        """The whole graph, without metadata."""
-        g, spec = self.graph, self.spec
-        shape = ["N", *spec.image_shape]
-        noise = g.input("noise", "float", shape, exact=True)
-        condition: str | None = None
-        if spec.conditioning == "label":
-            condition = g.input("label", "int32", ["N"], exact=True)
-        elif spec.conditioning == "embedding":
-            condition = g.input("embedding", "float", ["N", spec.conditioning_size], exact=True)
-        known = g.input("known", "int32", shape, exact=True)
-        mask = g.input("mask", "bool", shape, exact=True)
-        temperature = g.input("temperature", "float", [], exact=True)
-        self.n = g.op("Shape", noise, start=0, end=1)
-        self._biases(condition)
+    def build(self, inputs: _Inputs) -> list[str]:
+        """Add the nodes; returns the names of image, log_prob and evaluations."""
+        g = self.graph
+        self.n = g.op("Shape", inputs.noise, start=0, end=1)
+        self._biases(inputs.condition)
         self._taps()
         self.windows = Windows(
             graph=g,
-            spec=spec,
+            spec=self.spec,
             layers=self.layers,
             head=self.head,
             n=self.n,
             window=self.window,
             windows=self.padded_width // self.window,
             zero_column=self.whole_row,
-            inverse_temperature=g.op("Reciprocal", temperature),
+            inverse_temperature=g.op("Reciprocal", inputs.temperature),
         )
-        self._finish(*self._scan_rows(self._rows(noise, known, mask)))
-        return g.model()
+        return self._finish(*self._scan_rows(*self._rows(inputs)))
 
     def _biases(self, condition: str | None) -> None:
         """Gate biases with their condition: [2F] and [F] each, tiled to [V · N, …] where images or columns differ."""
@@ -139,8 +184,12 @@ class _SamplerGraph:
             for j in range(self.columns)
         ]
 
-    def _rows(self, noise: str, known: str, mask: str) -> list[str]:
-        """Inputs as [H, Wp · N, C], a slice per image row; columns beyond W are known to be level 0."""
+    def _rows(self, inputs: _Inputs) -> tuple[list[str], list[str]]:
+        """Inputs as [H, Wp · N, C], a slice per image row; columns beyond W are known to be level 0.
+
+        Returns:
+            What the windows read, and what Jacobi's start reads: values of known levels, and whether each is free.
+        """
         g, spec = self.graph, self.spec
         extra = self.padded_width - spec.width
 
@@ -151,17 +200,19 @@ class _SamplerGraph:
                 value = g.op("Concat", value, g.op("Expand", np.zeros((1, 1, 1, 1), np.float32), shape), axis=1)
             return g.reshape(value, spec.height, g.op("Mul", self.n, g.int64(self.padded_width)), spec.channels)
 
-        noise = by_row(noise)
-        known = by_row(g.op("Cast", known, to=onnx.TensorProto.FLOAT))
-        free = by_row(g.op("Cast", g.op("Not", mask), to=onnx.TensorProto.FLOAT))
+        noise = by_row(inputs.noise)
+        known = by_row(g.op("Cast", inputs.known, to=onnx.TensorProto.FLOAT))
+        free = by_row(g.op("Cast", g.op("Not", inputs.mask), to=onnx.TensorProto.FLOAT))
         free = g.op("Cast", free, to=onnx.TensorProto.BOOL)
+        levels = g.op("Cast", known, to=onnx.TensorProto.INT32)
+        start = [] if self.window == 1 else [free, g.op("Gather", self.windows.values, levels, axis=0)]
         if self.binary:
             # A level 1 is drawn where p(0) <= u: u = 2 makes it certain, u = -1 impossible.
             forced = g.op("Sub", g.op("Mul", known, np.array(3, np.float32)), np.array(1, np.float32))
-            return [g.op("Where", free, noise, forced)]
-        return [noise, g.op("Cast", known, to=onnx.TensorProto.INT32), free]
+            return [g.op("Where", free, noise, forced)], start
+        return [noise, levels, free], start
 
-    def _scan_rows(self, rows: list[str]) -> tuple[str, str, str]:
+    def _scan_rows(self, rows: list[str], start: list[str]) -> tuple[str, str, str]:
         """One image row per iteration; returns (image [H, Wp·N, C], logits or log_prob [H, Wp·N, C], evaluations)."""
         g, spec = self.graph, self.spec
         c, first_above, above = spec.channels, spec.first_kernel_size // 2, spec.kernel_size // 2
@@ -180,6 +231,8 @@ class _SamplerGraph:
         scanned = [r.input("noise", "float", None)]
         if not self.binary:
             scanned += [r.input("known", "int32", None), r.input("free", "bool", None)]
+        if start:  # from what is known, and else from the row above
+            guess = r.op("Where", r.input("free", "bool", None), guess, r.input("value", "float", None))
 
         links, out_rows = self._vertical_row(r, in_above, in_rows)
         drawn = self.windows.row(r, guess, links, scanned, count)
@@ -199,6 +252,7 @@ class _SamplerGraph:
                 r.output(v, "float", [None, spec.features])
         r.output(drawn.image, "float" if self.binary else "int32", [None, c])
         r.output(drawn.extra, "float", [None, c])
+        rows = [*rows, *start]
         results = g.ops("Scan", len(states) + 2, *states, *rows, body=r.proto(), num_scan_inputs=len(rows))
         return results[-2], results[-1], results[2]
 
@@ -216,9 +270,9 @@ class _SamplerGraph:
                 blocks, taps = seen if self.whole_row else [*seen, self.zero_block], self.taps
             stacked = blocks[0] if len(blocks) == 1 else r.op("Concat", *blocks, axis=0)
             columns = r.reshape(r.op("Gather", stacked, taps, axis=0), -1, layer.vertical.shape[0])
-            p_v = r.op("Gemm", columns, layer.vertical, self.vertical_bias[index])
+            p_v = r.op("Gemm", columns, r.matrix(layer.vertical), self.vertical_bias[index])
             links += [
-                r.op("Gemm", p_v, weight, bias)
+                r.op("Gemm", p_v, r.matrix(weight), bias)
                 for weight, bias in zip(layer.link, self.horizontal_bias[index], strict=True)
             ]
             if layer.out is not None:
@@ -228,7 +282,7 @@ class _SamplerGraph:
             links = [r.op("Concat", link, self.missing, axis=0) for link in links]
         return links, out_rows
 
-    def _finish(self, image: str, extra: str, evaluations: str) -> None:
+    def _finish(self, image: str, extra: str, evaluations: str) -> list[str]:
         """[H, Wp·N, C] → [N, C, H, W], and for two levels logits → log-probabilities."""
         g, spec = self.graph, self.spec
         if self.binary:
@@ -242,7 +296,4 @@ class _SamplerGraph:
                 value = g.slice(value, 1, 0, spec.width)
             return g.op("Transpose", value, perm=[2, 3, 0, 1])
 
-        shape = ["N", *spec.image_shape]
-        g.output(by_image(image), "int32", shape, "image")
-        g.output(by_image(extra), "float", shape, "log_prob")
-        g.output(evaluations, "int32", [], "evaluations")
+        return [by_image(image), by_image(extra), evaluations]

@@ -1,4 +1,4 @@
-"""`--window auto`: measure the windows on this machine and take the fastest."""
+"""`--window auto`: measure the windows on this machine and take the fastest, for one image and for large batches."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ import statistics
 import time
 from collections.abc import Callable
 
-from gpcnn_export.parity import cpu_session, feeds
+from gpcnn_deploy.schedule import Schedule
+from gpcnn_export.parity import Feed, cpu_session, feeds
 from gpcnn_export.sampler import sampler_graph
 from gpcnn_training.model import GatedPixelCNN
 
 WORTH = 0.97
 """A window replaces one pixel at a time, the safe choice, only if it takes at most this share of its time."""
+
+LARGE_BATCH = 32
+"""Images of a large batch: what a thread gets of 64 on two cores."""
 
 ROUNDS = 3
 PATIENCE = 30.0
@@ -25,27 +29,58 @@ def candidate_windows(width: int) -> list[int]:
     return [1, *([width] if width > 1 else []), *sorted(w for w in between if 1 < w < width)]
 
 
+def tune_schedule(model: GatedPixelCNN, tell: Callable[[str], None]) -> Schedule:
+    """The schedule that samples fastest on one core of this machine: a single image, and batches.
+
+    Where a large batch is faster with another window than a single image, the schedule changes from the one to the
+    other at the smallest batch from which on that pays.
+    """
+    window, batch_window = tune_window(model, 1, tell), tune_window(model, LARGE_BATCH, tell)
+    if window == batch_window:
+        return Schedule(window)
+    tell(f"comparing windows {window} and {batch_window}")
+    draws = [_Draw(model, w) for w in (window, batch_window)]
+    batch_from = LARGE_BATCH
+    while batch_from > 2:
+        few, many = (draw.seconds(batch_from // 2) for draw in draws)
+        if many > few:
+            break
+        batch_from //= 2
+    return Schedule(window, batch_window, batch_from)
+
+
 def tune_window(model: GatedPixelCNN, batch: int, tell: Callable[[str], None]) -> int:
     """The window that samples `batch` images fastest on one core of this machine.
 
     Every candidate draws the same images; the median of a few runs counts. A window other than 1 must win clearly.
     """
-    feed = feeds(model.spec, batch, seed=1)[0]
     best, best_seconds = 1, math.inf
     started = time.perf_counter()
     for window in candidate_windows(model.spec.width):
         if time.perf_counter() - started > PATIENCE:
             break
-        session = cpu_session(sampler_graph(model, window).SerializeToString())
-        times = []
-        for _ in range(ROUNDS + 1):  # the first run allocates
-            begin = time.perf_counter()
-            session.run(["image"], feed)
-            times.append(time.perf_counter() - begin)
-            if times[-1] > 2 * best_seconds:
-                break
-        seconds = statistics.median(times[1:] or times)
+        seconds = _Draw(model, window).seconds(batch, 2 * best_seconds)
         tell(f"window {window}: {seconds * 1e3 / batch:.1f} ms an image at batch {batch}")
         if window == 1 or seconds < WORTH * best_seconds:
             best, best_seconds = window, seconds
     return best
+
+
+class _Draw:
+    """A sampler of one window, to be timed."""
+
+    def __init__(self, model: GatedPixelCNN, window: int) -> None:
+        self._spec = model.spec
+        self._session = cpu_session(sampler_graph(model, window).SerializeToString())
+
+    def seconds(self, batch: int, enough: float = math.inf) -> float:
+        """Median time of a batch; a run of more than `enough` seconds is the last."""
+        feed: Feed = feeds(self._spec, batch, seed=1)[0]
+        times: list[float] = []
+        for _ in range(ROUNDS + 1):  # the first run allocates
+            begin = time.perf_counter()
+            self._session.run(["image"], feed)
+            times.append(time.perf_counter() - begin)
+            if times[-1] > enough:
+                break
+        return statistics.median(times[1:] or times)

@@ -239,15 +239,16 @@ class Windows:
             if index > 0:
                 inputs.append(rows)
             p_a, p_b = (
-                b.op("Gemm", x, weight, link)
+                b.op("Gemm", x, b.matrix(weight), link)
                 for weight, link in zip(layer.horizontal, links[2 * index : 2 * index + 2], strict=True)
             )
             g = b.op("Mul", b.op("Tanh", p_a), b.op("Sigmoid", p_b))
             gates.append(g)
             if layer.out is not None:
-                h = b.op("MatMul", g, layer.out) if index == 0 else b.op("Gemm", g, layer.out, h)
+                out = b.matrix(layer.out)
+                h = b.op("MatMul", g, out) if index == 0 else b.op("Gemm", g, out, h)
         joined = b.op("Concat", *gates, axis=1) if len(gates) > 1 else gates[0]
-        skip = b.op("Relu", b.op("Gemm", joined, self.head.skip, self.head.skip_bias))
+        skip = b.op("Relu", b.op("Gemm", joined, b.matrix(self.head.skip), self.head.skip_bias))
         values, levels, logits = self._head(b, skip, scanned)
         return Evaluation(values, levels, logits, inputs)
 
@@ -262,11 +263,11 @@ class Windows:
         levels: list[str] = []
         logits: list[str] = []
         for c, (noise, *rest) in enumerate(per_channel):
-            hidden = b.op("Gemm", skip, head.hidden[c], head.hidden_bias[c])
+            hidden = b.op("Gemm", skip, b.matrix(head.hidden[c]), head.hidden_bias[c])
             if c > 0:
                 earlier = values[0] if c == 1 else b.op("Concat", *values, axis=1)
-                hidden = b.op("Gemm", earlier, head.earlier[c], hidden)
-            logits.append(b.op("Gemm", b.op("Relu", hidden), head.logits[c], head.logits_bias[c]))
+                hidden = b.op("Gemm", earlier, b.matrix(head.earlier[c]), hidden)
+            logits.append(b.op("Gemm", b.op("Relu", hidden), b.matrix(head.logits[c]), head.logits_bias[c]))
             scaled = b.op("Mul", logits[-1], self.inverse_temperature)
             if self.binary:
                 one = b.op("LessOrEqual", b.op("Sigmoid", scaled), noise)

@@ -16,7 +16,8 @@ EXTRAPOLATED = "≈"
 def table(report: BenchReport, engine: str) -> Table:
     """One line per batch size, and one for the baseline where there is one."""
     first = report.rows[0]
-    schedule = f"window {first.window}" if first.role == "sampler" else first.strategy
+    windows = dict.fromkeys(str(row.window) for row in report.rows if row.role == "sampler")
+    schedule = f"window {' / '.join(windows)}" if windows else first.strategy
     result = Table(title=f"{engine}: {first.role}, {schedule}, on {report.runs_on}", box=SIMPLE, title_justify="left")
     result.add_column("")
     for heading in ("batch", "threads", "ms/image\np50", "\np90", "\np99", "images/s", "× eager", "× floor"):

@@ -71,7 +71,8 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
         peak_rss_mb: peak memory of this process, in MB.
         load_ms: from the path of the engine to readiness, in ms, ONNX Runtime being imported already.
         gemm_rate: peak multiply-adds per second of one core; None for an engine that does not run on the CPU.
-        role, window, spec, checkpoint_digest: of the engine's metadata.
+        window: columns that a sampler drew at a time; None for a step.
+        role, spec, checkpoint_digest: of the engine's metadata.
         runs_on: library, version and device that ran the engine.
     """
 
@@ -102,14 +103,14 @@ def measure(job: Job, images: Path) -> Measured:
     with sampler:
         metadata, info = sampler.metadata, sampler.engine.info
         given = conditions(metadata, job)
-        parts = len(list(split(job.batch, sampler.threads, sampler.batch_size)))
+        parts = [stop - start for start, stop in split(job.batch, sampler.threads, sampler.batch_size)]
         passes: list[float] = []
 
         def draw(call: int) -> Samples:
             count = 1 if given else job.batch
             samples = sampler.sample(seed=job.seed, count=count, first=call * job.batch, strategy=job.strategy, **given)
             if samples.evaluations is not None:
-                passes.append(samples.evaluations / parts)
+                passes.append(samples.evaluations / len(parts))
             return samples
 
         seconds, first = time_calls(draw, job)
@@ -126,7 +127,7 @@ def measure(job: Job, images: Path) -> Measured:
         load_ms=load_ms,
         gemm_rate=gemm_rate() if on_cpu else None,
         role=metadata.role,
-        window=metadata.window,
+        window=None if metadata.schedule is None else metadata.schedule.of(min(parts)),
         spec=metadata.spec,
         checkpoint_digest=metadata.checkpoint_digest,
         runs_on=f"{info.runtime} {info.version}, {info.provider}",

@@ -174,7 +174,7 @@ def refuse_strategy(metadata: EngineMetadata, strategy: Strategy) -> None:
     """
     if strategy != "jacobi":
         raise UsageError(
-            f"strategy {strategy} needs a step engine; this is a sampler of window {metadata.window}, whose schedule "
+            f"strategy {strategy} needs a step engine; this is a {metadata.role_words}, whose schedule "
             "is fixed: leave --strategy out, or export with --graph step"
         )
 

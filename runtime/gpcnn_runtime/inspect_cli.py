@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gpcnn_deploy.command import STDOUT, Command, json_option, version_option, write_json
+from gpcnn_deploy.schedule import Schedule
 
 if TYPE_CHECKING:
     from gpcnn_runtime.inspect import Inspection
@@ -60,7 +61,7 @@ def facts(found: Inspection) -> Iterator[tuple[str, str]]:
         kind = "autoencoder" if found.checkpoint.autoencoder else "model"
         yield "kind", f"checkpoint of a trained {kind}; gpcnn-export {found.path} makes an engine of it"
     else:
-        window = "" if found.window is None else f", window {found.window}"
+        window = "" if found.window is None else f", {Schedule(found.window, found.batch_window, found.batch_from)}"
         file = "ONNX engine" if found.kind == "onnx" else "TensorRT plan"
         yield "kind", f"{file}: {found.role}{window}, {found.precision}"
     colour = "grey" if spec.channels == 1 else "RGB"

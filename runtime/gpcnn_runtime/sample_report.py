@@ -21,7 +21,7 @@ class EngineReport(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         path: its file, or `zoo:NAME`.
         digest: SHA-256 of the file.
-        role, window, precision: as in its metadata.
+        role, window, batch_window, batch_from, precision: as in its metadata.
         runtime, version, provider: what ran it.
         threads: parts drawn at the same time.
     """
@@ -30,6 +30,8 @@ class EngineReport(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     role: Role
     window: int | None
+    batch_window: int | None
+    batch_from: int | None
     precision: Precision
     runtime: str
     version: str
@@ -119,6 +121,8 @@ def engine_report(sampler: Sampler) -> EngineReport:
         digest=info.digest,
         role=metadata.role,
         window=metadata.window,
+        batch_window=metadata.batch_window,
+        batch_from=metadata.batch_from,
         precision=metadata.precision,
         runtime=info.runtime,
         version=info.version,

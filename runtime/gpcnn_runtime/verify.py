@@ -5,9 +5,11 @@ PyTorch runs in a process of its own (`gpcnn_deploy.verdict`), so nothing here i
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +39,15 @@ class Verification(Verdict, frozen=True, kw_only=True):
 
     Attributes:
         engine: path of the engine.
-        role, window, precision: of its metadata.
+        role, window, batch_window, batch_from, precision: of its metadata.
         runs_on: library, version and device that ran it.
     """
 
     engine: str
     role: Role
     window: int | None
+    batch_window: int | None
+    batch_from: int | None
     precision: Precision
     runs_on: str
 
@@ -66,14 +70,15 @@ def verify(
     """Hold an engine against eager PyTorch on the checkpoint that it was made from.
 
     The engine draws samples and completions, and scores images that are all known and real ones, by every strategy that
-    it has (in raster order, RASTER_IMAGES of each kind); the encoder beside it, if it names one, encodes pictures. One
-    evaluation of the eager network at each image proves that it is the one that eager PyTorch draws of the same noise,
-    or finds where the two part.
+    it has (in raster order, RASTER_IMAGES of each kind) and with every window; the encoder beside it, if it names one,
+    encodes pictures. One evaluation of the eager network at each image proves that it is the one that eager PyTorch
+    draws of the same noise, or finds where the two part.
 
     Args:
         engine: an .onnx engine, or a TensorRT plan, for which nothing else is run in its place.
         checkpoint: a checkpoint file, or a run folder that holds one.
-        images: images of each kind, 1 or more; image k has noise stream (seed, k).
+        images: images of each kind, 1 or more, and no fewer than a window for large batches takes; image k has noise
+            stream (seed, k).
         seed: 0 to 2**64 - 1.
         data: name or path of the data set whose test images are scored, as gpcnn-train has it; None takes the
             checkpoint's own, if it can be had without a download, else none.
@@ -111,7 +116,7 @@ def verify(
             precision=metadata.precision,
             checkpoint_digest=metadata.checkpoint_digest,
             encoder=metadata.encoder_digest is not None,
-            images=images,
+            images=max(images, metadata.batch_from or 1),
             seed=seed,
             data=data,
             data_dir=None if data_dir is None else str(data_dir),
@@ -130,6 +135,8 @@ def verify(
         engine=str(engine),
         role=metadata.role,
         window=metadata.window,
+        batch_window=metadata.batch_window,
+        batch_from=metadata.batch_from,
         precision=metadata.precision,
         runs_on=f"{info.runtime} {info.version}, {info.provider}",
     )
@@ -139,13 +146,14 @@ def _draw(sampler: Sampler, request: Arrays, seed: int, tell: Callable[[str], No
     """What the engine makes of the request, as `gpcnn_deploy.verdict` describes it."""
     drawn: Arrays = {}
     for inputs in INPUTS:
-        for name, strategy, most in _strategies(sampler.metadata.role, inputs):
-            tell(f"the engine draws {inputs} ({name})")
+        for way in _ways(sampler, inputs):
+            tell(f"the engine draws {inputs} ({way.name})")
             fed = {key.partition(".")[2]: array for key, array in request.items() if key.startswith(f"{inputs}.")}
-            fed = {key: array[:most] if array.ndim else array for key, array in fed.items()}
-            samples = _sample(sampler, fed, len(fed["noise"]), seed, strategy)
-            drawn[f"{inputs}.{name}.image"] = samples.levels.astype(np.int32)
-            drawn[f"{inputs}.{name}.log_prob"] = samples.log_prob
+            fed = {key: array[: way.most] if array.ndim else array for key, array in fed.items()}
+            with _cut(sampler, way):
+                samples = _sample(sampler, fed, len(fed["noise"]), seed, way.strategy)
+            drawn[f"{inputs}.{way.name}.image"] = samples.levels.astype(np.int32)
+            drawn[f"{inputs}.{way.name}.log_prob"] = samples.log_prob
     if "encoder.image" in request:
         from gpcnn_runtime.encoder import Encoder
 
@@ -160,12 +168,41 @@ def _draw(sampler: Sampler, request: Arrays, seed: int, tell: Callable[[str], No
     return drawn
 
 
-def _strategies(role: Role, inputs: Inputs) -> list[tuple[str, Strategy, int | None]]:
-    """Name, strategy and most images of every way in which an engine handles a kind of inputs."""
-    if role == "sampler":
-        return [("graph", "jacobi", None)]
-    raster: list[tuple[str, Strategy, int | None]] = [("raster", "raster", RASTER_IMAGES)]
-    return [("jacobi", "jacobi", None), *(raster if inputs != "scores" else [])]
+@dataclass(frozen=True)
+class _Way:
+    """How an engine handles a kind of inputs: under which name, the most images, and how they are cut into calls."""
+
+    name: str
+    strategy: Strategy
+    most: int | None
+    threads: int
+    batch_size: int
+
+
+def _ways(sampler: Sampler, inputs: Inputs) -> list[_Way]:
+    metadata, threads, batch_size = sampler.metadata, sampler.threads, sampler.batch_size
+    schedule = metadata.schedule
+    if schedule is None:
+        raster = _Way("raster", "raster", RASTER_IMAGES, threads, batch_size)
+        return [_Way("jacobi", "jacobi", None, threads, batch_size), *([raster] if inputs != "scores" else [])]
+    if schedule.batch_window is None or schedule.batch_from is None or inputs == "scores":
+        return [_Way("graph", "jacobi", None, threads, batch_size)]
+    # Calls of fewer images than the second window takes, and calls of at least as many.
+    few, many = min(batch_size, schedule.batch_from - 1), max(batch_size, 2 * schedule.batch_from)
+    return [
+        _Way(f"window {schedule.window}", "jacobi", None, threads, few),
+        _Way(f"window {schedule.batch_window}", "jacobi", None, 1, many),
+    ]
+
+
+@contextlib.contextmanager
+def _cut(sampler: Sampler, way: _Way) -> Iterator[None]:
+    before = sampler.threads, sampler.batch_size
+    sampler.threads, sampler.batch_size = way.threads, way.batch_size
+    try:
+        yield
+    finally:
+        sampler.threads, sampler.batch_size = before
 
 
 def _sample(sampler: Sampler, fed: Arrays, count: int, seed: int, strategy: Strategy) -> Samples:

@@ -6,13 +6,14 @@ from rich.box import SIMPLE
 from rich.markup import escape
 from rich.table import Table
 
+from gpcnn_deploy.schedule import Schedule
 from gpcnn_deploy.verdict import Limits
 from gpcnn_runtime.verify import Verification
 
 
 def table(found: Verification) -> Table:
     """One line per kind of inputs and strategy."""
-    window = f", window {found.window}" if found.window is not None else ""
+    window = "" if found.window is None else f", {Schedule(found.window, found.batch_window, found.batch_from)}"
     title = f"{found.engine}: {found.role}{window}, {found.precision}, on {found.runs_on}, against {found.library}"
     result = Table(title=escape(title), box=SIMPLE, title_justify="left")
     result.add_column("inputs")

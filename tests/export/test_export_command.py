@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import onnx
 import onnxruntime
 import pytest
@@ -15,11 +17,15 @@ import torch
 from click.testing import CliRunner, Result
 
 import gpcnn_export.engine
+import gpcnn_export.schedule
 from gpcnn_deploy.metadata import METADATA_KEY, EngineMetadata, decode_metadata
+from gpcnn_deploy.schedule import Schedule
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_export.cli import main
+from gpcnn_export.parity import feeds, onnx_draw
 from gpcnn_export.result import ExportResult
 from gpcnn_export.sampler import sampler_graph
+from gpcnn_export.schedule import tune_schedule
 from gpcnn_training.checkpoint import Header, checkpoint_digest, save_checkpoint
 from gpcnn_training.model import GatedPixelCNN, parameter_count
 
@@ -115,10 +121,68 @@ def test_auto_measures_the_windows_and_takes_one_of_them(checkpoint: Path) -> No
         assert f"window {window}: " in result.stderr
 
 
+def test_an_engine_of_two_windows(checkpoint: Path) -> None:
+    result = run(checkpoint, "--window", "6,1@3", "--json", "r.json")
+    assert result.exit_code == 0, result.output
+    assert "Wrote model.onnx: sampler, window 6, from 3 images on 1, " in result.stdout
+    metadata = metadata_of(Path("model.onnx"))
+    assert (metadata.window, metadata.batch_window, metadata.batch_from) == (6, 1, 3)
+    assert msgspec.json.decode(Path("r.json").read_bytes(), type=ExportResult).engine == metadata
+    assert metadata.parity is not None
+    assert metadata.parity.images == 3 * 2 + 3 * 8, "both windows are proven"
+    assert run(checkpoint, "--window", "6", "-o", "one.onnx").exit_code == 0
+    draw = [onnx_draw(Path(name).read_bytes(), "sampler") for name in ("model.onnx", "one.onnx")]
+    for images in (2, 3):
+        for feed in feeds(SPEC, images):
+            np.testing.assert_array_equal(draw[0](feed)[0], draw[1](feed)[0])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        # window → seconds of a batch
+        ({1: lambda n: 5 + n, 6: lambda n: n * 2.0}, Schedule(6, 1, 8)),
+        ({1: lambda n: 5.5 + n / 10, 6: lambda n: n * 2.0}, Schedule(6, 1, 4)),
+        ({1: lambda n: 1.1 + n / 10, 6: lambda n: n * 1.0}, Schedule(6, 1, 2)),
+        ({1: lambda n: 30 + n, 6: lambda n: n * 2.0}, Schedule(6, 1, 32)),
+        ({1: lambda n: n * 1.0, 6: lambda n: n * 2.0}, Schedule(1)),
+        ({1: lambda n: n * 1.0, 6: lambda n: n * 0.98}, Schedule(1)),
+        ({1: lambda n: n * 2.0, 6: lambda n: n * 1.0}, Schedule(6)),
+        ({1: lambda n: n * 1.0, 6: lambda n: 3 + n * 0.5}, Schedule(1, 6, 8)),
+    ],
+)
+def test_auto_changes_the_window_where_that_pays(
+    monkeypatch: pytest.MonkeyPatch, seconds: dict[int, Callable[[int], float]], expected: Schedule
+) -> None:
+    class Timed:
+        def __init__(self, model: GatedPixelCNN, window: int) -> None:
+            self.window = window
+
+        def seconds(self, batch: int, enough: float = 0.0) -> float:
+            return seconds.get(self.window, lambda n: 1e3 * n)(batch)
+
+    monkeypatch.setattr(gpcnn_export.schedule, "_Draw", Timed)
+    told: list[str] = []
+    assert tune_schedule(GatedPixelCNN(SPEC), told.append) == expected
+    assert any(line.startswith("window 6: ") and line.endswith("at batch 32") for line in told)
+
+
+def test_auto_makes_an_engine_for_one_image_and_for_many(checkpoint: Path) -> None:
+    result = run(checkpoint)
+    assert result.exit_code == 0, result.output
+    for window in (1, 2, 3, 4, 6):
+        assert f"window {window}: " in result.stderr
+    assert "at batch 1\n" in result.stderr
+    assert "at batch 32\n" in result.stderr
+    schedule = metadata_of(Path("model.onnx")).schedule
+    assert schedule is not None
+    assert schedule.fits(6)
+
+
 def test_an_engine_that_draws_otherwise_is_an_error_and_leaves_no_file(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def other_weights(model: GatedPixelCNN, window: int) -> onnx.ModelProto:
+    def other_weights(model: GatedPixelCNN, window: Schedule) -> onnx.ModelProto:
         with torch.no_grad():
             wrong = GatedPixelCNN(model.spec)
             wrong.load_state_dict(model.state_dict())
@@ -138,9 +202,18 @@ def test_an_engine_that_draws_otherwise_is_an_error_and_leaves_no_file(
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--window", "0"], 2, "--window is 0: expected 1 to 6 (the image's width), or auto"),
+        (
+            ["--window", "0"],
+            2,
+            "--window is 0: expected 1 to 6 (the image's width), auto, or two windows such as 6,1@16",
+        ),
+        (["--window", "-1"], 2, "--window is -1"),
+        (["--window", "6,7@4"], 2, "--window is 6,7@4: expected 1 to 6"),
+        (["--window", "6,1@1"], 2, "--window is 6,1@1: expected 1 to 6 (the image's width), auto, or two"),
+        (["--window", "6,1@65"], 2, "the second from 2 to 64 images on"),
+        (["--window", "6,1"], 2, "'6,1' is neither a number of columns, nor two such as 28,1@16, nor 'auto'"),
         (["--window", "7"], 2, "--window is 7"),
-        (["--window", "wide"], 2, "neither a number of columns nor 'auto'"),
+        (["--window", "wide"], 2, "neither a number of columns, nor two"),
         (["--tune-batch", "0"], 2, "--tune-batch is 0: expected 1 or more"),
         (["--format", "onnx", "--precision", "fp16"], 2, "--precision goes with --format trt"),
         (["--format", "tflite"], 2, "'tflite' is not one of"),

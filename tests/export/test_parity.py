@@ -12,8 +12,11 @@ import torch
 
 from gpcnn_deploy.errors import ParityError
 from gpcnn_deploy.noise import noise
+from gpcnn_deploy.schedule import Schedule
 from gpcnn_deploy.spec import ModelSpec
-from gpcnn_export.parity import NEAR_TIE, Feed, compare, feeds, onnx_draw, prove
+from gpcnn_export.branch import first_schedule
+from gpcnn_export.engine import proof_batches
+from gpcnn_export.parity import NEAR_TIE, Feed, compare, cpu_session, feeds, onnx_draw, prove
 from gpcnn_export.sampler import sampler_graph
 from gpcnn_export.step import step_graph
 from gpcnn_training.model import GatedPixelCNN
@@ -48,9 +51,14 @@ def model_of(name: str) -> GatedPixelCNN:
 
 
 @functools.cache
-def graph_of(name: str, window: int | None) -> onnx.ModelProto:
+def graph_of(name: str, window: int | Schedule | None) -> onnx.ModelProto:
     model = model_of(name)
     return step_graph(model) if window is None else sampler_graph(model, window)
+
+
+def schedules_of(spec: ModelSpec) -> list[Schedule]:
+    """Two windows in one file, the second one for the five images of a feed, or not yet for them."""
+    return [Schedule(spec.width, 1, 5), Schedule(1, spec.width, 6), Schedule(2 if spec.width > 1 else 1, spec.width, 2)]
 
 
 def windows_of(spec: ModelSpec) -> list[int]:
@@ -88,6 +96,9 @@ def test_all_schedules_draw_the_image_of_the_eager_raster_loop(name: str) -> Non
         jacobi, evaluations = sample_jacobi(model, **arguments)
         assert evaluations <= spec.subpixels + 1
         np.testing.assert_array_equal(jacobi.numpy(), eager)
+        for schedule in schedules_of(spec):
+            draw = onnx_draw(graph_of(name, schedule).SerializeToString(), "sampler")
+            assert_same(model, feed, *draw(feed), eager)
         for window in windows_of(spec):
             cached, log_prob = sample_cached(model, **arguments, window=window)
             assert_same(model, feed, cached.numpy(), log_prob.numpy(), eager)
@@ -122,6 +133,75 @@ def test_window_evaluations_are_counted() -> None:
         (count,) = session.run(["evaluations"], session_inputs)
         pixels = spec.height * spec.width
         assert count == pixels if window == 1 else spec.height <= count <= pixels
+
+
+def test_the_second_window_draws_large_batches_unless_all_is_known() -> None:
+    spec = SPECS["binary, label"]
+    session = cpu_session(graph_of("binary, label", Schedule(spec.width, 1, 3)).SerializeToString())
+    pixels = spec.height * spec.width
+    for images in (1, 2, 3, 4):
+        samples, completions, scores = feeds(spec, images)
+        for feed in (samples, completions):
+            (count,) = session.run(["evaluations"], feed)
+            assert count == pixels if images >= 3 else count < pixels
+        (count,) = session.run(["evaluations"], scores)
+        assert count == spec.height, "images that are known take one evaluation a row"
+
+
+def test_rows_that_are_known_take_one_evaluation() -> None:
+    spec = SPECS["17 levels, embedding"]
+    feed = feeds(spec, 4, seed=2)[1]
+    feed["mask"][:, :, :3] = True
+    session = cpu_session(graph_of("17 levels, embedding", spec.width).SerializeToString())
+    image, count = session.run(["image", "evaluations"], feed)
+    np.testing.assert_array_equal(image[:, :, :3], feed["known"][:, :, :3])
+    assert count <= 3 + (spec.height - 3) * (spec.width + 1)
+
+
+def test_a_proof_makes_both_windows_draw() -> None:
+    seen = []
+    draw = onnx_draw(graph_of("binary, label", Schedule(6, 1, 3)).SerializeToString(), "sampler")
+
+    def counted(feed: Feed) -> tuple[np.ndarray, np.ndarray]:
+        seen.append(len(feed["noise"]))
+        return draw(feed)
+
+    report = prove(model_of("binary, label"), counted, proof_batches(Schedule(6, 1, 3)))
+    assert seen == [2, 2, 2, 8, 8, 8]
+    assert report.images == 30
+    assert proof_batches(Schedule(6, 1, 16)) == (8, 16)
+    assert proof_batches(Schedule(6)) == (8,)
+
+
+def test_matrices_are_where_the_runtime_packs_them() -> None:
+    """ONNX Runtime packs a matrix when it loads a model only if it belongs to the body that uses it, or around that."""
+
+    def outer(graph: onnx.GraphProto) -> list[str]:
+        own = {tensor.name for tensor in graph.initializer}
+        found = []
+        for node in graph.node:
+            if node.op_type in ("Gemm", "MatMul") and node.input[1] not in own:
+                found.append(node.input[1])
+            for attribute in node.attribute:
+                if attribute.type == onnx.AttributeProto.GRAPH:
+                    found += outer(attribute.g)
+        return found
+
+    for window in (1, 2, 6, Schedule(6, 1, 3)):
+        assert outer(graph_of("binary, label", window).graph) == []
+
+
+def test_one_schedule_of_two_can_be_taken_out() -> None:
+    both = graph_of("binary, label", Schedule(6, 1, 3))
+    single = first_schedule(both)
+    assert "If" in {node.op_type for node in both.graph.node}
+    assert "If" not in {node.op_type for node in single.graph.node}
+    assert first_schedule(single) is single
+    assert single.ByteSize() < 0.6 * both.ByteSize()
+    feed = feeds(SPECS["binary, label"], 4)[0]
+    expected = cpu_session(graph_of("binary, label", 6).SerializeToString()).run(None, feed)
+    for found, right in zip(cpu_session(single.SerializeToString()).run(None, feed), expected, strict=True):
+        np.testing.assert_array_equal(found, right)
 
 
 def test_a_divergence_that_is_no_near_tie_is_an_error_with_numbers() -> None:

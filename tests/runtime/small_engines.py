@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import onnx
 import torch
 
 from gpcnn_deploy.metadata import METADATA_KEY, EngineMetadata, encode_metadata
+from gpcnn_deploy.schedule import Schedule
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_export.sampler import sampler_graph
 from gpcnn_export.step import step_graph
@@ -45,12 +47,19 @@ def model_of(spec: ModelSpec, seed: int = 0) -> GatedPixelCNN:
     return model
 
 
-def metadata_of(spec: ModelSpec, window: int | None, names: tuple[str, ...] = NAMES) -> EngineMetadata:
+def fields_of(window: int | Schedule | None) -> dict[str, int | None]:
+    """The windows as metadata has them."""
+    if window is None:
+        return {}
+    return dataclasses.asdict(Schedule(window) if isinstance(window, int) else window)
+
+
+def metadata_of(spec: ModelSpec, window: int | Schedule | None, names: tuple[str, ...] = NAMES) -> EngineMetadata:
     return EngineMetadata(
         role="step" if window is None else "sampler",
         spec=spec,
         class_names=names if spec.conditioning == "label" else (),
-        window=window,
+        **fields_of(window),
         parameters=1,
         checkpoint_digest="0" * 64,
         tools={},
@@ -63,7 +72,9 @@ def add_metadata(graph: onnx.ModelProto, text: str) -> onnx.ModelProto:
     return graph
 
 
-def engine_bytes(spec: ModelSpec, window: int | None, seed: int = 0, names: tuple[str, ...] = NAMES) -> bytes:
+def engine_bytes(
+    spec: ModelSpec, window: int | Schedule | None, seed: int = 0, names: tuple[str, ...] = NAMES
+) -> bytes:
     """An engine of role `sampler`, or `step` where window is None."""
     model = model_of(spec, seed)
     graph = step_graph(model) if window is None else sampler_graph(model, window)

@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 from small_engines import EMBEDDED, LABELLED, NAMES, Make, model_of
 
+from gpcnn_deploy.schedule import Schedule
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_runtime.bench import BenchRow, run_worker
 from gpcnn_runtime.bench_cli import main
@@ -71,6 +72,17 @@ def test_rows_agree_with_each_other(tmp_path: Path, sampler_path: Path) -> None:
         assert 0 < row["load_ms"] < 10_000
     assert "× eager" in done.output
     assert "MatMul" in done.output
+
+
+def test_the_window_of_each_row_is_the_one_that_drew(tmp_path: Path, make: Make) -> None:
+    engine = make(LABELLED, Schedule(LABELLED.width, 1, 3))
+    done = bench(
+        engine, *("--batch", "1", "--batch", "5", "--batch", "6", "--threads", "2"), "--json", tmp_path / "b.json"
+    )
+    assert done.exit_code == 0, done.output
+    assert f"window {LABELLED.width} / 1" in done.output
+    # Five images are parts of two and three: one of them is drawn in the window of few.
+    assert [row["window"] for row in rows(tmp_path / "b.json")] == [LABELLED.width, LABELLED.width, 1]
 
 
 def test_json_has_standard_output_for_itself(sampler_path: Path) -> None:

@@ -23,6 +23,7 @@ from small_engines import engine_bytes as make_engine_bytes
 
 import gpcnn_runtime.verify
 from gpcnn_deploy.metadata import METADATA_KEY, encode_metadata
+from gpcnn_deploy.schedule import Schedule
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_export.encoder import encoder_graph
 from gpcnn_export.half import half_precision
@@ -70,7 +71,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save(tmp_path_factory.mktemp("run") / "checkpoint.safetensors", DIGITS)
 
 
-def engine_of(path: Path, checkpoint: Path, spec: ModelSpec, window: int | None, seed: int = 0, **change: Any) -> Path:
+def engine_of(
+    path: Path, checkpoint: Path, spec: ModelSpec, window: int | Schedule | None, seed: int = 0, **change: Any
+) -> Path:
     """An engine that names the checkpoint as its origin, whatever its weights are."""
     model = onnx.load_from_string(engine_bytes(spec, window, seed))
     return rewrite(
@@ -99,6 +102,33 @@ def sound(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
 
 def run(*arguments: str | Path) -> Result:
     return CliRunner().invoke(main, [*map(str, arguments), "--images", "4", "--test-images", "20"])
+
+
+def test_both_windows_are_proven(tmp_path: Path, checkpoint: Path) -> None:
+    engine = engine_of(tmp_path / "e.onnx", checkpoint, DIGITS, Schedule(8, 1, 5))
+    found = verify(engine, checkpoint, images=4, test_images=3, data="digits", threads=2)
+    assert [(row.inputs, row.strategy, row.images) for row in found.rows] == [
+        *(("samples", "window 8", 5), ("samples", "window 1", 5)),
+        *(("completions", "window 8", 5), ("completions", "window 1", 5), ("scores", "graph", 5)),
+    ]
+    assert (found.window, found.batch_window, found.batch_from) == (8, 1, 5)
+    assert found.proven
+
+
+def test_a_second_window_of_other_weights_is_a_defect(tmp_path: Path, checkpoint: Path) -> None:
+    """Large batches alone go wrong: a check of a few images at a time would not see it."""
+    model = onnx.load_from_string(engine_bytes(DIGITS, Schedule(8, 1, 5)))
+    other = onnx.load_from_string(engine_bytes(DIGITS, Schedule(8, 1, 5), seed=1))
+    chosen, wrong = (next(node for node in m.graph.node if node.op_type == "If") for m in (model, other))
+    for attribute, replacement in zip(chosen.attribute, wrong.attribute, strict=True):
+        if attribute.name == "then_branch":
+            attribute.CopyFrom(replacement)
+    inside = {tensor.name for tensor in model.graph.initializer}
+    model.graph.initializer.extend(tensor for tensor in other.graph.initializer if tensor.name not in inside)
+    engine = rewrite(tmp_path / "e.onnx", model, checkpoint_digest=checkpoint_digest(checkpoint), class_names=NAMES)
+    found = verify(engine, checkpoint, images=4, test_images=3, data="digits", threads=2)
+    assert not found.proven
+    assert {row.strategy for row in found.rows if row.identical + row.explained < row.images} == {"window 1"}
 
 
 @pytest.mark.parametrize("window", [1, 3, 8, None])

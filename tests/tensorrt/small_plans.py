@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import platform
@@ -15,6 +16,7 @@ from tensorrt_double import MAGIC
 
 from gpcnn_deploy.metadata import METADATA_KEY, EngineMetadata, encode_metadata
 from gpcnn_deploy.plan_metadata import PlanMetadata, PlanTensor, encode_plan_metadata, metadata_path
+from gpcnn_deploy.schedule import Schedule
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_export.sampler import sampler_graph
 from gpcnn_export.step import step_graph
@@ -40,12 +42,19 @@ def model_of(spec: ModelSpec) -> GatedPixelCNN:
     return model
 
 
-def engine_metadata(spec: ModelSpec, window: int | None) -> EngineMetadata:
+def fields_of(window: int | Schedule | None) -> dict[str, int | None]:
+    """The windows as metadata has them."""
+    if window is None:
+        return {}
+    return dataclasses.asdict(Schedule(window) if isinstance(window, int) else window)
+
+
+def engine_metadata(spec: ModelSpec, window: int | Schedule | None) -> EngineMetadata:
     return EngineMetadata(
         role="step" if window is None else "sampler",
         spec=spec,
         class_names=tuple(map(str, range(spec.conditioning_size))) if spec.conditioning == "label" else (),
-        window=window,
+        **fields_of(window),
         parameters=1,
         checkpoint_digest="0" * 64,
         tools={},
@@ -53,7 +62,7 @@ def engine_metadata(spec: ModelSpec, window: int | None) -> EngineMetadata:
 
 
 @functools.cache
-def onnx_bytes(spec: ModelSpec, window: int | None) -> bytes:
+def onnx_bytes(spec: ModelSpec, window: int | Schedule | None) -> bytes:
     """An ONNX engine: a sampler, or a step where window is None."""
     model = model_of(spec)
     graph = step_graph(model) if window is None else sampler_graph(model, window)
@@ -77,7 +86,9 @@ def tensors_of(model: onnx.ModelProto, max_batch: int) -> tuple[PlanTensor, ...]
     return tuple(found)
 
 
-def write_plan(folder: Path, spec: ModelSpec, window: int | None, flavor: str = "tensorrt", **changes: Any) -> Path:
+def write_plan(
+    folder: Path, spec: ModelSpec, window: int | Schedule | None, flavor: str = "tensorrt", **changes: Any
+) -> Path:
     """A plan for the double, its metadata and the portable ONNX engine; `changes` go into the metadata."""
     plan, content = folder / "model.plan", MAGIC + onnx_bytes(spec, window)
     plan.write_bytes(content)

@@ -23,6 +23,7 @@ from gpcnn_deploy.errors import EngineError, MissingExtraError, NotHereError, Ou
 from gpcnn_deploy.metadata import Precision
 from gpcnn_deploy.noise import noise
 from gpcnn_deploy.plan_metadata import metadata_path, read_plan, read_plan_metadata
+from gpcnn_deploy.schedule import Schedule
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_export.half import half_precision
 from gpcnn_export.plan import build_plan
@@ -288,6 +289,20 @@ def test_the_portable_engine(tmp_path: Path, onnx_file: OnnxFile) -> None:
     portable.write_bytes(b"something else")
     build_plan(step, tmp_path / "model.plan")
     assert portable.read_bytes() == step.read_bytes()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_of_two_windows_a_plan_has_the_one_for_few_images(
+    tmp_path: Path, onnx_file: OnnxFile, precision: Precision
+) -> None:
+    spec = SPECS["label"]
+    both = onnx_file(spec, Schedule(5, 1, 4))
+    report = build_plan(both, tmp_path / "model.plan", precision=precision)
+    engine = report.metadata.engine
+    assert (engine.role, engine.window, engine.batch_window, engine.batch_from) == ("sampler", 5, None, None)
+    assert (tmp_path / "model.onnx").read_bytes() == both.read_bytes(), "the portable engine keeps both"
+    single = build_plan(onnx_file(spec, 5), tmp_path / "single.plan", precision=precision)
+    assert report.metadata.tensors == single.metadata.tensors
 
 
 @pytest.mark.parametrize(("max_batch", "opt_batch"), [(0, None), (4, 5), (1, 0), (65537, 1)])
