@@ -22,6 +22,14 @@ json_option = click.option(
     help="Write the result as JSON to this file, too; with - to standard output, and nothing else there.",
 )
 
+data_dir_option = click.option(
+    "--data-dir",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    envvar="GPCNN_DATA_DIR",
+    show_envvar=True,
+    help="Folder that holds the files of MNIST, Fashion-MNIST or CIFAR-10; without it they are downloaded once.",
+)
+
 
 def write_json(path: Path | None, value: Any) -> None:
     """Write what `--json` asks for: a msgspec struct, a dataclass or plain values; None writes nothing.

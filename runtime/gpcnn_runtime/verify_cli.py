@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gpcnn_deploy.command import STDOUT, Command, json_option, version_option, write_json
+from gpcnn_deploy.command import STDOUT, Command, data_dir_option, json_option, version_option, write_json
 from gpcnn_runtime.options import batch_size_option, provider_option, seed_option, threads_option
 
 if TYPE_CHECKING:
@@ -35,13 +35,7 @@ if TYPE_CHECKING:
     metavar="NAME|PATH",
     help="Data set whose test images are scored, by name or path.  [default: the checkpoint's own, if it is here]",
 )
-@click.option(
-    "--data-dir",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    envvar="GPCNN_DATA_DIR",
-    show_envvar=True,
-    help="Folder that holds the files of a published data set.",
-)
+@data_dir_option
 @click.option(
     "--test-images", type=click.IntRange(1), default=500, show_default=True, help="Most test images to score."
 )

@@ -5,12 +5,10 @@ from __future__ import annotations
 import functools
 import gzip
 import hashlib
-import http.server
 import io
 import json
 import tarfile
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -234,22 +232,11 @@ def test_only_plain_files_of_the_published_names_are_read(
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder that the loader downloads from; the cache is a folder of this test."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    folder = tmp_path / "served"
-    folder.mkdir()
-    handler = functools.partial(QuietHandler, directory=folder)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as site:
-        threading.Thread(target=site.serve_forever, daemon=True).start()
-        monkeypatch.setattr(gpcnn_training.cifar10, "_URL", f"http://127.0.0.1:{site.server_port}/{ARCHIVE}")
-        yield folder
-        site.shutdown()
-
-
-class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *arguments: object) -> None:
-        pass
+def server(site: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that the loader downloads from."""
+    folder, address = site
+    monkeypatch.setattr(gpcnn_training.cifar10, "_URL", address + ARCHIVE)
+    return folder
 
 
 def test_the_archive_is_downloaded_once_and_only_if_it_is_the_published_one(

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import gzip
 import hashlib
-import http.server
 import os
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -103,24 +99,12 @@ def test_a_damaged_file_is_named(tmp_path: Path, name: str, spoil: str) -> None:
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder that the loader downloads from; the cache is a folder of this test."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    folder = tmp_path / "served"
-    folder.mkdir()
-    handler = functools.partial(QuietHandler, directory=folder)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as site:
-        threading.Thread(target=site.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{site.server_port}/"
-        sources = {n: s._replace(url=url) for n, s in gpcnn_training.mnist._SOURCES.items()}
-        monkeypatch.setattr(gpcnn_training.mnist, "_SOURCES", sources)
-        yield folder
-        site.shutdown()
-
-
-class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *arguments: object) -> None:
-        pass
+def server(site: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that the loader downloads from."""
+    folder, address = site
+    sources = {n: s._replace(url=address) for n, s in gpcnn_training.mnist._SOURCES.items()}
+    monkeypatch.setattr(gpcnn_training.mnist, "_SOURCES", sources)
+    return folder
 
 
 def test_files_are_downloaded_once(server: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from gpcnn_deploy.command import Command, json_option
+from gpcnn_deploy.command import Command, data_dir_option, json_option
 from gpcnn_deploy.errors import MissingExtraError
 from gpcnn_deploy.spec import MAX_FEATURES, MAX_LAYERS
 
@@ -57,13 +57,7 @@ def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> 
     help="digits (default), mnist, fashion-mnist, cifar10, an .npz file with `images` and `labels`, or a folder of "
     "class folders of pictures.",
 )
-@click.option(
-    "--data-dir",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    envvar="GPCNN_DATA_DIR",
-    show_envvar=True,
-    help="Folder that holds the files of MNIST, Fashion-MNIST or CIFAR-10; without it they are downloaded once.",
-)
+@data_dir_option
 @click.option(
     "--model",
     type=click.Choice(["conditional", "unconditional", "autoencoder"]),

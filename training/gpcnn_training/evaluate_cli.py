@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gpcnn_deploy.command import STDOUT, Command, json_option, say, write_json
+from gpcnn_deploy.command import STDOUT, Command, data_dir_option, json_option, say, write_json
 from gpcnn_deploy.errors import OutputError
 from gpcnn_training.extra import train_extra
 
@@ -23,13 +23,7 @@ if TYPE_CHECKING:
     metavar="NAME|PATH",
     help="Test images, as for gpcnn-train.  [default: the data set that the checkpoint names]",
 )
-@click.option(
-    "--data-dir",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    envvar="GPCNN_DATA_DIR",
-    show_envvar=True,
-    help="Folder that holds the files of MNIST, Fashion-MNIST or CIFAR-10; without it they are downloaded once.",
-)
+@data_dir_option
 @click.option("--test-images", type=click.IntRange(1), help="Take only the first so many test images.  [default: all]")
 @click.option(
     "--binarization",
