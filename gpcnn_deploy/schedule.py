@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TypedDict
 
 LARGEST_FROM = 64
 """Largest `batch_from`: the runtime cuts what it draws into calls of at most so many images, unless told otherwise."""
@@ -62,3 +63,20 @@ class Schedule:
         if self.batch_window is None:
             return f"window {self.window}"
         return f"window {self.window}, from {self.batch_from} images on {self.batch_window}"
+
+
+class WindowFields(TypedDict, total=False):
+    """The windows of an engine as its metadata has them."""
+
+    window: int
+    batch_window: int | None
+    batch_from: int | None
+
+
+def window_fields(schedule: Schedule | int | None) -> WindowFields:
+    """Arguments of `EngineMetadata`; None stands for an engine that is no sampler."""
+    if schedule is None:
+        return {}
+    if isinstance(schedule, int):
+        return {"window": schedule}
+    return {"window": schedule.window, "batch_window": schedule.batch_window, "batch_from": schedule.batch_from}

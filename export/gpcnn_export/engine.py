@@ -16,7 +16,7 @@ import gpcnn_deploy
 from gpcnn_deploy.errors import UsageError
 from gpcnn_deploy.files import atomic_path
 from gpcnn_deploy.metadata import METADATA_KEY, EngineMetadata, Role, encode_metadata, encoder_path
-from gpcnn_deploy.schedule import LARGEST_FROM, Schedule
+from gpcnn_deploy.schedule import LARGEST_FROM, Schedule, window_fields
 from gpcnn_export.encoder import encoder_graph, onnx_embed, prove_encoder
 from gpcnn_export.parity import onnx_draw, prove
 from gpcnn_export.sampler import sampler_graph
@@ -114,9 +114,7 @@ def make_engine(
         role=role,
         spec=spec,
         class_names=header.class_names,
-        window=None if chosen is None else chosen.window,
-        batch_window=None if chosen is None else chosen.batch_window,
-        batch_from=None if chosen is None else chosen.batch_from,
+        **window_fields(chosen),
         parameters=decoder_parameters(model),
         checkpoint_digest=digest,
         encoder_digest=None if encoder is None else encoder.digest,
@@ -193,7 +191,7 @@ def random_engine(model: GatedPixelCNN, role: Role, window: int | None = None) -
         role=role,
         spec=spec,
         class_names=names,
-        window=None if role == "step" else window or spec.width,
+        **window_fields(None if role == "step" else window or spec.width),
         parameters=decoder_parameters(model),
         checkpoint_digest="",
         tools=_tools(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,7 @@ import onnx
 import torch
 
 from gpcnn_deploy.metadata import METADATA_KEY, EngineMetadata, encode_metadata
-from gpcnn_deploy.schedule import Schedule
+from gpcnn_deploy.schedule import Schedule, window_fields
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_export.sampler import sampler_graph
 from gpcnn_export.step import step_graph
@@ -47,19 +46,12 @@ def model_of(spec: ModelSpec, seed: int = 0) -> GatedPixelCNN:
     return model
 
 
-def fields_of(window: int | Schedule | None) -> dict[str, int | None]:
-    """The windows as metadata has them."""
-    if window is None:
-        return {}
-    return dataclasses.asdict(Schedule(window) if isinstance(window, int) else window)
-
-
 def metadata_of(spec: ModelSpec, window: int | Schedule | None, names: tuple[str, ...] = NAMES) -> EngineMetadata:
     return EngineMetadata(
         role="step" if window is None else "sampler",
         spec=spec,
         class_names=names if spec.conditioning == "label" else (),
-        **fields_of(window),
+        **window_fields(window),
         parameters=1,
         checkpoint_digest="0" * 64,
         tools={},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import hashlib
 import platform
@@ -16,7 +15,7 @@ from tensorrt_double import MAGIC
 
 from gpcnn_deploy.metadata import METADATA_KEY, EngineMetadata, encode_metadata
 from gpcnn_deploy.plan_metadata import PlanMetadata, PlanTensor, encode_plan_metadata, metadata_path
-from gpcnn_deploy.schedule import Schedule
+from gpcnn_deploy.schedule import Schedule, window_fields
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_export.sampler import sampler_graph
 from gpcnn_export.step import step_graph
@@ -42,19 +41,12 @@ def model_of(spec: ModelSpec) -> GatedPixelCNN:
     return model
 
 
-def fields_of(window: int | Schedule | None) -> dict[str, int | None]:
-    """The windows as metadata has them."""
-    if window is None:
-        return {}
-    return dataclasses.asdict(Schedule(window) if isinstance(window, int) else window)
-
-
 def engine_metadata(spec: ModelSpec, window: int | Schedule | None) -> EngineMetadata:
     return EngineMetadata(
         role="step" if window is None else "sampler",
         spec=spec,
         class_names=tuple(map(str, range(spec.conditioning_size))) if spec.conditioning == "label" else (),
-        **fields_of(window),
+        **window_fields(window),
         parameters=1,
         checkpoint_digest="0" * 64,
         tools={},
