@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -131,6 +132,29 @@ def test_log_probability_is_the_normalized_logit() -> None:
     expected = logits[0] - logits[0].exp().sum().log()
     found = [log_probability(logits, torch.tensor([level])).item() for level in range(3)]
     assert found == pytest.approx(expected.tolist(), abs=1e-12)
+
+
+@pytest.mark.parametrize("draw", [sample_raster, sample_jacobi, sample_cached, None])
+def test_scores_and_samples_are_of_single_precision_on_a_gpu_too(
+    draw: Callable[..., object] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def watched(convolution: torch.nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
+        seen.append(torch.backends.cudnn.allow_tf32)
+        return forward(convolution, x)
+
+    forward = torch.nn.Conv2d.forward
+    monkeypatch.setattr(torch.nn.Conv2d, "forward", watched)
+    model = GatedPixelCNN(ModelSpec(height=2, width=2, features=4, layers=2, head_features=4)).eval()
+    assert torch.backends.cudnn.allow_tf32, "PyTorch's default, which training keeps"
+    u = torch.full((1, 1, 2, 2), 0.5)
+    if draw is None:
+        score(model, torch.zeros(1, 1, 2, 2, dtype=torch.int32))
+    else:
+        draw(model, u)
+    assert set(seen) == {False}
+    assert torch.backends.cudnn.allow_tf32
 
 
 def test_sampling_follows_the_distribution() -> None:

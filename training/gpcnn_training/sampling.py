@@ -5,6 +5,9 @@ Shapes: noise float [N, C, H, W] in [0, 1); levels int32 [N, C, H, W]; mask bool
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -17,6 +20,17 @@ def inverse_cdf(logits_NK: Tensor, noise_N: Tensor, temperature: Tensor | float 
     return (cdf[:, :-1] <= noise_N.unsqueeze(1)).sum(dim=1, dtype=torch.int32)
 
 
+@contextlib.contextmanager
+def full_precision() -> Iterator[None]:
+    """Convolutions in float32 within: on a GPU, PyTorch rounds their operands to TF32's 11 bits as it comes."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
 def log_probability(logits_NK: Tensor, levels_N: Tensor) -> Tensor:
     """log p(level) in nats under the model itself (temperature 1): logits [N, K, …], levels [N, …] → float [N, …]."""
     chosen = levels_N.long().unsqueeze(1)
@@ -24,6 +38,7 @@ def log_probability(logits_NK: Tensor, levels_N: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+@full_precision()
 def score(model: GatedPixelCNN, levels_NCHW: Tensor, condition: Tensor | None = None) -> Tensor:
     """Log-probability of each sub-pixel given those before it, float [N, C, H, W], nats."""
     return log_probability(model(levels_NCHW, condition), levels_NCHW)
@@ -36,6 +51,7 @@ def _start(noise: Tensor, known: Tensor | None, mask: Tensor | None) -> tuple[Te
 
 
 @torch.no_grad()
+@full_precision()
 def sample_raster(
     model: GatedPixelCNN,
     noise: Tensor,
@@ -61,6 +77,7 @@ def sample_raster(
 
 
 @torch.no_grad()
+@full_precision()
 def sample_jacobi(
     model: GatedPixelCNN,
     noise: Tensor,
@@ -81,6 +98,7 @@ def sample_jacobi(
 
 
 @torch.no_grad()
+@full_precision()
 def sample_cached(
     model: GatedPixelCNN,
     noise: Tensor,
