@@ -11,7 +11,7 @@ import msgspec
 
 from benchmarks.measure import Effort, Line, Way, way_of
 from benchmarks.models import Model
-from gpcnn_export.schedule import tune_window
+from gpcnn_export.schedule import tune_schedule
 from gpcnn_runtime.bench import run_worker
 from gpcnn_runtime.bench_worker import Job
 
@@ -51,7 +51,7 @@ def linear_in_pixels(lines: Sequence[Line]) -> Check:
 def auto_is_not_slower(model: Model, batch: int, effort: Effort, folder: Path, tell: Callable[[str], None]) -> Check:
     """The window that `--window auto` picks, against one pixel at a time, in turn."""
     tell(f"{model.title}, {model.weights}: window auto for batch {batch}")
-    picked = tune_window(model.model, batch, tell)
+    picked = tune_schedule(model.model, tell).of(batch)
     seconds: dict[int, list[float]] = {1: [], picked: []}
     for _ in range(max(2, effort.rounds)):
         for window, found in seconds.items():

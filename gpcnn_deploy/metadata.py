@@ -161,7 +161,8 @@ def check_metadata(metadata: EngineMetadata, source: str) -> None:
     if metadata.schema < 1 or metadata.parameters < 1:
         raise EngineError(f"{source}: schema {metadata.schema}, {metadata.parameters} parameters: export it anew")
     if metadata.role != "sampler" and (metadata.window, metadata.batch_window, metadata.batch_from) != (None,) * 3:
-        raise EngineError(f"{source}: role {metadata.role} with a window of {metadata.window}: export it anew")
+        window = metadata.window or metadata.batch_window or metadata.batch_from
+        raise EngineError(f"{source}: role {metadata.role} with a window of {window}: export it anew")
     if metadata.role == "encoder" and spec.conditioning != "embedding":
         raise EngineError(f"{source}: an encoder of a model conditioned on: {spec.conditioning}: export it anew")
     if metadata.encoder_digest is not None and (metadata.role == "encoder" or spec.conditioning != "embedding"):

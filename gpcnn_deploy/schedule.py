@@ -18,8 +18,8 @@ class Schedule:
 
     Attributes:
         window: columns drawn at a time.
-        batch_window: columns drawn at a time where a call has `batch_from` images or more and something to draw;
-            None: `window` always.
+        batch_window: columns drawn at a time, not as many as `window`, where a call has `batch_from` images or more;
+            None: `window` always. Where all sub-pixels are known, the larger of the two serves any number.
         batch_from: images, 2 to LARGEST_FROM; None without `batch_window`.
     """
 
@@ -40,7 +40,7 @@ class Schedule:
         return cls(*(None if part is None else int(part) for part in found.groups()))  # type: ignore[arg-type]
 
     def of(self, images: int) -> int:
-        """The window of a call that draws so many images."""
+        """The window of a call that has so many images, not all known."""
         if self.batch_window is None or self.batch_from is None or images < self.batch_from:
             return self.window
         return self.batch_window
@@ -49,9 +49,12 @@ class Schedule:
         """Whether an image of this width can be drawn so."""
         if (self.batch_window is None) != (self.batch_from is None):
             return False
-        windows = [self.window] if self.batch_window is None else [self.window, self.batch_window]
-        enough = self.batch_from is None or 2 <= self.batch_from <= LARGEST_FROM
-        return enough and all(1 <= window <= width for window in windows)
+        if not 1 <= self.window <= width:
+            return False
+        if self.batch_window is None or self.batch_from is None:
+            return True
+        other = 1 <= self.batch_window <= width and self.batch_window != self.window
+        return other and 2 <= self.batch_from <= LARGEST_FROM
 
     @property
     def text(self) -> str:

@@ -84,9 +84,9 @@ def make_engine(
     spec = model.spec
     schedule = Schedule(window) if isinstance(window, int) else window
     if schedule != "auto" and not schedule.fits(spec.width):
+        two = f", or two windows such as {spec.width},1@16, the second from 2 to {LARGEST_FROM} images on"
         raise UsageError(
-            f"--window is {schedule.text}: expected 1 to {spec.width} (the image's width), auto, or two windows such "
-            f"as {spec.width},1@16, the second from 2 to {LARGEST_FROM} images on"
+            f"--window is {schedule.text}: expected 1 to {spec.width} (the image's width), auto{two * (spec.width > 1)}"
         )
     if tune_batch is not None and tune_batch < 1:
         raise UsageError(f"--tune-batch is {tune_batch}: expected 1 or more")
@@ -125,10 +125,11 @@ def make_engine(
 
 
 def proof_batches(schedule: Schedule) -> tuple[int, ...]:
-    """Batch sizes that make every window of a schedule draw."""
+    """Batch sizes that make every window of a schedule draw PROOF_IMAGES or more."""
     if schedule.batch_from is None:
         return (PROOF_IMAGES,)
-    return min(PROOF_IMAGES, schedule.batch_from - 1), max(PROOF_IMAGES, schedule.batch_from)
+    few = min(PROOF_IMAGES, schedule.batch_from - 1)
+    return *[few] * -(-PROOF_IMAGES // few), max(PROOF_IMAGES, schedule.batch_from)
 
 
 def _encoder(model: GatedPixelCNN, header: Header, digest: str) -> OnnxEngine:

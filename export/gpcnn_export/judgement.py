@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from gpcnn_deploy.verdict import (
     RealData,
     Verdict,
 )
-from gpcnn_export.parity import LOG_PROB_TOLERANCE, Comparison, Feed, compare
+from gpcnn_export.parity import LOG_PROB_TOLERANCE, Comparison, Feed, compare_in_parts
 from gpcnn_training.checkpoint import Header
 from gpcnn_training.divergence import NEAR_TIE, Divergence
 from gpcnn_training.model import GatedPixelCNN
@@ -39,8 +39,6 @@ LIMITS: dict[Precision, Limits] = {
     # More than ten times what fp16 engines of trained models reach (docs/tools.md); another model is off by far more.
     "fp16": Limits(near_tie=5e-3, log_prob=0.05, agreement=0.99, drift=1e-3),
 }
-_LOGITS_AT_ONCE = 4_000_000
-_IMAGES_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -124,32 +122,6 @@ def _case(model: GatedPixelCNN, request: Arrays, drawn: Arrays, key: tuple[Input
         return Case(inputs, strategy, len(image), compare_in_parts(model, feed, image, log_prob))
     except ParityError as error:
         return Case(inputs, strategy, len(image), None, str(error))
-
-
-def compare_in_parts(model: GatedPixelCNN, feed: Feed, image: Array, log_prob: Array) -> Comparison:
-    """`parity.compare` of the first images of a feed, however many, in bounded memory.
-
-    Raises:
-        ParityError: as `parity.compare`.
-    """
-    spec = model.spec
-    step = max(1, min(_IMAGES_AT_ONCE, _LOGITS_AT_ONCE // (spec.levels * spec.subpixels)))
-    found = []
-    for start in range(0, len(image), step):
-        part = slice(start, min(start + step, len(image)))
-        fed = {name: array[part] if array.ndim else array for name, array in feed.items()}
-        one = compare(model, fed, image[part], log_prob[part])
-        moved = tuple(replace(divergence, image=divergence.image + start) for divergence in one.divergences)
-        found.append(replace(one, divergences=moved))
-    return Comparison(
-        images=len(image),
-        divergences=tuple(divergence for one in found for divergence in one.divergences),
-        log_prob_error=float(np.max([one.log_prob_error for one in found])),  # NaN stays NaN
-        drawn=sum(one.drawn for one in found),
-        agreeing=sum(one.agreeing for one in found),
-        engine_nats=math.fsum(one.engine_nats for one in found),
-        eager_nats=math.fsum(one.eager_nats for one in found),
-    )
 
 
 def _real_data(name: str, model: GatedPixelCNN, request: Arrays, drawn: Arrays) -> RealData:

@@ -67,7 +67,7 @@ class PlanReport:
         else:
             here = f"this machine's {self.gpu.name} ({self.gpu.compute_capability}) is none of them"
         return (
-            f"{self.plan}: {m.engine.role} plan, {m.engine.precision}, batch 1 to {m.max_batch}, built by {m.flavor} "
+            f"{self.plan}: {m.engine.role_words}, {m.engine.precision}, batch 1 to {m.max_batch}, built by {m.flavor} "
             f"{m.tensorrt_version} in {self.seconds:.1f} s, {self.plan_bytes / 1e6:.1f} MB; runs on GPUs of compute "
             f"capability {', '.join(m.compute_capabilities)} ({here})"
         )
@@ -120,7 +120,7 @@ def build_plan(
     if metadata.batch_window is not None:
         from gpcnn_export.branch import first_schedule
 
-        model = first_schedule(model)
+        model = first_schedule(model, str(onnx_path))
         content = model.SerializeToString()
         metadata = msgspec.structs.replace(metadata, batch_window=None, batch_from=None)
     if precision == "fp16":

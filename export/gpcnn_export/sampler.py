@@ -38,7 +38,7 @@ def sampler_graph(model: GatedPixelCNN, schedule: Schedule | int) -> onnx.ModelP
     Args:
         model: a trained Gated PixelCNN.
         schedule: w, 1 to W: one pixel at a time (least arithmetic) to the whole row at once (least latency); or a
-            second window for larger batches, too. All share the weights.
+            second window for larger batches, too, which has matrices of its own.
 
     Returns:
         A model with inputs noise float32 [N, C, H, W], label int32 [N] or embedding float32 [N, E], known int32
@@ -92,10 +92,13 @@ class _Inputs:
 
 
 def _many(g: Graph, inputs: _Inputs, schedule: Schedule) -> str:
-    """Whether there are many images to draw: where all is known, any window takes one evaluation, and few are best."""
+    """Whether to take the window for many images; where all is known, the wider one is best: an evaluation a window."""
     enough = g.op("GreaterOrEqual", g.op("Shape", inputs.noise, start=0, end=1), g.int64(schedule.batch_from or 1))
     known = g.op("ReduceMin", g.op("Cast", inputs.mask, to=onnx.TensorProto.INT32), keepdims=0)
-    return g.op("And", g.op("Squeeze", enough), g.op("Not", g.op("Cast", known, to=onnx.TensorProto.BOOL)))
+    enough, known = g.op("Squeeze", enough), g.op("Cast", known, to=onnx.TensorProto.BOOL)
+    if schedule.batch_window is not None and schedule.batch_window > schedule.window:
+        return g.op("Or", enough, known)
+    return g.op("And", enough, g.op("Not", known))
 
 
 class _SamplerGraph:
@@ -204,7 +207,8 @@ class _SamplerGraph:
         known = by_row(g.op("Cast", inputs.known, to=onnx.TensorProto.FLOAT))
         free = by_row(g.op("Cast", g.op("Not", inputs.mask), to=onnx.TensorProto.FLOAT))
         free = g.op("Cast", free, to=onnx.TensorProto.BOOL)
-        levels = g.op("Cast", known, to=onnx.TensorProto.INT32)
+        # What `known` holds where nothing is known may be anything: it must not be looked up.
+        levels = g.op("Cast", g.op("Where", free, np.array(0, np.float32), known), to=onnx.TensorProto.INT32)
         start = [] if self.window == 1 else [free, g.op("Gather", self.windows.values, levels, axis=0)]
         if self.binary:
             # A level 1 is drawn where p(0) <= u: u = 2 makes it certain, u = -1 impossible.

@@ -54,7 +54,7 @@ class Windows:
     """Draws the windows of a row.
 
     Attributes:
-        graph: the outermost graph, for what is computed once.
+        graph: the graph, or branch of it, around the scans: for what is computed once.
         spec, layers, head: the model.
         n: N, int64 [1].
         window: w, columns of a window, the zero column included.

@@ -32,7 +32,8 @@ class BenchRow(msgspec.Struct, frozen=True, kw_only=True):
         engine: file name of the engine, or `eager PyTorch`.
         role: `sampler`, `step`, or `eager` for a baseline.
         strategy: `graph` (a sampler's schedule is in its graph), `jacobi`, `raster`, `naive` or `cached`.
-        window: columns drawn at a time; None for a step and for the naive baseline.
+        window: columns drawn at a time; None for a step, for the naive baseline, and where threads drew parts of the
+            batch in different windows.
         batch: N, images a call.
         threads: threads that drew at the same time.
         ms_per_image_p50, ms_per_image_p90, ms_per_image_p99: of the calls' durations, each divided by N, in ms; the
@@ -74,6 +75,7 @@ class BenchReport(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         machine: `gpcnn_deploy.machine.machine_facts`.
+        engine_digest: SHA-256 of the engine.
         runs_on: library, version and device that ran the engine.
         multiply_adds: of one image, each row and column evaluated once.
         gemm_rate: peak fp32 multiply-adds per second of one core, measured in this run; None on a GPU.
@@ -83,6 +85,7 @@ class BenchReport(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     machine: dict[str, str | int]
+    engine_digest: str
     runs_on: str
     multiply_adds: int
     gemm_rate: float | None

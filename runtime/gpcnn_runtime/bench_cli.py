@@ -137,6 +137,7 @@ def _report(measured: list[tuple[Job, Measured, BaselineReport | None]]) -> Benc
             near_ties += baseline.near_ties
     return BenchReport(
         machine=machine_facts(),
+        engine_digest=first.engine_digest,
         runs_on=first.runs_on,
         multiply_adds=multiply_adds,
         gemm_rate=rate,

@@ -16,11 +16,12 @@ EXTRAPOLATED = "≈"
 def table(report: BenchReport, engine: str) -> Table:
     """One line per batch size, and one for the baseline where there is one."""
     first = report.rows[0]
-    windows = dict.fromkeys(str(row.window) for row in report.rows if row.role == "sampler")
-    schedule = f"window {' / '.join(windows)}" if windows else first.strategy
-    result = Table(title=f"{engine}: {first.role}, {schedule}, on {report.runs_on}", box=SIMPLE, title_justify="left")
+    title = (
+        f"{engine}: {first.role if first.role == 'sampler' else f'{first.role}, {first.strategy}'}, on {report.runs_on}"
+    )
+    result = Table(title=title, box=SIMPLE, title_justify="left")
     result.add_column("")
-    for heading in ("batch", "threads", "ms/image\np50", "\np90", "\np99", "images/s", "× eager", "× floor"):
+    for heading in ("batch", "threads", "window", "ms/image\np50", "\np90", "\np99", "images/s", "× eager", "× floor"):
         result.add_column(heading, justify="right")
     for heading in ("evaluations\nper image", "peak\nMB", "load\nms"):
         result.add_column(heading, justify="right")
@@ -36,6 +37,7 @@ def _cells(row: BenchRow) -> list[str]:
         "eager, naive" if row.role == "eager" else row.role,
         str(row.batch),
         str(row.threads),
+        "both" if row.role == "sampler" and row.window is None else str(row.window or "–"),
         own + figure(row.ms_per_image_p50),
         figure(row.ms_per_image_p90),
         figure(row.ms_per_image_p99),

@@ -22,6 +22,7 @@ from gpcnn_deploy.errors import GpcnnError
 from gpcnn_deploy.machine import peak_rss_mb
 from gpcnn_deploy.metadata import EngineMetadata, Role
 from gpcnn_deploy.noise import noise
+from gpcnn_deploy.schedule import Schedule
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_runtime.engine import Strategy
 from gpcnn_runtime.providers import Provider
@@ -71,7 +72,8 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
         peak_rss_mb: peak memory of this process, in MB.
         load_ms: from the path of the engine to readiness, in ms, ONNX Runtime being imported already.
         gemm_rate: peak multiply-adds per second of one core; None for an engine that does not run on the CPU.
-        window: columns that a sampler drew at a time; None for a step.
+        window: columns that a sampler drew at a time; None for a step, and where threads drew in different windows.
+        engine_digest: SHA-256 of the engine.
         role, spec, checkpoint_digest: of the engine's metadata.
         runs_on: library, version and device that ran the engine.
     """
@@ -86,6 +88,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     window: int | None
     spec: ModelSpec
     checkpoint_digest: str
+    engine_digest: str
     runs_on: str
 
 
@@ -127,11 +130,17 @@ def measure(job: Job, images: Path) -> Measured:
         load_ms=load_ms,
         gemm_rate=gemm_rate() if on_cpu else None,
         role=metadata.role,
-        window=None if metadata.schedule is None else metadata.schedule.of(min(parts)),
+        window=_window(metadata.schedule, parts),
+        engine_digest=info.digest,
         spec=metadata.spec,
         checkpoint_digest=metadata.checkpoint_digest,
         runs_on=f"{info.runtime} {info.version}, {info.provider}",
     )
+
+
+def _window(schedule: Schedule | None, parts: list[int]) -> int | None:
+    windows = set() if schedule is None else {schedule.of(part) for part in parts}
+    return windows.pop() if len(windows) == 1 else None
 
 
 def conditions(metadata: EngineMetadata, job: Job) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 _MAX_DEPTH = 100  # protobuf's own limit on messages in messages
-_MAX_MESSAGES = 1 << 16  # nodes, attributes and tensors; a sampler of 512 layers has 15,000
-_MAX_GRAPHS = 64  # loop bodies and their like; a sampler has 3
+_MAX_MESSAGES = 1 << 17  # nodes, attributes and tensors; a sampler of 512 layers and two windows has 40,000
+_MAX_GRAPHS = 64  # loop bodies and branches; a sampler has up to 9
 
 # Of each message of onnx.proto: fields that hold a tensor somewhere, and the message they are.
 _MESSAGES = {

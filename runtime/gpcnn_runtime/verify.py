@@ -77,8 +77,8 @@ def verify(
     Args:
         engine: an .onnx engine, or a TensorRT plan, for which nothing else is run in its place.
         checkpoint: a checkpoint file, or a run folder that holds one.
-        images: images of each kind, 1 or more, and no fewer than a window for large batches takes; image k has noise
-            stream (seed, k).
+        images: images of each kind, 1 or more; at least as many as a second window takes; image k has noise stream
+            (seed, k).
         seed: 0 to 2**64 - 1.
         data: name or path of the data set whose test images are scored, as gpcnn-train has it; None takes the
             checkpoint's own, if it can be had without a download, else none.
@@ -86,7 +86,7 @@ def verify(
         test_images: most test images to score, 1 or more.
         provider: what runs an .onnx engine.
         threads: parts drawn at the same time; default: the cores that this process may use.
-        batch_size: most images of one part.
+        batch_size: most images of one part, unless a second window takes more.
         tell: shown one line about what is going on.
         warn: told in one line why something else runs it than would otherwise.
 
@@ -146,10 +146,10 @@ def _draw(sampler: Sampler, request: Arrays, seed: int, tell: Callable[[str], No
     """What the engine makes of the request, as `gpcnn_deploy.verdict` describes it."""
     drawn: Arrays = {}
     for inputs in INPUTS:
-        for way in _ways(sampler, inputs):
+        fed_all = {key.partition(".")[2]: array for key, array in request.items() if key.startswith(f"{inputs}.")}
+        for way in _ways(sampler, inputs, len(fed_all["noise"])):
             tell(f"the engine draws {inputs} ({way.name})")
-            fed = {key.partition(".")[2]: array for key, array in request.items() if key.startswith(f"{inputs}.")}
-            fed = {key: array[: way.most] if array.ndim else array for key, array in fed.items()}
+            fed = {key: array[: way.most] if array.ndim else array for key, array in fed_all.items()}
             with _cut(sampler, way):
                 samples = _sample(sampler, fed, len(fed["noise"]), seed, way.strategy)
             drawn[f"{inputs}.{way.name}.image"] = samples.levels.astype(np.int32)
@@ -179,7 +179,7 @@ class _Way:
     batch_size: int
 
 
-def _ways(sampler: Sampler, inputs: Inputs) -> list[_Way]:
+def _ways(sampler: Sampler, inputs: Inputs, images: int) -> list[_Way]:
     metadata, threads, batch_size = sampler.metadata, sampler.threads, sampler.batch_size
     schedule = metadata.schedule
     if schedule is None:
@@ -187,8 +187,9 @@ def _ways(sampler: Sampler, inputs: Inputs) -> list[_Way]:
         return [_Way("jacobi", "jacobi", None, threads, batch_size), *([raster] if inputs != "scores" else [])]
     if schedule.batch_window is None or schedule.batch_from is None or inputs == "scores":
         return [_Way("graph", "jacobi", None, threads, batch_size)]
-    # Calls of fewer images than the second window takes, and calls of at least as many.
-    few, many = min(batch_size, schedule.batch_from - 1), max(batch_size, 2 * schedule.batch_from)
+    # Calls of fewer images than the second window takes, and calls of at least as many, but no more than they must.
+    few, most_calls = min(batch_size, schedule.batch_from - 1), images // schedule.batch_from
+    many = max(batch_size, -(-images // most_calls))
     return [
         _Way(f"window {schedule.window}", "jacobi", None, threads, few),
         _Way(f"window {schedule.batch_window}", "jacobi", None, 1, many),

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     type=click.IntRange(1),
     default=16,
     show_default=True,
-    help="Images of each kind, each of its own noise.",
+    help="Images of each kind, each of its own noise; at least as many as an engine's second window takes.",
 )
 @seed_option
 @click.option(

@@ -42,6 +42,7 @@ def raw(model: Model) -> Raw:
         window=1,
         spec=SMALL,
         checkpoint_digest="",
+        engine_digest="",
         runs_on="ONNX Runtime 1, CPU",
     )
     engines = {

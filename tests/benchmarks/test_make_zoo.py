@@ -64,12 +64,12 @@ def evaluate(checkpoint: Path, data: str = "digits", consistency: ClassConsisten
     return Path("evaluation.json")
 
 
-def bench(window: int) -> Path:
+def bench(digest: str) -> Path:
     row = BenchRow(
         engine="zoo:tiny",
         role="sampler",
         strategy="graph",
-        window=window,
+        window=2,
         batch=64,
         threads=2,
         ms_per_image_p50=3.25,
@@ -85,6 +85,7 @@ def bench(window: int) -> Path:
     eager = msgspec.structs.replace(row, engine="eager PyTorch", role="eager", window=None)
     report = BenchReport(
         machine={"cpu": "a chip", "cores": 2},
+        engine_digest=digest,
         runs_on="ONNX Runtime 1, CPU",
         multiply_adds=SPEC.multiply_adds(),
         gemm_rate=None,
@@ -129,7 +130,7 @@ def test_a_model_comes_in_with_its_card_and_speed(folder: Path) -> None:
         assert sampler.metadata.parity == card.parity
         assert len(sampler.sample(labels=1)) == 1
     # Again with a benchmark: the same engine, though no window is named.
-    result = make(checkpoint, "--bench", bench(2), "--about", "a tiny model")
+    result = make(checkpoint, "--bench", bench(engine), "--about", "a tiny model")
     assert result.exit_code == 0, result.output
     (speed,) = zoo.read_card("tiny").speed
     assert (speed.batch, speed.threads, speed.ms_per_image) == (64, 2, 3.25)
@@ -164,8 +165,8 @@ def test_what_does_not_belong_together_is_refused(folder: Path) -> None:
     evaluate(checkpoint)
     fails(make(checkpoint, name="../tiny"), 2, "../tiny: expected a name of letters, digits and hyphens", folder)
     fails(make(checkpoint, "--bench", "nowhere.json"), 1, "gpcnn-bench zoo:tiny --json FILE makes one", folder)
-    message = "the benchmark is of another engine or window"
-    fails(make(checkpoint, "--window", "3", "--bench", bench(2)), 1, message, folder)
+    message = "the benchmark is of another engine: measure the one that was exported"
+    fails(make(checkpoint, "--window", "3", "--bench", bench("0" * 64)), 1, message, folder)
     Path("evaluation.json").write_text(json.dumps({"checkpoint": 1}))
     fails(make(checkpoint), 1, "gpcnn-evaluate CHECKPOINT --json FILE makes one", folder)
     evaluate(checkpoint)

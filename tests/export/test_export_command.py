@@ -129,7 +129,7 @@ def test_an_engine_of_two_windows(checkpoint: Path) -> None:
     assert (metadata.window, metadata.batch_window, metadata.batch_from) == (6, 1, 3)
     assert msgspec.json.decode(Path("r.json").read_bytes(), type=ExportResult).engine == metadata
     assert metadata.parity is not None
-    assert metadata.parity.images == 3 * 2 + 3 * 8, "both windows are proven"
+    assert metadata.parity.images == 4 * 3 * 2 + 3 * 8, "both windows are proven"
     assert run(checkpoint, "--window", "6", "-o", "one.onnx").exit_code == 0
     draw = [onnx_draw(Path(name).read_bytes(), "sampler") for name in ("model.onnx", "one.onnx")]
     for images in (2, 3):
@@ -148,6 +148,7 @@ def test_an_engine_of_two_windows(checkpoint: Path) -> None:
         ({1: lambda n: n * 1.0, 6: lambda n: n * 2.0}, Schedule(1)),
         ({1: lambda n: n * 1.0, 6: lambda n: n * 0.98}, Schedule(1)),
         ({1: lambda n: n * 2.0, 6: lambda n: n * 1.0}, Schedule(6)),
+        ({1: lambda n: 5 + n, 6: lambda n: n * 1.15}, Schedule(6)),  # as good as, which one window alone does not tell
         ({1: lambda n: n * 1.0, 6: lambda n: 3 + n * 0.5}, Schedule(1, 6, 8)),
     ],
 )
@@ -209,6 +210,7 @@ def test_an_engine_that_draws_otherwise_is_an_error_and_leaves_no_file(
         ),
         (["--window", "-1"], 2, "--window is -1"),
         (["--window", "6,7@4"], 2, "--window is 6,7@4: expected 1 to 6"),
+        (["--window", "6,6@4"], 2, "--window is 6,6@4"),
         (["--window", "6,1@1"], 2, "--window is 6,1@1: expected 1 to 6 (the image's width), auto, or two"),
         (["--window", "6,1@65"], 2, "the second from 2 to 64 images on"),
         (["--window", "6,1"], 2, "'6,1' is neither a number of columns, nor two such as 28,1@16, nor 'auto'"),

@@ -10,7 +10,7 @@ import onnx
 import pytest
 import torch
 
-from gpcnn_deploy.errors import ParityError
+from gpcnn_deploy.errors import EngineError, ParityError
 from gpcnn_deploy.noise import noise
 from gpcnn_deploy.schedule import Schedule
 from gpcnn_deploy.spec import ModelSpec
@@ -58,7 +58,8 @@ def graph_of(name: str, window: int | Schedule | None) -> onnx.ModelProto:
 
 def schedules_of(spec: ModelSpec) -> list[Schedule]:
     """Two windows in one file, the second one for the five images of a feed, or not yet for them."""
-    return [Schedule(spec.width, 1, 5), Schedule(1, spec.width, 6), Schedule(2 if spec.width > 1 else 1, spec.width, 2)]
+    found = [Schedule(spec.width, 1, 5), Schedule(1, spec.width, 6), Schedule(2, spec.width, 2)]
+    return [schedule for schedule in found if schedule.fits(spec.width)]
 
 
 def windows_of(spec: ModelSpec) -> list[int]:
@@ -146,6 +147,24 @@ def test_the_second_window_draws_large_batches_unless_all_is_known() -> None:
             assert count == pixels if images >= 3 else count < pixels
         (count,) = session.run(["evaluations"], scores)
         assert count == spec.height, "images that are known take one evaluation a row"
+    session = cpu_session(graph_of("binary, label", Schedule(1, spec.width, 3)).SerializeToString())
+    for images in (1, 2, 3, 4):
+        samples, _, scores = feeds(spec, images)
+        (count,) = session.run(["evaluations"], samples)
+        assert count < pixels if images >= 3 else count == pixels
+        (count,) = session.run(["evaluations"], scores)
+        assert count == spec.height
+
+
+@pytest.mark.parametrize("name", ["binary, label", "17 levels, embedding", "256-level RGB, label"])
+@pytest.mark.parametrize("garbage", [-(1 << 31), -1, 256, (1 << 31) - 1])
+def test_what_known_holds_where_nothing_is_known_does_not_matter(name: str, garbage: int) -> None:
+    spec = SPECS[name]
+    feed = feeds(spec, 3)[1]
+    dirty = {**feed, "known": np.where(feed["mask"], feed["known"], np.int32(garbage))}
+    for window in (1, 2, spec.width, Schedule(spec.width, 1, 3)):
+        draw = onnx_draw(graph_of(name, window).SerializeToString(), "sampler")
+        np.testing.assert_array_equal(draw(dirty)[0], draw(feed)[0])
 
 
 def test_rows_that_are_known_take_one_evaluation() -> None:
@@ -167,9 +186,10 @@ def test_a_proof_makes_both_windows_draw() -> None:
         return draw(feed)
 
     report = prove(model_of("binary, label"), counted, proof_batches(Schedule(6, 1, 3)))
-    assert seen == [2, 2, 2, 8, 8, 8]
-    assert report.images == 30
+    assert seen == [2, 2, 2] * 4 + [8, 8, 8]
+    assert report.images == 48
     assert proof_batches(Schedule(6, 1, 16)) == (8, 16)
+    assert proof_batches(Schedule(6, 1, 2)) == (1,) * 8 + (8,)
     assert proof_batches(Schedule(6)) == (8,)
 
 
@@ -193,10 +213,20 @@ def test_matrices_are_where_the_runtime_packs_them() -> None:
 
 def test_one_schedule_of_two_can_be_taken_out() -> None:
     both = graph_of("binary, label", Schedule(6, 1, 3))
-    single = first_schedule(both)
+    single = first_schedule(both, "x")
+    simplified = onnx.ModelProto()
+    simplified.CopyFrom(both)
+    chosen = next(node for node in simplified.graph.node if node.op_type == "If")
+    for node in [node for node in simplified.graph.node if node.op_type == "Identity"]:
+        chosen.output[list(chosen.output).index(node.input[0])] = node.output[0]
+        simplified.graph.node.remove(node)
+    assert "If" not in {node.op_type for node in first_schedule(simplified, "x").graph.node}
+    del chosen.attribute[:]
+    with pytest.raises(EngineError, match="x: export it anew"):
+        first_schedule(simplified, "x")
     assert "If" in {node.op_type for node in both.graph.node}
     assert "If" not in {node.op_type for node in single.graph.node}
-    assert first_schedule(single) is single
+    assert first_schedule(single, "x") is single
     assert single.ByteSize() < 0.6 * both.ByteSize()
     feed = feeds(SPECS["binary, label"], 4)[0]
     expected = cpu_session(graph_of("binary, label", 6).SerializeToString()).run(None, feed)

@@ -455,6 +455,7 @@ def damaged_texts() -> dict[str, tuple[str, str]]:
         "window of batches": (text(batch_window=1 << 40, batch_from=4), "window of batches is 1099511627776, from 4"),
         "window of no batch": (text(batch_window=1, batch_from=None), "from None images on"),
         "batches of no window": (text(batch_window=None, batch_from=4), "window of batches is None"),
+        "one window twice": (text(batch_window=fields["window"], batch_from=4), "window of batches is"),
         "batches of one": (text(batch_window=1, batch_from=1), "from 1 images on"),
         "parameters": (text(parameters=-5), "-5 parameters"),
         "classes": (text(class_names=["a"] * 100), "100 class names for 3 classes"),

@@ -106,7 +106,7 @@ def test_a_plan_is_built_without_torch(tmp_path: Path, onnx_file: OnnxFile) -> N
     plan = tmp_path / "a b" / "model.plan"
     run = subprocess.run([sys.executable, "-c", code, onnx_file(GREY, 2), plan], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-    assert run.stdout.startswith(f"{plan}: sampler plan, fp16, batch 1 to 64, built by tensorrt-rtx ")
+    assert run.stdout.startswith(f"{plan}: sampler, window 2, fp16, batch 1 to 64, built by tensorrt-rtx ")
     assert "runs on GPUs of compute capability 8.0, 8.6, 8.9, 12.0, 12.1 (" in run.stdout
 
 

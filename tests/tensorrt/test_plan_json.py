@@ -29,4 +29,4 @@ def test_json_says_what_was_built(tmp_path: Path, onnx_file: Callable[..., Path]
     assert written.portable == str(tmp_path / "p.onnx")
     assert written.seconds is not None
     assert written.seconds > 0
-    assert f"Wrote {plan}: sampler plan" in done.stderr
+    assert f"Wrote {plan}: sampler, window" in done.stderr
