@@ -260,7 +260,7 @@ def many_graphs(model: ModelProto) -> None:
 
 def many_nodes(model: ModelProto) -> None:
     neg = helper.make_node("Neg", ["temperature"], ["evil"])
-    model.graph.node.extend([neg] * (1 << 16))
+    model.graph.node.extend([neg] * (1 << 17))
 
 
 def nested_type(model: ModelProto) -> None:
@@ -315,7 +315,7 @@ CRAFTED: dict[str, tuple[Callable[[ModelProto], None], str | None]] = {
     "foreign": (foreign, "has operators that are not ONNX's own, which is refused"),
     "nested": (nested(24), SOUND),
     "many-graphs": (many_graphs, "more than 64 graphs"),
-    "many-nodes": (many_nodes, "more than 65536 nodes, attributes and tensors"),
+    "many-nodes": (many_nodes, "more than 131072 nodes, attributes and tensors"),
     "nested-type": (nested_type, "damaged"),
     "cycle": (cycle, "acyclic"),
     "second-key": (second_key, "its metadata has a key twice"),
