@@ -5,12 +5,11 @@
     gpcnn-bench zoo:NAME --batch 1 --batch 64 --json bench.json
     python -m benchmarks.make_zoo CHECKPOINT NAME --recipe NAME --evaluation evaluation.json --bench bench.json
 
-The second run exports the engine with the windows that it has already, so that what was measured is what is shipped.
+The second run adds the speed to the card and exports nothing: what was measured is what is shipped.
 """
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -20,6 +19,7 @@ import msgspec
 from gpcnn_deploy.command import Command
 from gpcnn_deploy.errors import DataError, GpcnnError, UsageError
 from gpcnn_deploy.files import write_atomic
+from gpcnn_deploy.metadata import encoder_path
 from gpcnn_deploy.schedule import Schedule
 from gpcnn_export.cli import WindowType
 from gpcnn_export.engine import OnnxEngine, make_engine, write_engine
@@ -63,7 +63,7 @@ DATA = {
 )
 @click.option("--bench", "bench_path", type=click.Path(path_type=Path), help="Of gpcnn-bench zoo:NAME --json.")
 @click.option("--about", help="What it is, in a sentence.  [default: the recipe's]")
-@click.option("--window", type=WindowType(), help="As in gpcnn-export.  [default: that of the model there, or auto]")
+@click.option("--window", type=WindowType(), default="auto", show_default=True, help="As in gpcnn-export.")
 def main(
     checkpoint: Path,
     name: str,
@@ -71,7 +71,7 @@ def main(
     evaluation_path: Path,
     bench_path: Path | None,
     about: str | None,
-    window: Schedule | Literal["auto"] | None,
+    window: Schedule | Literal["auto"],
 ) -> None:
     """Export CHECKPOINT (a file or a run folder) as zoo:NAME, with its card."""
     if name != Path(name).name or not name.replace("-", "").isalnum():
@@ -84,11 +84,15 @@ def main(
     if evaluation.data not in DATA:
         raise DataError(f"{evaluation_path}: data '{evaluation.data}' has no licence here: add it to DATA")
     about = about or read_recipe(recipe).about
-    engine = make_engine(checkpoint, "sampler", window=window or _window(name, digest), tell=_tell)
+    engine_path = zoo.FOLDER / f"{name}.onnx"
+    if bench is None:
+        engine = make_engine(checkpoint, "sampler", window=window, tell=_tell)
+        write_engine(engine_path, engine)
+    else:
+        engine = _there(engine_path, digest, bench)
     card = make_card(name, engine, evaluation, recipe, about, bench)
-    write_engine(zoo.FOLDER / f"{name}.onnx", engine)
     write_atomic(zoo.FOLDER / f"{name}.json", msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n")
-    for file in card.files:
+    for file in card.files if bench is None else ():
         click.echo(f"Wrote {zoo.FOLDER / file}: {(zoo.FOLDER / file).stat().st_size / 1e6:.1f} MB.")
     click.echo(f"Wrote {zoo.FOLDER / name}.json. Next: gpcnn-inspect zoo:{name}")
     if bench is None:
@@ -98,11 +102,7 @@ def main(
 def make_card(
     name: str, engine: OnnxEngine, evaluation: Evaluation, recipe: str, about: str, bench: BenchReport | None
 ) -> Card:
-    """The card of an engine.
-
-    Raises:
-        DataError: the benchmark is of another engine.
-    """
+    """The card of an engine; `bench` is of that very engine."""
     metadata, encoder = engine.metadata, engine.encoder
     assert metadata.parity is not None
     engine_file, encoder_file = zoo.file_names(name)
@@ -135,16 +135,14 @@ def make_card(
         ),
         parity=metadata.parity,
         encoder_parity=None if encoder is None else encoder.metadata.encoder_parity,
-        speed=() if bench is None else _speed(bench, engine),
+        speed=() if bench is None else _speed(bench),
         versions=metadata.tools,
         files=files,
     )
 
 
-def _speed(bench: BenchReport, engine: OnnxEngine) -> tuple[Speed, ...]:
+def _speed(bench: BenchReport) -> tuple[Speed, ...]:
     rows = [row for row in bench.rows if row.role != "eager"]
-    if bench.engine_digest != engine.digest:
-        raise DataError("the benchmark is of another engine: measure the one that was exported")
     return tuple(
         Speed(
             batch=row.batch,
@@ -161,14 +159,24 @@ def _figure(spread: Spread) -> Figure:
     return Figure(mean=spread.mean, std=spread.std)
 
 
-def _window(name: str, digest: str) -> Schedule | Literal["auto"]:
-    """The schedule of the model that is there, if it is of the same checkpoint."""
-    path = zoo.FOLDER / f"{name}.onnx"
-    with contextlib.suppress(GpcnnError):
-        there = engine_metadata(path)
-        if there.checkpoint_digest == digest and there.schedule is not None:
-            return there.schedule
-    return "auto"
+def _there(path: Path, digest: str, bench: BenchReport) -> OnnxEngine:
+    """The engine that is in the zoo already, and its encoder.
+
+    Raises:
+        EngineError: there is none.
+        DataError: it is of another checkpoint, or the benchmark is of another engine.
+    """
+    metadata = engine_metadata(path)
+    if metadata.checkpoint_digest != digest:
+        raise DataError(f"{path} is of another checkpoint: export this one, without --bench")
+    encoder = None
+    if metadata.encoder_digest is not None:
+        beside = encoder_path(path)
+        encoder = OnnxEngine(beside.read_bytes(), engine_metadata(beside))
+    engine = OnnxEngine(path.read_bytes(), metadata, encoder)
+    if engine.digest != bench.engine_digest:
+        raise DataError(f"the benchmark is of another engine than {path}: measure this one")
+    return engine
 
 
 def _tell(line: str) -> None:

@@ -23,7 +23,7 @@ def table(report: BenchReport, engine: str) -> Table:
     result.add_column("")
     for heading in ("batch", "threads", "window", "ms/image\np50", "\np90", "\np99", "images/s", "× eager", "× floor"):
         result.add_column(heading, justify="right")
-    for heading in ("evaluations\nper image", "peak\nMB", "load\nms"):
+    for heading in ("evals\nper image", "peak\nMB", "load\nms"):
         result.add_column(heading, justify="right")
     for row in report.rows:
         result.add_row(*_cells(row))

@@ -129,13 +129,22 @@ def test_a_model_comes_in_with_its_card_and_speed(folder: Path) -> None:
         assert sampler.metadata.window == 2
         assert sampler.metadata.parity == card.parity
         assert len(sampler.sample(labels=1)) == 1
-    # Again with a benchmark: the same engine, though no window is named.
+    # Again with a benchmark: the same engine, which is not exported anew.
     result = make(checkpoint, "--bench", bench(engine), "--about", "a tiny model")
     assert result.exit_code == 0, result.output
     (speed,) = zoo.read_card("tiny").speed
     assert (speed.batch, speed.threads, speed.ms_per_image) == (64, 2, 3.25)
     assert (speed.runs_on, speed.machine) == ("ONNX Runtime 1, CPU", "a chip")
     assert sha256(folder / "tiny.onnx") == engine
+    card_of_it = (folder / "tiny.json").read_bytes()
+    other = make_checkpoint(SPEC, seed=1)
+    wrong = make(checkpoint, "--bench", bench("0" * 64))
+    assert "the benchmark is of another engine than" in wrong.stderr
+    evaluate(other)
+    foreign = make(other, "--bench", bench(engine))
+    assert "tiny.onnx is of another checkpoint: export this one, without --bench" in foreign.stderr
+    assert wrong.exit_code == foreign.exit_code == 1
+    assert (folder / "tiny.json").read_bytes() == card_of_it
 
 
 def test_an_autoencoder_brings_its_encoder(folder: Path) -> None:
@@ -165,8 +174,7 @@ def test_what_does_not_belong_together_is_refused(folder: Path) -> None:
     evaluate(checkpoint)
     fails(make(checkpoint, name="../tiny"), 2, "../tiny: expected a name of letters, digits and hyphens", folder)
     fails(make(checkpoint, "--bench", "nowhere.json"), 1, "gpcnn-bench zoo:tiny --json FILE makes one", folder)
-    message = "the benchmark is of another engine: measure the one that was exported"
-    fails(make(checkpoint, "--window", "3", "--bench", bench("0" * 64)), 1, message, folder)
+    fails(make(checkpoint, "--bench", bench("0" * 64)), 1, "tiny.onnx", folder)
     Path("evaluation.json").write_text(json.dumps({"checkpoint": 1}))
     fails(make(checkpoint), 1, "gpcnn-evaluate CHECKPOINT --json FILE makes one", folder)
     evaluate(checkpoint)
