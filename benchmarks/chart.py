@@ -116,7 +116,7 @@ def _by_side(axes: Axes, results: Results) -> None:
     axes.set_xscale("log")
     axes.set_yscale("log")
     sides = sorted({line.value for line in mine})
-    axes.set_xticks(sides, [f"{side}×{side}" for side in sides])
+    axes.set_xticks(sides, [f"{side}×{side}" for side in sides], rotation=30)
     axes.minorticks_off()
     axes.set_xlim(sides[0] / 1.1, widest * 1.1)
     axes.set_title("by image side, batch 1, 12 layers × 32, 2 levels (random weights)", fontsize=10)
