@@ -221,6 +221,7 @@ def fails(code: int, message: str, *arguments: object) -> Any:
         fails(2, "--device gpu: expected auto, cpu, cuda", "--device", "gpu"),
         fails(2, "--device cuda:99: PyTorch sees", "--device", "cuda:99"),
         fails(2, "--device cpu:0: expected auto", "--device", "cpu:0"),
+        fails(2, "names one, --devices 2 takes several: name cuda", "--device", "cuda:1", "--devices", 2),
         fails(2, "No such option", "--epoch-count", 3),
         fails(2, "unexpected extra argument", "mnist"),
         fails(1, "nowhere: no such run", "--resume", "nowhere"),

@@ -53,6 +53,9 @@ def run(request: Request) -> int:
     Raises:
         GpcnnError: the request, the data, a checkpoint or the output folder is at fault.
     """
+    if request.devices > 1 and ":" in request.device:
+        kind = request.device.partition(":")[0]
+        raise UsageError(f"--device {request.device} names one, --devices {request.devices} takes several: name {kind}")
     device = resolve_device(request.device)
     if request.epochs == 0:
         return _only_samples(request, device)
