@@ -252,7 +252,7 @@ class _Telling:
 
     def __call__(self, line: str) -> None:
         if line.startswith("window"):
-            self._console.print(line, highlight=False)
+            self._console.print(line, highlight=False, soft_wrap=True)
         self._status.update(line)
 
     def done(self) -> None:

@@ -39,20 +39,19 @@ def tune_schedule(model: GatedPixelCNN, tell: Callable[[str], None]) -> Schedule
     if window == batch_window:
         return Schedule(window)
     few, many = _Draw(model, window), _Draw(model, batch_window)
-    batch_from, batch = None, LARGE_BATCH
+    batch_from, batch, shown = None, LARGE_BATCH, []
     started = time.perf_counter()
     while batch > 1 and (batch_from is None or time.perf_counter() - started < PATIENCE):
+        tell(f"measuring windows {window} and {batch_window} at batch {batch}")
         seconds = few.seconds(batch)
         other = many.seconds(batch, 2 * seconds)
-        tell(f"window {window} or {batch_window}: {_ms(seconds, batch)} or {_ms(other, batch)} at batch {batch}")
+        shown.append(f"{_ms(seconds, batch)} or {_ms(other, batch)} at {batch}")
         if other > WORTH * seconds:
             break
         batch_from, batch = batch, batch // 2
-    return Schedule(window) if batch_from is None else Schedule(window, batch_window, batch_from)
-
-
-def _ms(seconds: float, batch: int) -> str:
-    return f"{seconds * 1e3 / batch:.1f} ms an image"
+    schedule = Schedule(window) if batch_from is None else Schedule(window, batch_window, batch_from)
+    tell(f"window {window} or {batch_window}, ms an image: {', '.join(shown)} images. Taken: {schedule}")
+    return schedule
 
 
 def tune_window(model: GatedPixelCNN, batch: int, tell: Callable[[str], None]) -> int:
@@ -60,16 +59,22 @@ def tune_window(model: GatedPixelCNN, batch: int, tell: Callable[[str], None]) -
 
     Every candidate draws the same images; the median of a few runs counts. A window other than 1 must win clearly.
     """
-    best, best_seconds = 1, math.inf
+    best, best_seconds, shown = 1, math.inf, []
     started = time.perf_counter()
     for window in candidate_windows(model.spec.width):
         if time.perf_counter() - started > PATIENCE:
             break
+        tell(f"measuring window {window} at batch {batch}")
         seconds = _Draw(model, window).seconds(batch, 2 * best_seconds)
-        tell(f"window {window}: {_ms(seconds, batch)} at batch {batch}")
+        shown.append(f"{window}: {_ms(seconds, batch)}")
         if window == 1 or seconds < WORTH * best_seconds:
             best, best_seconds = window, seconds
+    tell(f"windows at batch {batch}, ms an image: {', '.join(shown)}. Best: {best}")
     return best
+
+
+def _ms(seconds: float, batch: int) -> str:
+    return f"{seconds * 1e3 / batch:.1f}"
 
 
 class _Draw:

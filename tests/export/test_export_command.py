@@ -117,8 +117,9 @@ def test_auto_measures_the_windows_and_takes_one_of_them(checkpoint: Path) -> No
     result = run(checkpoint, "--window", "auto", "--tune-batch", "2")
     assert result.exit_code == 0, result.output
     assert metadata_of(Path("model.onnx")).window in (1, 2, 3, 4, 6)
-    for window in (1, 2, 3, 4, 6):
-        assert f"window {window}: " in result.stderr
+    assert "windows at batch 2, ms an image: 1: " in result.stderr
+    for window in (2, 3, 4, 6):
+        assert f", {window}: " in result.stderr
 
 
 def test_an_engine_of_two_windows(checkpoint: Path) -> None:
@@ -165,16 +166,18 @@ def test_auto_changes_the_window_where_that_pays(
     monkeypatch.setattr(gpcnn_export.schedule, "_Draw", Timed)
     told: list[str] = []
     assert tune_schedule(GatedPixelCNN(SPEC), told.append) == expected
-    assert any(line.startswith("window 6: ") and line.endswith("at batch 32") for line in told)
+    assert any(line.startswith("windows at batch 32, ms an image: 1: ") for line in told)
+    compared = [line for line in told if line.startswith("window ")]
+    assert [line.endswith(f" images. Taken: {expected}") for line in compared] == [True] * len(compared)
+    assert len(compared) == 1 or expected.batch_window is None
 
 
 def test_auto_makes_an_engine_for_one_image_and_for_many(checkpoint: Path) -> None:
     result = run(checkpoint)
     assert result.exit_code == 0, result.output
-    for window in (1, 2, 3, 4, 6):
-        assert f"window {window}: " in result.stderr
-    assert "at batch 1\n" in result.stderr
-    assert "at batch 32\n" in result.stderr
+    for batch in (1, 32):
+        (line,) = [line for line in result.stderr.splitlines() if line.startswith(f"windows at batch {batch}, ms an ")]
+        assert all(f" {window}: " in line for window in (1, 2, 3, 4, 6))
     schedule = metadata_of(Path("model.onnx")).schedule
     assert schedule is not None
     assert schedule.fits(6)
