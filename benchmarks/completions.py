@@ -89,7 +89,7 @@ def main(
             # All candidates at once; those of a smaller number are the first of them.
             drawn = complete(sampler, picture, mask, labels=int(test.test_labels[k]), count=max(CANDIDATES), seed=k)
             order = np.argsort(drawn.positions)
-            values = {"image": drawn.nats()[order], "known": drawn.known_nats()[order]}
+            values = {"image": drawn.log_likelihood()[order], "known": drawn.known_log_likelihood()[order]}
             levels = drawn.levels[order].astype(np.int64)
             for candidates in CANDIDATES:
                 for rank_by in ways:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import click
 
 from gpcnn_deploy import __version__
-from gpcnn_deploy.errors import GpcnnError, InterruptedRun
+from gpcnn_deploy.errors import GpcnnError, InterruptedRun, MissingExtraError
 
 STDOUT = Path("-")
 
@@ -70,8 +75,11 @@ class Command(click.Command):
             click.exceptions.Exit: an expected error or Ctrl-C, after its line was shown.
         """
         try:
-            return super().invoke(ctx)
+            with _interrupts() as interrupts:
+                return super().invoke(ctx)
         except GpcnnError as error:
+            if interrupts and isinstance(error, MissingExtraError):  # some packages turn Ctrl-C into an ImportError
+                raise _interrupted() from error
             click.echo(f"Error: {' '.join(str(error).split())}", err=True)
             raise click.exceptions.Exit(error.exit_code) from error
         except OSError as error:
@@ -80,5 +88,29 @@ class Command(click.Command):
             click.echo(f"Error: {error.filename}: {error.strerror}", err=True)
             raise click.exceptions.Exit(GpcnnError.exit_code) from error
         except KeyboardInterrupt as interrupt:
-            click.echo("Error: interrupted: nothing half-finished is left behind", err=True)
-            raise click.exceptions.Exit(InterruptedRun.exit_code) from interrupt
+            raise _interrupted() from interrupt
+
+
+def _interrupted() -> click.exceptions.Exit:
+    click.echo("Error: interrupted: nothing half-finished is left behind", err=True)
+    return click.exceptions.Exit(InterruptedRun.exit_code)
+
+
+@contextlib.contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """The SIGINTs that came within, each of which raises KeyboardInterrupt as ever."""
+    seen: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        seen.append(number)
+        signal.default_int_handler(number, frame)
+
+    ours = threading.current_thread() is threading.main_thread()
+    ours = ours and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if ours:
+        signal.signal(signal.SIGINT, note)
+    try:
+        yield seen
+    finally:
+        if ours and signal.getsignal(signal.SIGINT) is note:
+            signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -48,7 +48,7 @@ class Completions(Samples):
     drawn: int
     rank_by: RankBy
 
-    def known_nats(self) -> npt.NDArray[np.float64]:
+    def known_log_likelihood(self) -> npt.NDArray[np.float64]:
         """Log-probability of the known pixels alone, given what was drawn before each: float64 [N], nats."""
         return _known_nats(self, self.mask)
 
@@ -174,7 +174,7 @@ def complete(
         )
         winners = _known_nats(drawn, kept).reshape(k, options).argmax(axis=1) + np.arange(k) * options
         both = _joined(best, _take(drawn, winners, start * options))
-        value = both.nats() if rank_by == "image" else _known_nats(both, kept)
+        value = both.log_likelihood() if rank_by == "image" else _known_nats(both, kept)
         best = _take(both, np.argsort(-value, kind="stable")[:count])
         progress(k * options)
     assert best is not None

@@ -184,9 +184,9 @@ def in_words(asked: ToComplete, completions: Completions) -> str:
 
 def ranking(asked: ToComplete, metadata: EngineMetadata, completions: Completions) -> str:
     """A table of the best completions: noise stream, nats (-log p) of the image and of what is known in it, label."""
-    labels, known = completions.labels, completions.known_nats()
+    labels, known = completions.labels, completions.known_log_likelihood()
     lines = ["rank  position        nats       known" + ("" if labels is None else "  label")]
-    for k, log_prob in enumerate(completions.nats()[:TABLE_ROWS]):
+    for k, log_prob in enumerate(completions.log_likelihood()[:TABLE_ROWS]):
         label = "" if labels is None else f"  {_label(metadata, int(labels[k]))}"
         lines.append(f"{k + 1:>4}  {completions.positions[k]:>8}  {-log_prob:>10.3f}  {-known[k]:>10.3f}{label}")
     if len(completions) > TABLE_ROWS:

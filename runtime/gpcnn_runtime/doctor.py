@@ -162,7 +162,7 @@ def _abilities(
         ability(
             "draw with .onnx engines on the CPU",
             "cpu" in working,
-            "gpcnn-sample --engine model.onnx",
+            "gpcnn-sample --label 3",
             _install("cpu"),
             samples=True,
         ),

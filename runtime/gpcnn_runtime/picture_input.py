@@ -37,7 +37,9 @@ _KINDS = {
 _DEEP = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 
 
-def read_levels(path: Path, spec: ModelSpec, *, resize: bool = False, invert: bool = False) -> npt.NDArray[np.int32]:
+def read_levels(
+    path: str | Path, spec: ModelSpec, *, resize: bool = False, invert: bool = False
+) -> npt.NDArray[np.int32]:
     """A picture as the nearest levels of a model.
 
     Args:
@@ -55,12 +57,15 @@ def read_levels(path: Path, spec: ModelSpec, *, resize: bool = False, invert: bo
     return levels_from_pixels(read_pixels(path, spec, resize=resize, invert=invert), spec.levels)
 
 
-def read_pixels(path: Path, spec: ModelSpec, *, resize: bool = False, invert: bool = False) -> npt.NDArray[np.uint8]:
+def read_pixels(
+    path: str | Path, spec: ModelSpec, *, resize: bool = False, invert: bool = False
+) -> npt.NDArray[np.uint8]:
     """As `read_levels`, before pixels become levels: uint8 [C, H, W].
 
     Raises:
         DataError: as `read_levels`.
     """
+    path = Path(path)
     _check_file(path)
     from PIL import Image, UnidentifiedImageError
 

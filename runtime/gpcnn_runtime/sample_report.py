@@ -133,7 +133,9 @@ def engine_report(sampler: Sampler) -> EngineReport:
 
 def image_reports(metadata: EngineMetadata, samples: Samples) -> Iterator[ImageReport]:
     """One for each image."""
-    for k, (position, log_prob) in enumerate(zip(samples.positions.tolist(), samples.nats().tolist(), strict=True)):
+    for k, (position, log_prob) in enumerate(
+        zip(samples.positions.tolist(), samples.log_likelihood().tolist(), strict=True)
+    ):
         label = None if samples.labels is None else int(samples.labels[k])
         yield ImageReport(
             position=position,
@@ -145,6 +147,6 @@ def image_reports(metadata: EngineMetadata, samples: Samples) -> Iterator[ImageR
 
 def ranked_reports(metadata: EngineMetadata, completions: Completions) -> Iterator[ImageReport]:
     """One for each completion, the best first."""
-    known = (-completions.known_nats()).tolist()
+    known = (-completions.known_log_likelihood()).tolist()
     for k, report in enumerate(image_reports(metadata, completions)):
         yield msgspec.structs.replace(report, rank=k + 1, known_nats=known[k])

@@ -75,7 +75,7 @@ class Samples:
         """All images on one sheet: uint8 [rows, columns] or, in colour, [rows, columns, 3]."""
         return grid(self.pixels(), columns)
 
-    def nats(self) -> npt.NDArray[np.float64]:
+    def log_likelihood(self) -> npt.NDArray[np.float64]:
         """Log-probability of each image under the model: float64 [N], nats."""
         nats: npt.NDArray[np.float64] = self.log_prob.sum(axis=(1, 2, 3), dtype=np.float64)
         return nats

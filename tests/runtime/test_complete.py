@@ -105,11 +105,11 @@ def test_the_best_come_first_and_none_better_is_left_out(sampler: Sampler, rank_
     mask = MASKS["box"]
     done = complete(sampler, LEVELS, mask, labels=2, count=4, candidates=9, seed=5, rank_by=rank_by)
     every = sampler.sample(2, 5, 36, known=LEVELS, mask=done.mask)
-    value = every.nats() if rank_by == "image" else every.log_prob[:, done.mask].sum(1, dtype=np.float64)
+    value = every.log_likelihood() if rank_by == "image" else every.log_prob[:, done.mask].sum(1, dtype=np.float64)
     best = np.argsort(-value, kind="stable")[:4]
     assert done.positions.tolist() == best.tolist()
     np.testing.assert_array_equal(done.levels, every.levels[best])
-    got = done.nats() if rank_by == "image" else done.known_nats()
+    got = done.log_likelihood() if rank_by == "image" else done.known_log_likelihood()
     np.testing.assert_allclose(got, value[best], rtol=1e-5)
     assert (np.diff(got) <= 0).all()
     assert len(set(best.tolist())) == 4 != len(set(range(4)) & set(best.tolist()))  # a choice was made
@@ -133,7 +133,7 @@ def test_more_candidates_are_never_worse(sampler: Sampler, labels: Any, rank_by:
         done = complete(
             sampler, LEVELS, SCATTERED, labels=labels, count=count, candidates=candidates, seed=1, rank_by=rank_by
         )
-        value = done.nats() if rank_by == "image" else done.known_nats()
+        value = done.log_likelihood() if rank_by == "image" else done.known_log_likelihood()
         assert (value >= before - 1e-4).all()
         improved += int((value > before + 1e-4).any())
         before = value
@@ -180,7 +180,7 @@ def test_without_a_label_what_is_known_around_a_gap_chooses_it_for_each_candidat
     every = sampler.sample([0, 1, 2] * 6, 2, known=LEVELS, mask=done.mask)
     fit = every.log_prob[:, done.mask].sum(1).reshape(6, 3)
     winners = fit.argmax(1) + 3 * np.arange(6)
-    best = winners[np.argsort(-every.nats()[winners], kind="stable")]
+    best = winners[np.argsort(-every.log_likelihood()[winners], kind="stable")]
     assert done.positions.tolist() == best.tolist()
     assert done.labels is not None
     assert done.labels.tolist() == (best % 3).tolist()

@@ -87,8 +87,8 @@ def test_each_way_to_say_what_to_draw(folder: Path, arguments: list[str], mask: 
     for k in range(4):
         rank, position, nats, known, *label = lines[3 + k].split()
         assert (int(rank), int(position), label) == (k + 1, done.positions[k], ["0", "boot"])
-        assert float(nats) == pytest.approx(-done.nats()[k], abs=2e-3)
-        assert float(known) == pytest.approx(-done.known_nats()[k], abs=2e-3)
+        assert float(nats) == pytest.approx(-done.log_likelihood()[k], abs=2e-3)
+        assert float(known) == pytest.approx(-done.known_log_likelihood()[k], abs=2e-3)
     assert ("did not guide them: --candidates 16 --rank-by known shows what fits" in told) == (
         "--rows" not in arguments
     )
@@ -247,8 +247,8 @@ def test_json(folder: Path) -> None:
             assert done.labels is not None
             assert image["label"] == done.labels[k]
             assert image["class_name"] == ["boot", "3", "bag, red"][done.labels[k]]
-            assert image["nats"] == pytest.approx(-done.nats()[k], abs=1e-4)
-            assert image["known_nats"] == pytest.approx(-done.known_nats()[k], abs=1e-4)
+            assert image["nats"] == pytest.approx(-done.log_likelihood()[k], abs=1e-4)
+            assert image["known_nats"] == pytest.approx(-done.known_log_likelihood()[k], abs=1e-4)
         assert told["ms_per_image"] == pytest.approx(told["seconds"] / 18 * 1e3)
 
 

@@ -74,7 +74,7 @@ def test_what_is_here_is_found() -> None:
     torch = next(package for package in found["packages"] if package["name"] == "torch")
     assert torch["fits"] is True
     assert torch["extras"] == ["train", "export"]
-    assert "draw with .onnx engines on the CPU   yes   gpcnn-sample --engine model.onnx" in done.stderr
+    assert "draw with .onnx engines on the CPU   yes   gpcnn-sample --label 3" in done.stderr
 
 
 def test_packages_are_those_of_pyproject() -> None:

@@ -54,7 +54,7 @@ def test_labelled_images_equal_eager_raster(make: Make, window: int | None, thre
     assert drawn.positions.tolist() == list(range(8))
     likelihood = score(model_of(LABELLED), torch.from_numpy(expected), torch.tensor(labels))
     np.testing.assert_allclose(drawn.log_prob, likelihood, atol=1e-4)
-    np.testing.assert_allclose(drawn.nats(), likelihood.sum((1, 2, 3)), rtol=1e-5)
+    np.testing.assert_allclose(drawn.log_likelihood(), likelihood.sum((1, 2, 3)), rtol=1e-5)
 
 
 @pytest.mark.parametrize("window", [None, 1, 4])

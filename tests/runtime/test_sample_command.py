@@ -334,7 +334,7 @@ def test_json_tells_what_was_drawn(folder: Path, sampler_path: Path, output_form
     }
     assert [image["position"] for image in images] == [0, 1, 2, 3]
     assert [(image["label"], image["class_name"]) for image in images] == [(2, "bag, red")] * 2 + [(0, "boot")] * 2
-    np.testing.assert_allclose([image["nats"] for image in images], -drawn.nats(), atol=1e-4)
+    np.testing.assert_allclose([image["nats"] for image in images], -drawn.log_likelihood(), atol=1e-4)
     assert all(image["rank"] is None and image["known_nats"] is None for image in images)
 
 

@@ -176,7 +176,7 @@ def test_what_was_drawn_scores_what_it_was_drawn_with(folder: Path, sampler_path
         drawn = sampler.sample([1], seed=3, count=4)
     np.savez("drawn.npz", levels=drawn.levels, labels=drawn.labels)
     found = scored(0, "--engine", sampler_path, "drawn.npz", "--label", 1)
-    assert [-row["nats"] for row in found["pictures"]] == pytest.approx(drawn.nats().tolist(), abs=1e-3)
+    assert [-row["nats"] for row in found["pictures"]] == pytest.approx(drawn.log_likelihood().tolist(), abs=1e-3)
 
 
 def test_colour(folder: Path, make: Make) -> None:

@@ -297,7 +297,7 @@ def test_a_model_that_ships_is_what_its_card_says(name: str) -> None:
         drawn = sampler.sample(**_condition(sampler), seed=1)
         spec: ModelSpec = metadata.spec
         assert drawn.levels.shape == (1, *spec.image_shape)
-        assert 0 < -drawn.nats()[0] < 4 * card.test_nll.nats_per_image.mean
+        assert 0 < -drawn.log_likelihood()[0] < 4 * card.test_nll.nats_per_image.mean
         per_pixel = card.test_nll.nats_per_image.mean / (spec.height * spec.width)
         assert card.test_nll.nats_per_pixel.mean == pytest.approx(per_pixel)
         assert (metadata.encoder_digest is not None) == (encoder_path(path).name in card.files)
