@@ -9,6 +9,7 @@ import onnx
 from onnx import helper
 
 from gpcnn_deploy.errors import EngineError
+from gpcnn_export.graph import reads
 
 
 def first_schedule(model: onnx.ModelProto, source: str) -> onnx.ModelProto:
@@ -37,7 +38,7 @@ def first_schedule(model: onnx.ModelProto, source: str) -> onnx.ModelProto:
     for node in reversed(nodes):
         if needed.intersection(node.output):
             kept.append(node)
-            needed.update(_reads(node))
+            needed.update(reads(node))
     del graph.node[:]
     graph.node.extend(reversed(kept))
     tensors = [tensor for tensor in [*graph.initializer, *branch.initializer] if tensor.name in needed]
@@ -45,13 +46,3 @@ def first_schedule(model: onnx.ModelProto, source: str) -> onnx.ModelProto:
     graph.initializer.extend(tensors)
     onnx.checker.check_model(result, full_check=True)
     return result
-
-
-def _reads(node: onnx.NodeProto) -> set[str]:
-    """Names that a node and its bodies read."""
-    found = set(node.input)
-    for attribute in node.attribute:
-        if attribute.type == onnx.AttributeProto.GRAPH:
-            for inner in attribute.g.node:
-                found |= _reads(inner)
-    return found

@@ -139,7 +139,12 @@ class Graph:
 def _inputs(graph: onnx.GraphProto) -> Iterator[str]:
     """Names that the nodes of a graph and of its bodies read."""
     for node in graph.node:
-        yield from node.input
-        for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.GRAPH:
-                yield from _inputs(attribute.g)
+        yield from reads(node)
+
+
+def reads(node: onnx.NodeProto) -> Iterator[str]:
+    """Names that a node and the nodes of its bodies read."""
+    yield from node.input
+    for attribute in node.attribute:
+        if attribute.type == onnx.AttributeProto.GRAPH:
+            yield from _inputs(attribute.g)

@@ -19,6 +19,8 @@ LARGE_BATCH = 32
 """Images of a large batch: what a thread gets of 64 on two cores."""
 
 ROUNDS = 3
+LONG = 10.0
+"""Seconds of runs after which a window is not run again."""
 PATIENCE = 30.0
 """Seconds after which no further window is tried; one pixel at a time and the whole row come first."""
 
@@ -85,13 +87,13 @@ class _Draw:
         self._session = cpu_session(sampler_graph(model, window).SerializeToString())
 
     def seconds(self, batch: int, enough: float = math.inf) -> float:
-        """Median time of a batch, of fewer runs where one takes over `enough` seconds or all take over 10."""
+        """Median time of a batch, of fewer runs where one takes over `enough` seconds or all over LONG."""
         feed: Feed = feeds(self._spec, batch, seed=1)[0]
         times: list[float] = []
         for _ in range(ROUNDS + 1):  # the first run allocates
             begin = time.perf_counter()
             self._session.run(["image"], feed)
             times.append(time.perf_counter() - begin)
-            if times[-1] > enough or sum(times) > 10:
+            if times[-1] > enough or sum(times) > LONG:
                 break
         return statistics.median(times[1:] or times)

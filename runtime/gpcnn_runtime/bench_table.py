@@ -16,10 +16,8 @@ EXTRAPOLATED = "≈"
 def table(report: BenchReport, engine: str) -> Table:
     """One line per batch size, and one for the baseline where there is one."""
     first = report.rows[0]
-    title = (
-        f"{engine}: {first.role if first.role == 'sampler' else f'{first.role}, {first.strategy}'}, on {report.runs_on}"
-    )
-    result = Table(title=title, box=SIMPLE, title_justify="left")
+    role = first.role if first.role == "sampler" else f"{first.role}, {first.strategy}"
+    result = Table(title=f"{engine}: {role}, on {report.runs_on}", box=SIMPLE, title_justify="left")
     result.add_column("")
     for heading in ("batch", "threads", "window", "ms/image\np50", "\np90", "\np99", "images/s", "× eager", "× floor"):
         result.add_column(heading, justify="right")
