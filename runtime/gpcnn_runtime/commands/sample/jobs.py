@@ -1,0 +1,360 @@
+"""Long jobs: thousands of images in bounded memory, written as they come, going on where an interrupted run stopped.
+
+A folder or an .npz holds one job, which it names; another job is refused there. Every file appears whole or not at all,
+so what exists is done. However often a job was interrupted, its pictures are the same bytes; its .npz has the same
+levels, and log-probabilities that are the same up to rounding.
+"""
+
+from __future__ import annotations
+
+import abc
+import bisect
+import lzma
+import shutil
+import struct
+import time
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from gpcnn_deploy.errors import OutputError
+from gpcnn_deploy.files import atomic_path, write_atomic
+from gpcnn_deploy.pictures import png_bytes
+from gpcnn_deploy.spec import ModelSpec
+from gpcnn_runtime.inputs.stream import JOB_FILE
+
+if TYPE_CHECKING:
+    from gpcnn_runtime.sampler import Samples
+
+# A part of an .npz is written when it holds this many sub-pixels (5 bytes each), or after this many seconds.
+PART_SUBPIXELS = 1 << 20
+PART_SECONDS = 10.0
+
+_DTYPES: dict[str, type[np.generic]] = {"levels": np.uint8, "log_prob": np.float32}
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What decides a job's images. Threads, batch size and strategy do not.
+
+    Attributes:
+        output_format: `png` or `npz`.
+        engine_digest: SHA-256 of the engine file.
+        labels: one number per label asked for; None for a model without labels.
+        count: images of each label, or of each picture.
+        seed: of the noise.
+        temperature: divides the logits.
+        scale: picture pixels per image pixel; 1 for `npz`.
+        known_digest: SHA-256 of the pixels that completions keep; None where whole images are drawn.
+        candidates: completions drawn for each one kept.
+        likes: pictures whose codes are drawn from.
+        like_digest: SHA-256 of their levels; None without any.
+        rank_by: `image` or `known`: which are kept.
+    """
+
+    output_format: str
+    engine_digest: str
+    labels: tuple[int, ...] | None
+    count: int
+    seed: int
+    temperature: float
+    scale: int = 1
+    known_digest: str | None = None
+    candidates: int = 1
+    rank_by: str = "image"
+
+    likes: int = 0
+    like_digest: str | None = None
+
+    @property
+    def total(self) -> int:
+        """Images of the whole job."""
+        return self.count * (max(1, self.likes) if self.labels is None else len(self.labels))
+
+    def label(self, position: int) -> int | None:
+        """Label of the image at a position of the job."""
+        return None if self.labels is None else self.labels[position // self.count]
+
+
+class JobOutput(abc.ABC):
+    """Where a job's images go. `open`, then `add` what `missing` lists, in that order, then `finish`."""
+
+    def __init__(self, path: Path, job: Job, spec: ModelSpec) -> None:
+        self.path, self.job, self.spec = path, job, spec
+
+    @abc.abstractmethod
+    def open(self) -> Sequence[int]:
+        """Prepare the place; returns the positions that are still to be drawn, ascending.
+
+        Raises:
+            OutputError: the place holds another job or something else, or cannot be written.
+        """
+
+    @abc.abstractmethod
+    def add(self, samples: Samples) -> None:
+        """Take the next images.
+
+        Raises:
+            OutputError: they cannot be written.
+        """
+
+    @abc.abstractmethod
+    def keep(self) -> int:
+        """Write what was taken, whatever happens next; returns how many of the job's images exist.
+
+        Raises:
+            OutputError: they cannot be written.
+        """
+
+    @abc.abstractmethod
+    def finish(self) -> None:
+        """Bring the files into their final form.
+
+        Raises:
+            OutputError: they cannot be written.
+        """
+
+
+class PngFolder(JobOutput):
+    """One PNG per image: `000042-3.png` is the image at position 42, of label 3."""
+
+    def open(self) -> Sequence[int]:
+        """As `JobOutput.open`."""
+        claim(self.path, self.job)
+        numbers = (entry.name.partition("-")[0].removesuffix(".png") for entry in self.path.glob("*.png"))
+        named = {int(number) for number in numbers if number.isascii() and number.isdigit()}
+        done = {k for k in named if k < self.job.total and (self.path / self.name(k)).exists()}
+        self._done = len(done)
+        return _Missing(self.job.total, sorted(done))
+
+    def name(self, position: int) -> str:
+        """File name of the image at a position."""
+        digits = max(6, len(str(self.job.total - 1)))
+        label = self.job.label(position)
+        return f"{position:0{digits}}.png" if label is None else f"{position:0{digits}}-{label}.png"
+
+    def add(self, samples: Samples) -> None:
+        """As `JobOutput.add`."""
+        for position, pixels_CHW in zip(samples.positions, samples.pixels(), strict=True):
+            picture = pixels_CHW[0] if len(pixels_CHW) == 1 else pixels_CHW.transpose(1, 2, 0)
+            write_atomic(self.path / self.name(int(position)), png_bytes(picture, self.job.scale))
+            self._done += 1
+
+    def keep(self) -> int:
+        """As `JobOutput.keep`."""
+        return self._done
+
+    def finish(self) -> None:
+        """Nothing is left to do: each picture is final."""
+
+
+class _Missing(Sequence[int]):
+    """0 to total - 1 without `done`, both ascending; takes no more memory than `done`, however large the total is."""
+
+    def __init__(self, total: int, done: list[int]) -> None:
+        self._length = total - len(done)
+        # How many are missing before each that is done.
+        self._before = [position - k for k, position in enumerate(done)]
+
+    def __len__(self) -> int:
+        return self._length
+
+    @overload
+    def __getitem__(self, at: int) -> int: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[int]: ...
+
+    def __getitem__(self, at: int | slice) -> int | Sequence[int]:
+        if isinstance(at, slice):
+            return [self[k] for k in range(self._length)[at]]
+        k = range(self._length)[at]
+        return k + bisect.bisect_right(self._before, k)
+
+
+class NpzFile(JobOutput):
+    """One .npz with levels uint8 [N, C, H, W], log_prob float32 [N, C, H, W] (nats), labels int32 [N], seed and job.
+
+    Until it is complete its parts lie beside it in the folder `NAME.parts`.
+    """
+
+    def __init__(
+        self, path: Path, job: Job, spec: ModelSpec, more: Mapping[str, npt.NDArray[np.generic]] | None = None
+    ) -> None:
+        """`more`: small arrays that belong in the file, too."""
+        super().__init__(path, job, spec)
+        self._more = dict(more or {})
+
+    def open(self) -> Sequence[int]:
+        """As `JobOutput.open`."""
+        self._parts = self.path.with_name(self.path.name + ".parts")
+        self._pending: list[Samples] = []
+        self._written = time.monotonic()
+        if self.path.is_dir():
+            raise OutputError(f"cannot write {self.path}: it is a folder; name a file with -o")
+        self._complete = holds(self.path, self.job)
+        if self._complete:
+            return []
+        claim(self._parts, self.job)
+        self._done = self._files()[1]
+        return range(self._done, self.job.total)
+
+    def add(self, samples: Samples) -> None:
+        """As `JobOutput.add`."""
+        self._pending.append(samples)
+        held = sum(len(part) for part in self._pending)
+        if held * self.spec.subpixels >= PART_SUBPIXELS or time.monotonic() - self._written > PART_SECONDS:
+            self.keep()
+
+    def keep(self) -> int:
+        """As `JobOutput.keep`."""
+        if self._pending:
+            levels = np.concatenate([part.levels for part in self._pending])
+            log_prob = np.concatenate([part.log_prob for part in self._pending])
+            # Ctrl-C may come between any two lines, and leads here again: the same images then go to the same file.
+            first = int(self._pending[0].positions[0])
+            with atomic_path(self._parts / f"{first:012}.npz") as temporary, temporary.open("wb") as stream:
+                np.savez(stream, levels=levels, log_prob=log_prob)
+            self._done = first + len(levels)
+            self._pending = []
+        self._written = time.monotonic()
+        return self.job.total if self._complete else self._done
+
+    def finish(self) -> None:
+        """Put the parts together, one at a time, then remove them."""
+        if self._complete:
+            return
+        self.keep()
+        files, done = self._files()
+        if done != self.job.total:
+            raise OutputError(f"{self._parts} lost {self.job.total - done} images on the way: run the command again")
+        shape = (done, *self.spec.image_shape)
+        with (
+            atomic_path(self.path) as temporary,
+            zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED, allowZip64=True) as archive,
+        ):
+            small: dict[str, Any] = {**self._more, "seed": np.uint64(self.job.seed)}
+            small["job"] = np.array(msgspec.json.encode(self.job).decode())
+            if self.job.labels is not None:
+                small["labels"] = np.repeat(np.array(self.job.labels, np.int32), self.job.count)
+            for name, array in small.items():
+                with archive.open(zipfile.ZipInfo(name + ".npy"), "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
+            for name, dtype in _DTYPES.items():
+                with archive.open(zipfile.ZipInfo(name + ".npy"), "w", force_zip64=True) as member:
+                    header = np.lib.format.header_data_from_array_1_0(np.empty(0, dtype)) | {"shape": shape}
+                    np.lib.format.write_array_header_1_0(member, header)
+                    for file in files:
+                        with np.load(file, allow_pickle=False) as part:
+                            member.write(part[name].tobytes())
+        shutil.rmtree(self._parts, ignore_errors=True)
+
+    def _files(self) -> tuple[list[Path], int]:
+        """The parts that follow each other without a gap from image 0, and how many images they hold."""
+        files: list[Path] = []
+        done = 0
+        while (file := self._parts / f"{done:012}.npz").exists():
+            length = self._length(file)
+            if not 0 < length <= self.job.total - done:
+                break  # damaged on disk: drawn again, and replaced
+            files.append(file)
+            done += length
+        return files, done
+
+    def _length(self, file: Path) -> int:
+        """How many images a part holds, read whole; 0 for a damaged one."""
+        try:
+            with np.load(file, allow_pickle=False) as part:
+                arrays = [part[name] for name in _DTYPES]
+        except _DAMAGED:
+            return 0
+        shape = (len(arrays[0]), *self.spec.image_shape) if arrays[0].ndim else ()
+        sound = all(
+            array.dtype == dtype and array.shape == shape for array, dtype in zip(arrays, _DTYPES.values(), strict=True)
+        )
+        return shape[0] if sound and shape else 0
+
+
+def claimed(folder: Path, job: Job) -> bool:
+    """Whether `folder` is the place of `job` already; False where it can become that.
+
+    Raises:
+        OutputError: it holds another job or something else, or cannot be used.
+    """
+    file = folder / JOB_FILE
+    try:
+        if file.exists():
+            there = msgspec.json.decode(file.read_bytes(), type=Job)
+            if there != job:
+                raise OutputError(f"{folder} holds another job ({_difference(there, job)}): {_ELSEWHERE}")
+            return True
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise OutputError(f"{folder} exists and holds no job of gpcnn-sample: {_ELSEWHERE}")
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise OutputError(f"{file} is damaged ({error}): {_ELSEWHERE}") from error
+    except OSError as error:
+        raise _unusable(folder, error) from error
+    return False
+
+
+def claim(folder: Path, job: Job) -> None:
+    """Make `folder` the place of `job`, or find that it is already.
+
+    Raises:
+        OutputError: as `claimed`.
+    """
+    if claimed(folder, job):
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unusable(folder, error) from error
+    write_atomic(folder / JOB_FILE, msgspec.json.format(msgspec.json.encode(job)) + b"\n")
+
+
+def _unusable(folder: Path, error: OSError) -> OutputError:
+    return OutputError(f"cannot use {folder}: {error.strerror or error}; {_ELSEWHERE}")
+
+
+_ELSEWHERE = "name another place with -o, or remove it first"
+
+
+_DAMAGED = (
+    *(OSError, EOFError, ValueError, TypeError, AttributeError, LookupError, SyntaxError, MemoryError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, tokenize.TokenError),
+    RuntimeError,  # encrypted, or packed in a way that Python does not know
+)
+"""What numpy raises for a file that is no .npz, or one that is damaged."""
+
+
+def holds(path: Path, job: Job) -> bool:
+    """Whether a finished .npz of `job` is there; False where nothing is.
+
+    Raises:
+        OutputError: something else is there.
+    """
+    try:
+        if not path.exists():
+            return False
+        if not path.is_file():
+            raise OSError("a device or a pipe")
+        with np.load(path, allow_pickle=False) as archive:
+            there = msgspec.json.decode(str(archive["job"]), type=Job)
+    except (*_DAMAGED, msgspec.DecodeError, UnicodeError) as error:
+        raise OutputError(f"{path} exists and is not of this job: name another with -o, or remove it") from error
+    if there != job:
+        raise OutputError(f"{path} holds another job ({_difference(there, job)}): {_ELSEWHERE}")
+    return True
+
+
+def _difference(there: Job, asked: Job) -> str:
+    for field in Job.__struct_fields__:
+        if (old := getattr(there, field)) != (new := getattr(asked, field)):
+            return f"its {field.replace('_', ' ')} is {old}, asked for {new}"
+    return "it differs"
