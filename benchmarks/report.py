@@ -56,8 +56,8 @@ def markdown(results: Results) -> str:
                 "- *× eager*: how many times faster than eager PyTorch with a full forward pass per pixel.",
                 "- *× floor*: how many times the arithmetic floor. The floor is the time that the multiply-adds of an "
                 f"image take on one core at {results.gemm_rate / 1e9:.1f} G/s. That is the best rate of a core in this "
-                "run: the fastest fp32 matrix product, in cache, on one thread of ONNX Runtime. Where a batch is spread "
-                "over several cores, the time of each core counts.",
+                "run: the fastest fp32 matrix product, in cache, on one thread of ONNX Runtime. Where a batch is "
+                "spread over several cores, the time of each core counts.",
                 "- *evaluations*: how often the network ran for an image.",
                 "- *peak MB*: the most memory that the process took.",
                 "- *w*: how many columns a sampler draws at a time.",
