@@ -61,9 +61,3 @@ def test_training_commands_are_understood(line: str, tmp_path: Path) -> None:
     result = run(line + " --data nowhere.npz", tmp_path)
     assert result.returncode != 0
     assert "nowhere.npz" in result.stderr, result.stderr
-
-
-@pytest.mark.parametrize("page", [README, *sorted((README.parent / "docs").glob("*.md"))], ids=lambda page: page.name)
-def test_every_link_to_a_file_leads_somewhere(page: Path) -> None:
-    links = [link for link in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text("utf-8")) if "://" not in link]
-    assert all((page.parent / link).exists() for link in links), links
