@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from gpcnn_deploy.errors import EngineError, ParityError
-from gpcnn_deploy.noise import noise
+from gpcnn_deploy.philox import noise
 from gpcnn_deploy.schedule import Schedule
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_export.checkpoint_to_onnx import proof_batches

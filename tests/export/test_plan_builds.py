@@ -20,7 +20,7 @@ from small_plans import COLOUR, EMBEDDING, GREY, LABEL, PLAIN, SPECS, model_of, 
 
 from gpcnn_deploy.errors import EngineError, MissingExtraError, NotHereError, OutputError, UsageError
 from gpcnn_deploy.metadata import Precision
-from gpcnn_deploy.noise import noise
+from gpcnn_deploy.philox import noise
 from gpcnn_deploy.schedule import Schedule
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_export.graphs.half import half_precision
@@ -312,7 +312,7 @@ def test_batch_sizes_that_contradict(tmp_path: Path, onnx_file: OnnxFile, max_ba
 
 
 def test_files_that_are_no_engines(tmp_path: Path, onnx_file: OnnxFile) -> None:
-    with pytest.raises(EngineError, match="missing.onnx: no such file"):
+    with pytest.raises(EngineError, match=r"missing\.onnx: no such file"):
         build_plan(tmp_path / "missing.onnx", tmp_path / "model.plan")
     with pytest.raises(UsageError, match=r"expected a plan's name, such as .*model\.plan"):
         build_plan(onnx_file(PLAIN, None), tmp_path / "model.onnx")

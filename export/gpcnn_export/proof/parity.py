@@ -17,7 +17,7 @@ import torch
 
 from gpcnn_deploy.errors import ParityError
 from gpcnn_deploy.metadata import ParityReport
-from gpcnn_deploy.noise import noise as draw_noise
+from gpcnn_deploy.philox import noise as draw_noise
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_runtime.engines.base import Engine, Request, Strategy
 from gpcnn_training.divergence import NEAR_TIE, Divergence, first_divergences
