@@ -12,11 +12,19 @@ from pathlib import Path
 import pytest
 
 README = Path(__file__).parents[2] / "README.md"
-COMMANDS = [
+
+
+def commands(page: Path) -> list[str]:
+    """The commands in a page's blocks."""
+    blocks = re.findall(r"```sh\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+    return [line for block in blocks for line in block.splitlines() if line.startswith("gpcnn-")]
+
+
+COMMANDS = commands(README)
+TRAINING = [
     line
-    for block in re.findall(r"```sh\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
-    for line in block.splitlines()
-    if line.startswith("gpcnn-")
+    for line in dict.fromkeys((*COMMANDS, *commands(README.parent / "docs" / "training.md")))
+    if line.startswith("gpcnn-train")
 ]
 
 
@@ -55,7 +63,7 @@ def test_commands_run_in_order_in_an_empty_folder(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
 
 
-@pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("gpcnn-train")])
+@pytest.mark.parametrize("line", TRAINING)
 def test_training_commands_are_understood(line: str, tmp_path: Path) -> None:
     """Every flag exists: an unknown one is a usage error (2) before any data is looked at."""
     result = run(line + " --data nowhere.npz", tmp_path)
