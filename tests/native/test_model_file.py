@@ -91,10 +91,12 @@ def python_refuses(content: bytes) -> str | None:
     try:
         decode_model_file(content, "model.gpcnn")
     except EngineError as error:
-        assert str(error).isprintable()
-        assert str(error).startswith("model.gpcnn")
-        return str(error)
-    return None
+        refusal = str(error)
+    else:
+        return None
+    assert refusal.isprintable()
+    assert refusal.startswith("model.gpcnn")
+    return refusal
 
 
 def both_refuse(reader: Reader, content: bytes, reason: str, status: int) -> None:
@@ -254,7 +256,8 @@ SPEC_CHANGES = [
     ("channels", 2), ("channels", 4), ("levels", 1), ("levels", 257), ("features", 0), ("features", 4097),
     ("layers", 0), ("layers", 513), ("first_kernel_size", 1), ("first_kernel_size", 4), ("first_kernel_size", 65),
     ("kernel_size", 2), ("kernel_size", 10**30), ("head_features", 0), ("head_features", 4097),
-    ("conditioning", "map"), ("conditioning", "Label"), ("conditioning", ""), ("conditioning", "label"), ("conditioning", 1),
+    ("conditioning", "map"), ("conditioning", "Label"), ("conditioning", ""), ("conditioning", "label"),
+    ("conditioning", 1),
     ("conditioning_size", 1), ("conditioning_size", -1), ("extra", 1),
 ]  # fmt: skip
 
@@ -285,8 +288,9 @@ def test_a_spec_that_contradicts_the_tensors(reader: Reader, model_file: Callabl
 
 
 def test_huge_dimensions_allocate_nothing(reader: Reader, model_file: Callable[..., bytes]) -> None:
-    huge = dict(features=4096, layers=512, kernel_size=63, first_kernel_size=63, head_features=4096, levels=256)
-    huge |= dict(channels=3, conditioning="embedding", conditioning_size=1_000_000)
+    huge: dict[str, Any] = {"features": 4096, "layers": 512, "kernel_size": 63, "first_kernel_size": 63}
+    huge |= {"head_features": 4096, "levels": 256, "channels": 3}
+    huge |= {"conditioning": "embedding", "conditioning_size": 1_000_000}
     content = with_metadata(model_file(SPECS["grey"]), lambda written: written["spec"].update(huge))
     both_refuse(reader, content, "header does not fit its spec", BAD_SPEC)
 
@@ -375,7 +379,7 @@ def test_values_of_other_versions_are_passed_over(reader: Reader, model_file: Ca
 def test_no_mutation_makes_the_readers_disagree(
     reader: Reader, model_file: Callable[..., bytes], data: st.DataObject
 ) -> None:
-    """C accepts all that Python accepts, and finds the same; what C alone accepts differs in metadata it has no use for."""
+    """C accepts all that Python accepts, and finds the same; what C alone accepts differs in unused metadata."""
     content = bytearray(model_file(SPECS[data.draw(st.sampled_from(["grey", "labels", "colour"]))]))
     header = 8 + int.from_bytes(content[:8], "little")
     for _ in range(data.draw(st.integers(1, 4))):
