@@ -80,22 +80,28 @@ _X86 = (_V2, _V3, _V4)
 _ANY = (InstructionSet("generic"),)
 _LINUX, _MACOS, _WINDOWS = "libgpcnn.so", "libgpcnn.dylib", "gpcnn.dll"
 
+
+def _linux(name: str, triple: str, machine: str, sets: tuple[InstructionSet, ...], qemu: str) -> Target:
+    wheel = f"manylinux_2_17_{machine}.musllinux_1_1_{machine}"
+    return Target(f"{name}-linux", triple, wheel, _LINUX, sets, f"qemu-{qemu}-static")
+
+
 TARGETS = {
     target.name: target
     for target in (
-        Target("x86-64-linux", "x86_64-linux-musl", "manylinux2014_x86_64.musllinux_1_1_x86_64", _LINUX, _X86, "x86_64"),
-        Target("arm64-linux", "aarch64-linux-musl", "manylinux2014_aarch64.musllinux_1_1_aarch64", _LINUX, _ANY, "aarch64"),
-        Target("armv7-linux", "arm-linux-musleabihf", "manylinux_2_31_armv7l.musllinux_1_1_armv7l", _LINUX, _ANY, "arm"),
-        Target("riscv64-linux", "riscv64-linux-musl", "manylinux_2_31_riscv64.musllinux_1_2_riscv64", _LINUX, _ANY, "riscv64"),
-        Target("i386-linux", "x86-linux-musl", "manylinux2014_i686.musllinux_1_1_i686", _LINUX, _ANY, "i386"),
-        Target("ppc64le-linux", "powerpc64le-linux-musl", "manylinux2014_ppc64le.musllinux_1_1_ppc64le", _LINUX, _ANY, "ppc64le"),
-        Target("x86-64-macos", "x86_64-macos", "macosx_10_13_x86_64", _MACOS, _X86),
-        Target("arm64-macos", "aarch64-macos", "macosx_11_0_arm64", _MACOS, _ANY),
+        _linux("x86-64", "x86_64-linux-musl", "x86_64", _X86, "x86_64"),
+        _linux("arm64", "aarch64-linux-musl", "aarch64", _ANY, "aarch64"),
+        _linux("armv7", "arm-linux-musleabihf", "armv7l", _ANY, "arm"),
+        _linux("riscv64", "riscv64-linux-musl", "riscv64", _ANY, "riscv64"),
+        _linux("i386", "x86-linux-musl", "i686", _ANY, "i386"),
+        _linux("ppc64le", "powerpc64le-linux-musl", "ppc64le", _ANY, "ppc64le"),
+        Target("x86-64-macos", "x86_64-macos.10.13", "macosx_10_13_x86_64", _MACOS, _X86),
+        Target("arm64-macos", "aarch64-macos.11.0", "macosx_11_0_arm64", _MACOS, _ANY),
         Target("x86-64-windows", "x86_64-windows-gnu", "win_amd64", _WINDOWS, _X86),
         Target("arm64-windows", "aarch64-windows-gnu", "win_arm64", _WINDOWS, _ANY),
         Target("wasm32", "wasm32-freestanding", "", "gpcnn.wasm", _ANY),
     )
-}  # fmt: skip
+}
 
 KERNEL = ("kernel.c",)
 """Sources that are compiled once for each instruction set; all others are compiled once, for the least of them."""
