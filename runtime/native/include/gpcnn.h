@@ -18,9 +18,6 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
-#ifdef __GNUC__
-#pragma GCC visibility push(default) /* the library's other names are hidden */
-#endif
 
 #define GPCNN_ABI 1
 #define GPCNN_ALIGNMENT 64 /* of `memory` and `workspace`; other pointers need only their type's alignment */
@@ -89,9 +86,6 @@ gpcnn_status gpcnn_draw(const gpcnn_model *model, const gpcnn_request *request, 
 /* Uniforms of images first .. first+count-1 of a seed: NumPy's Philox 4x64-10, key (seed, index), as gpcnn_deploy.noise. */
 gpcnn_status gpcnn_noise(const gpcnn_spec *spec, uint64_t seed, uint64_t first, uint32_t count, float *noise);
 
-#ifdef __GNUC__
-#pragma GCC visibility pop
-#endif
 #ifdef __cplusplus
 }
 #endif
