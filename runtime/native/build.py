@@ -37,15 +37,23 @@ class BuildError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class InstructionSet:
-    """One compilation of the kernel.
+    """What the kernel is compiled for, and how.
 
     Attributes:
-        name: what its functions are called after, and the value of the macro GPCNN_ISA.
+        key: what its table of functions is called after.
+        name: for people.
+        vector_bytes: 16, 32 or 64.
+        tiles: rows × vectors of the register tiles, as `src/tiles.py` names them.
+        fuses: it has fused multiply-add. Its kernel is then compiled a second time, without, for the same bits everywhere.
         flags: for GCC and Clang.
         cpu: zig's name of such a CPU.
     """
 
+    key: str
     name: str
+    vector_bytes: int = 16
+    tiles: str = "4x2"
+    fuses: bool = False
     flags: tuple[str, ...] = ()
     cpu: str = "baseline"
 
@@ -71,14 +79,26 @@ class Target:
     qemu: str = ""
 
 
-_V2 = InstructionSet("v2", ("-msse3", "-mssse3", "-msse4.1", "-msse4.2", "-mpopcnt"), "x86_64_v2")
-_V3_FLAGS = (*_V2.flags, "-mavx", "-mavx2", "-mfma", "-mbmi", "-mbmi2", "-mf16c", "-mlzcnt", "-mmovbe")
-_V3 = InstructionSet("v3", _V3_FLAGS, "x86_64_v3")
-_V4_FLAGS = (*_V3_FLAGS, "-mavx512f", "-mavx512bw", "-mavx512cd", "-mavx512dq", "-mavx512vl")
-_V4 = InstructionSet("v4", (*_V4_FLAGS, "-mprefer-vector-width=512"), "x86_64_v4")
-_X86 = (_V2, _V3, _V4)
-_ANY = (InstructionSet("generic"),)
-_LINUX, _MACOS, _WINDOWS = "libgpcnn.so", "libgpcnn.dylib", "gpcnn.dll"
+def _x86_64() -> tuple[InstructionSet, ...]:
+    v2 = ("-msse3", "-mssse3", "-msse4.1", "-msse4.2", "-mpopcnt")
+    v3 = (*v2, "-mavx", "-mavx2", "-mfma", "-mbmi", "-mbmi2", "-mf16c", "-mlzcnt", "-mmovbe")
+    v4 = (*v3, "-mavx512f", "-mavx512bw", "-mavx512cd", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512")
+    return (
+        InstructionSet("v2", "x86-64-v2", 16, "6x2", False, v2, "x86_64_v2"),
+        InstructionSet("v3", "x86-64-v3", 32, "6x2", True, v3, "x86_64_v3"),
+        InstructionSet("v4", "x86-64-v4", 64, "14x2", True, v4, "x86_64_v4"),
+    )
+
+
+_LINUX, _MACOS, _WINDOWS, _WASM = "libgpcnn.so", "libgpcnn.dylib", "gpcnn.dll", "gpcnn.wasm"
+_X86 = _x86_64()
+_ARM64 = (InstructionSet("base", "arm64", 16, "6x4", True),)
+_ARMV7 = (InstructionSet("base", "armv7", 16, "6x2", False, ("-mfpu=neon",), "baseline+neon"),)
+_RISCV64 = (InstructionSet("base", "riscv64", 16, "4x2", True),)
+_I386 = (InstructionSet("base", "i386", 16, "4x2", False, ("-msse2", "-mfpmath=sse"), "pentium4"),)
+_PPC64LE = (InstructionSet("base", "ppc64le", 16, "6x4", True),)
+_SIMD = (InstructionSet("base", "wasm32", 16, "4x2", False, (), "generic+simd128"),)
+_RELAXED = (InstructionSet("base", "wasm32, relaxed", 16, "4x2", True, (), "generic+simd128+relaxed_simd"),)
 
 
 def _linux(name: str, triple: str, machine: str, sets: tuple[InstructionSet, ...], qemu: str) -> Target:
@@ -90,21 +110,24 @@ TARGETS = {
     target.name: target
     for target in (
         _linux("x86-64", "x86_64-linux-musl", "x86_64", _X86, "x86_64"),
-        _linux("arm64", "aarch64-linux-musl", "aarch64", _ANY, "aarch64"),
-        _linux("armv7", "arm-linux-musleabihf", "armv7l", _ANY, "arm"),
-        _linux("riscv64", "riscv64-linux-musl", "riscv64", _ANY, "riscv64"),
-        _linux("i386", "x86-linux-musl", "i686", _ANY, "i386"),
-        _linux("ppc64le", "powerpc64le-linux-musl", "ppc64le", _ANY, "ppc64le"),
+        _linux("arm64", "aarch64-linux-musl", "aarch64", _ARM64, "aarch64"),
+        _linux("armv7", "arm-linux-musleabihf", "armv7l", _ARMV7, "arm"),
+        _linux("riscv64", "riscv64-linux-musl", "riscv64", _RISCV64, "riscv64"),
+        _linux("i386", "x86-linux-musl", "i686", _I386, "i386"),
+        _linux("ppc64le", "powerpc64le-linux-musl", "ppc64le", _PPC64LE, "ppc64le"),
         Target("x86-64-macos", "x86_64-macos.10.13", "macosx_10_13_x86_64", _MACOS, _X86),
-        Target("arm64-macos", "aarch64-macos.11.0", "macosx_11_0_arm64", _MACOS, _ANY),
+        Target("arm64-macos", "aarch64-macos.11.0", "macosx_11_0_arm64", _MACOS, _ARM64),
         Target("x86-64-windows", "x86_64-windows-gnu", "win_amd64", _WINDOWS, _X86),
-        Target("arm64-windows", "aarch64-windows-gnu", "win_arm64", _WINDOWS, _ANY),
-        Target("wasm32", "wasm32-freestanding", "", "gpcnn.wasm", _ANY),
+        Target("arm64-windows", "aarch64-windows-gnu", "win_arm64", _WINDOWS, _ARM64),
+        Target("wasm32", "wasm32-freestanding", "", _WASM, _SIMD),
+        Target("wasm32-relaxed", "wasm32-freestanding", "", _WASM, _RELAXED),
     )
 }
 
-KERNEL = ("kernel.c",)
-"""Sources that are compiled once for each instruction set; all others are compiled once, for the least of them."""
+KERNEL = "variant.c"
+"""Source that is compiled for each instruction set; all others are compiled once, for the least of them."""
+NO_LIBC = ("memory.c", "windows.c")
+"""Sources that stand for a C library."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,7 +190,7 @@ def host() -> Target:
     narrow["armv8l"] = "armv7"
     name = (wide if bits == 64 else narrow).get(machine, machine)
     library = {"macos": _MACOS, "windows": _WINDOWS}.get(system, _LINUX)
-    return TARGETS.get(f"{name}-{system}", Target("", "", "", library, _ANY))
+    return TARGETS.get(f"{name}-{system}", Target("", "", "", library, (InstructionSet("base", machine),)))
 
 
 def build_library(
@@ -180,7 +203,7 @@ def build_library(
         folder: made if it is missing.
         compiler: default: one that this machine has for the target.
         cache: where zig keeps what it compiled for the next call; default: thrown away.
-        static: make an archive, `libgpcnn.a`, for linking into a program.
+        static: make an archive, `libgpcnn.a`, for linking into a program that has a C library.
 
     Raises:
         BuildError: no compiler for the target, or one that fails.
@@ -188,7 +211,7 @@ def build_library(
     compiler = compiler or _compiler_for(target)
     name = "libgpcnn.a" if static else target.library
     with _workplace(folder, cache) as (place, environment):
-        objects = _compile(target, compiler, place, environment)
+        objects = _compile(target, compiler, place, environment, hosted=static)
         made = place / name
         if static:
             _run([*_archiver(compiler), "rcs", str(made), *map(str, objects)], environment)
@@ -219,7 +242,7 @@ def build_program(
     """
     compiler = compiler or _compiler_for(target)
     with _workplace(program.parent, cache) as (place, environment):
-        objects = _compile(target, compiler, place, environment, flags)
+        objects = _compile(target, compiler, place, environment, hosted=True, more=flags)
         made = place / program.name
         command = [*_call(compiler, target, target.sets[0]), "-std=c11", "-O2", "-Wall", "-Wextra", *flags]
         command += ["-I", str(NATIVE / "include"), *map(str, sources), *map(str, objects), "-o", str(made)]
@@ -253,53 +276,51 @@ def _call(compiler: Compiler, target: Target, instructions: InstructionSet) -> l
     """The compiler for a target and an instruction set."""
     if compiler.kind != "zig":
         return [*compiler.command, *instructions.flags]
-    if not target.triple:
-        return [*compiler.command, "-fno-sanitize=undefined"]
-    cpu = _BASELINE.get(target.name, instructions.cpu)
-    wide = [flag for flag in instructions.flags if flag.startswith("-mprefer")]
-    return [*compiler.command, "-target", target.triple, f"-mcpu={cpu}", "-fno-sanitize=undefined", *wide]
-
-
-_BASELINE = {
-    "armv7-linux": "baseline+vfp4+neon",
-    "wasm32": "baseline+simd128",
-}
-"""What zig's baseline of a target leaves out and the kernel needs."""
+    call = [*compiler.command, "-fno-sanitize=undefined"]
+    if target.triple:
+        call += ["-target", target.triple, f"-mcpu={instructions.cpu}"]
+        call += [flag for flag in instructions.flags if flag.startswith("-mprefer")]
+    return call
 
 
 def _compile(
-    target: Target, compiler: Compiler, place: Path, environment: dict[str, str], more: Sequence[str] = ()
+    target: Target, compiler: Compiler, place: Path, environment: dict[str, str], hosted: bool, more: Sequence[str] = ()
 ) -> list[Path]:
-    """The library's objects."""
-    flags = ["-std=c11", "-O3", "-ffreestanding", "-fPIC", "-fvisibility=hidden", "-ffp-contract=fast"]
-    flags += ["-fno-stack-protector", "-fno-math-errno", "-fno-trapping-math", "-Wall", "-Wextra"]
-    flags += ["-fno-unwind-tables", "-fno-asynchronous-unwind-tables"]
-    if target.library == _WINDOWS:
-        flags = [*(flag for flag in flags if flag != "-fPIC"), "-mno-stack-arg-probe"]
-    have = [f"-DGPCNN_HAVE_{instructions.name}" for instructions in target.sets]
-    jobs: list[tuple[list[str], Path]] = []
+    """The library's objects; `hosted` ones find memcpy and memset in a C library."""
+    flags = ["-std=c11", "-O3", "-ffreestanding", "-fvisibility=hidden", "-fno-stack-protector", "-fno-math-errno"]
+    flags += ["-fno-trapping-math", "-fno-unwind-tables", "-fno-asynchronous-unwind-tables", "-Wall", "-Wextra"]
+    flags += ["-mno-stack-arg-probe"] if target.library == _WINDOWS else ["-fPIC"]
+    flags += ["-I", str(NATIVE / "include"), *more]
+    least = target.sets[0]
+    jobs: list[list[str]] = []
+    objects: list[Path] = []
 
-    def job(source: Path, instructions: InstructionSet, macros: list[str], made: Path) -> None:
-        command = [*_call(compiler, target, instructions), *flags, *more, *macros, "-I", str(NATIVE / "include")]
-        jobs.append(([*command, "-c", str(source), "-o", str(made)], made))
+    def job(source: str, made: str, instructions: InstructionSet, fused: bool, *macros: str) -> None:
+        contract = "-ffp-contract=" + ("off" if not fused else "fast" if compiler.kind == "gcc" else "on")
+        objects.append(place / f"{made}.o")
+        command = [*_call(compiler, target, instructions), *flags, contract, *macros]
+        jobs.append([*command, "-c", str(NATIVE / "src" / source), "-o", str(objects[-1])])
 
+    for instructions in target.sets:
+        for fused in {False, instructions.fuses}:
+            key = instructions.key if fused == instructions.fuses else f"{instructions.key}_unfused"
+            macros = [f"-DGPCNN_VARIANT=gpcnn_kernel_{key}", f'-DGPCNN_NAME="{instructions.name}"']
+            macros += [f"-DGPCNN_VECTOR_BYTES={instructions.vector_bytes}", f"-DGPCNN_FUSED={int(fused)}"]
+            macros.append(f'-DGPCNN_TILES="tiles_{instructions.tiles}.h"')
+            job(KERNEL, f"kernel_{key}", instructions, fused, *macros)
     for source in sorted((NATIVE / "src").glob("*.c")):
-        if source.name in KERNEL:
-            for instructions in target.sets:
-                made = place / f"{source.stem}_{instructions.name}.o"
-                job(source, instructions, [f"-DGPCNN_ISA={instructions.name}"], made)
-        else:
-            job(source, target.sets[0], have, place / f"{source.stem}.o")
+        if source.name != KERNEL and not (hosted and source.name in NO_LIBC):
+            job(source.name, source.stem, least, False, f"-DGPCNN_BASE_FUSES={int(least.fuses)}")
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(lambda item: _run(item[0], environment), jobs))
-    return [made for _, made in jobs]
+        list(pool.map(lambda command: _run(command, environment), jobs))
+    return objects
 
 
 def _link(target: Target, compiler: Compiler, objects: list[Path], made: Path, environment: dict[str, str]) -> None:
     command = [*_call(compiler, target, target.sets[0]), *map(str, objects), "-o", str(made), "-s"]
     if target.library == _MACOS:  # every program there has the system's library
         _run([*command, "-shared", f"-Wl,-install_name,@rpath/{made.name}"], environment)
-    elif target.name == "wasm32":
+    elif target.library == _WASM:
         _run([*command, "-nostdlib", "-Wl,--no-entry", "-Wl,--export-dynamic"], environment)
     elif target.library == _WINDOWS:
         _run([*command, "-shared", "-nostdlib"], environment)
