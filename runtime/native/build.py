@@ -44,7 +44,7 @@ class InstructionSet:
         name: for people.
         vector_bytes: 16, 32 or 64.
         tiles: rows × vectors of the register tiles, as `src/tiles.py` names them.
-        fuses: it has fused multiply-add. Its kernel is then compiled a second time, without, for the same bits everywhere.
+        fuses: it has fused multiply-add. Its kernel is compiled a second time without, for the same bits everywhere.
         flags: for GCC and Clang.
         cpu: zig's name of such a CPU.
     """

@@ -76,12 +76,17 @@ class _Request(Structure):
     ]
 
 
+class _Options(Structure):
+    _fields_ = [("reproducible", c_uint32), ("instructions", c_char_p)]
+
+
 _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "gpcnn_abi": (c_uint32, []),
-    "gpcnn_instructions": (c_char_p, []),
     "gpcnn_status_text": (c_char_p, [c_int]),
     "gpcnn_inspect": (c_int, [c_char_p, c_size_t, POINTER(_Info)]),
-    "gpcnn_load": (c_int, [c_char_p, c_size_t, c_void_p, c_size_t, POINTER(c_void_p)]),
+    "gpcnn_instruction_set": (c_char_p, [c_uint32]),
+    "gpcnn_load_with": (c_int, [POINTER(_Options), c_char_p, c_size_t, c_void_p, c_size_t, POINTER(c_void_p)]),
+    "gpcnn_model_instructions": (c_char_p, [c_void_p]),
     "gpcnn_workspace_bytes": (c_size_t, [c_void_p, c_uint32]),
     "gpcnn_draw": (c_int, [c_void_p, POINTER(_Request), c_void_p, c_size_t]),
 }
@@ -109,14 +114,16 @@ def load_library(path: Path = LIBRARY) -> Any:
     return library
 
 
-def instructions() -> str:
-    """What the library computes with on this CPU, such as `x86-64-v3, fused multiply-add`.
+def instruction_sets() -> list[str]:
+    """Names of the instruction sets that the library knows and this CPU has, the best first.
 
     Raises:
         EngineError: as `load_library`.
     """
-    text: bytes = load_library().gpcnn_instructions()
-    return text.decode()
+    library, names = load_library(), list[str]()
+    while (name := library.gpcnn_instruction_set(len(names))) is not None:
+        names.append(name.decode())
+    return names
 
 
 class NativeModel:
@@ -125,13 +132,29 @@ class NativeModel:
     Attributes:
         source: the file it came from, for messages.
         image_shape: (C, H, W).
+        instructions: what it computes with, such as `x86-64-v3, fused multiply-add`.
     """
 
-    def __init__(self, content: bytes, source: str, library: Any = None) -> None:
+    def __init__(
+        self,
+        content: bytes,
+        source: str,
+        reproducible: bool = False,
+        instructions: str | None = None,
+        library: Any = None,
+    ) -> None:
         """Check a model file and pack its weights; `content` is not needed afterwards.
 
+        Args:
+            content: the bytes of the file.
+            source: where they are from, for messages.
+            reproducible: compute without fused multiply-add: log-probabilities have the same bits on every machine.
+            instructions: one of `instruction_sets()`; default: the best.
+            library: default: the one that was installed.
+
         Raises:
-            EngineError: the file is damaged or newer than the library, or the library cannot be loaded.
+            EngineError: the file is damaged or newer than the library, the library cannot be loaded, or this CPU has
+                no such instructions.
             OutOfMemoryError: no memory for the weights.
         """
         self.source = source
@@ -145,10 +168,15 @@ class NativeModel:
             self._memory: npt.NDArray[np.uint8] | None = _aligned(info.model_bytes)
         except MemoryError as error:
             raise OutOfMemoryError(f"{source}: no memory for the weights ({info.model_bytes} bytes)") from error
-        model = c_void_p()
-        address = self._memory.ctypes.data
-        self._check(self._library.gpcnn_load(content, len(content), address, self._memory.nbytes, byref(model)))
+        model, address, size = c_void_p(), self._memory.ctypes.data, self._memory.nbytes
+        options = _Options(reproducible, None if instructions is None else instructions.encode())
+        load = self._library.gpcnn_load_with
+        status = load(byref(options), content, len(content), address, size, byref(model))
+        if status == _BAD_ARGUMENT:
+            raise EngineError(f"this CPU has no {instructions}: expected one of {', '.join(instruction_sets())}")
+        self._check(status)
         self._model = model
+        self.instructions: str = self._library.gpcnn_model_instructions(model).decode()
         self._lock = threading.Lock()
         self._idle: list[npt.NDArray[np.uint8]] = []
 
