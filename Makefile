@@ -25,7 +25,7 @@ $(VENV)/.export: pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.native: $(VENV)/.export $(NATIVE)
-	$(BIN)/python runtime/native/build.py
+	$(BIN)/python runtime/native/build.py --if-older
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.export $(VENV)/.native

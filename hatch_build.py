@@ -57,7 +57,8 @@ class NativeLibraryHook(BuildHookInterface):  # type: ignore[type-arg]
         target = native.TARGETS[named] if named else native.host()
         try:
             if version == "editable":
-                native.build_library(target, native.LIBRARY_FOLDER)
+                if not native.is_current(target, native.LIBRARY_FOLDER):
+                    native.build_library(target, native.LIBRARY_FOLDER)
                 return
             self._folder = tempfile.TemporaryDirectory()
             made = native.build_library(target, Path(self._folder.name))

@@ -222,6 +222,13 @@ def build_library(
     return folder / name
 
 
+def is_current(target: Target, folder: Path) -> bool:
+    """True if the folder holds a library that is newer than everything it is compiled from."""
+    library = folder / target.library
+    sources = [Path(__file__), *(NATIVE / "src").iterdir(), *(NATIVE / "include").iterdir()]
+    return library.is_file() and library.stat().st_mtime >= max(source.stat().st_mtime for source in sources)
+
+
 def build_program(
     sources: Sequence[Path],
     program: Path,
@@ -361,6 +368,7 @@ def main() -> int:
     parser.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="default: into the package")
     parser.add_argument("--static", action="store_true", help="make libgpcnn.a, for linking into a program")
     parser.add_argument("--cache", type=Path, metavar="FOLDER", help="where zig keeps what it compiled")
+    parser.add_argument("--if-older", action="store_true", help="do nothing if the library is newer than its sources")
     parser.add_argument("--list", action="store_true", help="show the targets")
     given = parser.parse_args()
     if given.list:
@@ -369,8 +377,11 @@ def main() -> int:
     target = TARGETS[given.target] if given.target else host()
     if given.output is None and (given.static or target != host()):
         parser.error("name a folder with -o: the package takes the shared library of this machine alone")
+    folder = given.output or LIBRARY_FOLDER
+    if given.if_older and not given.static and is_current(target, folder):
+        return 0
     try:
-        made = build_library(target, given.output or LIBRARY_FOLDER, cache=given.cache, static=given.static)
+        made = build_library(target, folder, cache=given.cache, static=given.static)
     except BuildError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1
