@@ -56,7 +56,8 @@ typedef struct gpcnn_model gpcnn_model;
 /* One batch. Set every field, or zero the struct first: zero is the default of each. */
 typedef struct gpcnn_request {
   uint32_t images;            /* N, at least 1 */
-  uint32_t window;            /* columns guessed at a time, 1 to W; 0: chosen by the library. All draw the same images */
+  uint32_t window;            /* columns guessed at a time, 1 to W, or as many as the workspace
+                                 holds; 0: chosen by the library. All draw the same images */
   float temperature;          /* divides the logits before drawing; 0 stands for 1 */
   const float *noise;         /* [N,C,H,W] in [0, 1): the uniforms that decide the images; may be NULL if all is known */
   const int32_t *known;       /* [N,C,H,W] levels to keep where `mask` is nonzero, or NULL */
@@ -71,13 +72,28 @@ typedef struct gpcnn_request {
   uint64_t *evaluations;      /* out: evaluations of the horizontal stack, windows of any width and number; or NULL */
 } gpcnn_request;
 
+/* How a model computes. Zero is the default of each. */
+typedef struct gpcnn_options {
+  uint32_t reproducible;    /* 1: no fused multiply-add, so log-probabilities have the same bits on every machine */
+  const char *instructions; /* one of gpcnn_instruction_set, or NULL: the best */
+} gpcnn_options;
+
+#if defined(__GNUC__)
+#pragma GCC visibility push(default) /* all else in the library is hidden */
+#endif
+
 uint32_t gpcnn_abi(void);                 /* GPCNN_ABI of the library */
 const char *gpcnn_instructions(void);     /* what it computes with on this CPU, e.g. "x86-64-v3, fused multiply-add" */
+const char *gpcnn_instruction_set(uint32_t index); /* names that this CPU can run, the best first; NULL behind the last */
 const char *gpcnn_status_text(gpcnn_status status); /* a sentence in English, without a full stop */
 
 gpcnn_status gpcnn_inspect(const void *file, size_t file_bytes, gpcnn_info *info);
 gpcnn_status gpcnn_load(const void *file, size_t file_bytes, void *memory, size_t memory_bytes, gpcnn_model **model);
+/* gpcnn_load with options, which may be NULL. GPCNN_BAD_ARGUMENT: this CPU or this library has no such instruction set. */
+gpcnn_status gpcnn_load_with(const gpcnn_options *options, const void *file, size_t file_bytes, void *memory,
+                             size_t memory_bytes, gpcnn_model **model);
 const gpcnn_spec *gpcnn_model_spec(const gpcnn_model *model);
+const char *gpcnn_model_instructions(const gpcnn_model *model); /* what it computes with, as gpcnn_instructions */
 
 /* Workspace of a batch of so many images; 0 if it does not fit size_t. */
 size_t gpcnn_workspace_bytes(const gpcnn_model *model, uint32_t images);
@@ -86,6 +102,9 @@ gpcnn_status gpcnn_draw(const gpcnn_model *model, const gpcnn_request *request, 
 /* Uniforms of images first .. first+count-1 of a seed: NumPy's Philox 4x64-10, key (seed, index), as gpcnn_deploy.noise. */
 gpcnn_status gpcnn_noise(const gpcnn_spec *spec, uint64_t seed, uint64_t first, uint32_t count, float *noise);
 
+#if defined(__GNUC__)
+#pragma GCC visibility pop
+#endif
 #ifdef __cplusplus
 }
 #endif
