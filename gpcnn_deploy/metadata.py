@@ -20,7 +20,7 @@ SCHEMA = 1
 METADATA_KEY = "gpcnn"
 MAX_METADATA_BYTES = 1 << 20
 
-Role = Literal["sampler", "step", "encoder"]
+Role = Literal["sampler", "step", "encoder", "weights"]
 Precision = Literal["fp32", "fp16"]
 
 
