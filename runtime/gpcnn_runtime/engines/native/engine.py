@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from gpcnn_deploy.errors import UsageError
 from gpcnn_deploy.metadata import EngineMetadata
-from gpcnn_runtime.engines.base import Engine, EngineInfo, Request, Result, Strategy
+from gpcnn_runtime.engines.base import Engine, EngineInfo, Request, Result, Strategy, refuse_strategy
 from gpcnn_runtime.engines.native.library import CancelledError, NativeModel, cancel_flag
 
 
@@ -23,11 +22,7 @@ class NativeEngine(Engine):
 
     def run(self, request: Request, strategy: Strategy = "jacobi") -> Result:
         """Draw one batch in one call of the library; shapes and errors as `Engine.run`."""
-        if strategy != "jacobi":
-            raise UsageError(
-                f"strategy {strategy} needs a step engine; the native engine has a schedule of its own: leave "
-                "--strategy out, or export with --format onnx --graph step"
-            )
+        refuse_strategy(self.metadata, strategy)
         known = bool(request.mask.any())
         flag, stop = cancel_flag()
         try:

@@ -25,7 +25,15 @@ def load_native_engine(path: Path, window: int = 0, reproducible: bool = False) 
         OutOfMemoryError: no memory for the weights.
         UsageError: a window that is wider than the images.
     """
-    content = read_model_bytes(path)
+    return native_engine(path, read_model_bytes(path), window, reproducible)
+
+
+def native_engine(path: Path, content: bytes, window: int = 0, reproducible: bool = False) -> Engine:
+    """An engine from the bytes of a model file; `path` names it in messages, and need not exist.
+
+    Raises:
+        EngineError, OutOfMemoryError, UsageError: as `load_native_engine`.
+    """
     metadata, _ = decode_model_file(content, str(path))
     if not 0 <= window <= metadata.spec.width:
         raise UsageError(f"window is {window}: expected 0 to {metadata.spec.width}")
