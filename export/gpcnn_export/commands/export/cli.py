@@ -47,8 +47,9 @@ class WindowType(click.ParamType):  # type: ignore[type-arg]  # generic from cli
     "--format",
     "form",
     type=click.Choice(["native", "onnx", "trt"]),
-    default="native",
-    help="native: a model file, which the native engine draws; onnx: for ONNX Runtime; trt: a TensorRT plan.",
+    show_default=False,
+    help="native: a model file, which the native engine draws; onnx: for ONNX Runtime; trt: a TensorRT plan.  "
+    "[default: what -o ends in, or the other options belong to; else native]",
 )
 @click.option(
     "--graph",
@@ -87,7 +88,7 @@ class WindowType(click.ParamType):  # type: ignore[type-arg]  # generic from cli
 @json_option
 def main(
     source: Path | None,
-    form: str,
+    form: str | None,
     role: Literal["sampler", "step"] | None,
     output: Path | None,
     window: Schedule | Literal["auto"],
@@ -103,6 +104,7 @@ def main(
     It may also be a MODEL.gpcnn that this command wrote, or zoo:NAME: both hold the weights of a checkpoint. With
     --format trt it may be a MODEL.onnx: that needs no torch, and is how a plan is built on the device that will run it.
     """
+    form = form or _format(output)
     _reject_conflicts(source, form, role)
     out = output or Path(f"model{SUFFIXES[form]}")
     if form != "trt" and out.suffix != SUFFIXES[form] and not out.is_dir():
@@ -150,30 +152,42 @@ def main(
         _plan(network_path, portable_path, native.content, out, flavor, precision, max_batch, opt_batch, json_path)
 
 
+def _given(*names: str) -> str | None:
+    """The first of these options that is on the command line."""
+    context = click.get_current_context()
+    chosen = (name for name in names if context.get_parameter_source(name) == ParameterSource.COMMANDLINE)
+    return next((f"--{name.replace('_', '-')}" for name in chosen), None)
+
+
+def _format(output: Path | None) -> str:
+    """The format that is meant where none is named."""
+    if output is not None:
+        for form, suffix in SUFFIXES.items():
+            if output.suffix == suffix:
+                return form
+    if _given("flavor", "precision", "max_batch", "opt_batch"):
+        return "trt"
+    return "onnx" if _given("role", "window", "tune_batch") else "native"
+
+
 def _reject_conflicts(source: Path | None, form: str, role: str | None) -> None:
     """Refuse options that would do nothing.
 
     Raises:
         UsageError: names the option and what it goes with.
     """
-    context = click.get_current_context()
-
-    def given(*names: str) -> str | None:
-        chosen = (name for name in names if context.get_parameter_source(name) == ParameterSource.COMMANDLINE)
-        return next((f"--{name.replace('_', '-')}" for name in chosen), None)
-
-    if form != "trt" and (option := given("precision", "flavor", "max_batch", "opt_batch")):
+    if form != "trt" and (option := _given("precision", "flavor", "max_batch", "opt_batch")):
         raise UsageError(f"{option} goes with --format trt: other engines are fp32, run anywhere, and take any batch")
-    if form == "native" and (option := "--graph" if role else given("window", "tune_batch")):
+    if form == "native" and (option := "--graph" if role else _given("window", "tune_batch")):
         raise UsageError(f"{option} goes with --format onnx or trt: a model file has no graph, and serves any batch")
     if source is not None and source.suffix == ".gpcnn" and form == "native":
         raise UsageError(f"{source} is a model file already: name a checkpoint, or use --format onnx or trt")
     if source is not None and source.suffix == ".onnx":
         if form != "trt":
             raise UsageError(f"{source} is an ONNX engine already: name a checkpoint, or use --format trt")
-        if option := "--graph" if role else given("window", "tune_batch"):
+        if option := "--graph" if role else _given("window", "tune_batch"):
             raise UsageError(f"{option} goes with a checkpoint: {source} has its graph already")
-    if form == "onnx" and role == "step" and (option := given("window", "tune_batch")):
+    if form == "onnx" and role == "step" and (option := _given("window", "tune_batch")):
         raise UsageError(f"{option} goes with a sampler: a step evaluates the whole image")
 
 
