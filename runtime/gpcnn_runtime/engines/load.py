@@ -36,8 +36,8 @@ def engine_or_default(given: Path | None, from_zoo: bool = False) -> Path:
         return Path(PREFIX + DEFAULT)
     shipped = f", such as {PREFIX}{DEFAULT}" if DEFAULT in names() else ""
     raise UsageError(
-        f"no {DEFAULT_ENGINES[0]}, {DEFAULT_ENGINES[1]} or {DEFAULT_ENGINES[2]} in this folder: name an engine with "
-        f"--engine{shipped}, or make one: gpcnn-export"
+        f"no engine in this folder ({', '.join(map(str, DEFAULT_ENGINES))}): name one with --engine{shipped}, or make "
+        "one: gpcnn-export"
     )
 
 
