@@ -20,7 +20,8 @@ def clone(tmp_path: Path) -> Path:
     for name in ("pyproject.toml", "constraints.txt", "Makefile"):
         shutil.copy(ROOT / name, tmp_path)
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
-    (tmp_path / ".venv" / ".export").touch()
+    for stamp in (".export", ".native"):
+        (tmp_path / ".venv" / stamp).touch()
     return tmp_path
 
 
@@ -53,14 +54,14 @@ def test_elsewhere_it_says_why_not_and_goes_on(clone: Path) -> None:
     assert "this machine is Darwin-arm64" in make(clone, "rtx", MAC)
     assert not (clone / "asked").exists()
     told = make(clone, "--dry-run", "demo", MAC)
-    assert "gpcnn-export --format onnx" in told
-    assert "--engine model.onnx" in told
+    assert "gpcnn-export --format native" in told
+    assert "--engine model.gpcnn" in told
 
 
 def test_where_pip_fails_it_says_so_and_tries_again_next_time(clone: Path) -> None:
     pip(clone, exit_code=1)
     assert "pip could not install tensorrt-rtx" in make(clone, "rtx", LINUX)
-    assert "gpcnn-export --format onnx" in make(clone, "--dry-run", "demo", LINUX)
+    assert "gpcnn-export --format native" in make(clone, "--dry-run", "demo", LINUX)
     pip(clone, exit_code=0)
     make(clone, "rtx", LINUX)
     assert "gpcnn-export --format trt" in make(clone, "--dry-run", "demo", LINUX)

@@ -270,7 +270,7 @@ def _tell(
     each = f" ({seconds / drawn * 1e3:.1f} ms an image)" if drawn else ""
     took = f"{seconds * 1e3:.1f} ms" if seconds < 10 else f"{seconds:.1f} s"
     say(place.json_path, f"{place.path}: {images}, in {took}{each}")
-    role = metadata.role_words + (", as no model.onnx is in this folder" if order.from_zoo else "")
+    role = metadata.role_words + (", as no engine is in this folder" if order.from_zoo else "")
     threads = max(1, min(sampler.threads, drawn))
     say(
         place.json_path,
