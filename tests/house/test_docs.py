@@ -28,6 +28,7 @@ BASES = [
     ROOT,
     *(ROOT / name for name in ("training", "export", "runtime", "training/gpcnn_training", "export/gpcnn_export")),
     ROOT / "runtime/gpcnn_runtime",
+    ROOT / "runtime/native",
 ]
 WRITTEN = {"runs", "demo", "samples", "heat", "dist", "tensorboard", "commands/VERB", "training/recipes/NAME.toml"}
 """Paths that commands write, and patterns."""
