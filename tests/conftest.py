@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from small_engines import LABELLED, NAMES, Make, engine_bytes
-from small_plans import onnx_bytes
+from small_engines import LABELLED, Make, engine_bytes
 
+from gpcnn_deploy.schedule import Schedule
 from gpcnn_deploy.spec import ModelSpec
 
 
@@ -32,11 +32,13 @@ with contextlib.suppress(ValueError):  # not the main thread
 
 @pytest.fixture(scope="session")
 def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
-    """make(spec, window, seed, class names) → path of an engine; made once."""
+    """make(spec, window, seed, class names) → path of an engine, a step where window is None; made once."""
     folder = tmp_path_factory.mktemp("engines")
 
     @functools.cache
-    def build(spec: ModelSpec, window: int | None, seed: int = 0, names: tuple[str, ...] = NAMES) -> Path:
+    def build(
+        spec: ModelSpec, window: int | Schedule | None, seed: int = 0, names: tuple[str, ...] | None = None
+    ) -> Path:
         path = folder / f"{abs(hash((spec, window, seed, names)))}.onnx"
         path.write_bytes(engine_bytes(spec, window, seed, names))
         return path
@@ -54,17 +56,3 @@ def sampler_path(make: Make) -> Path:
 def step_path(make: Make) -> Path:
     """The same model as a step."""
     return make(LABELLED, None)
-
-
-@pytest.fixture(scope="session")
-def onnx_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """onnx_file(spec, window) → path of an ONNX engine, a step where window is None; made once."""
-    folder = tmp_path_factory.mktemp("onnx")
-
-    @functools.cache
-    def make(spec: ModelSpec, window: int | None) -> Path:
-        path = folder / f"{abs(hash((spec, window)))}.onnx"
-        path.write_bytes(onnx_bytes(spec, window))
-        return path
-
-    return make
