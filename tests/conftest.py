@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 import torch
 from small_engines import LABELLED, Make, engine_bytes
 
+from gpcnn_deploy.files import write_atomic
 from gpcnn_deploy.schedule import Schedule
 from gpcnn_deploy.spec import ModelSpec
 
@@ -33,14 +36,20 @@ with contextlib.suppress(ValueError):  # not the main thread
 @pytest.fixture(scope="session")
 def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
     """make(spec, window, seed, class names) → path of an engine, a step where window is None; made once."""
-    folder = tmp_path_factory.mktemp("engines")
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # what one process of a test run has exported serves the others, too
+    folder = folder / "engines"
+    folder.mkdir(exist_ok=True)
 
     @functools.cache
     def build(
         spec: ModelSpec, window: int | Schedule | None, seed: int = 0, names: tuple[str, ...] | None = None
     ) -> Path:
-        path = folder / f"{abs(hash((spec, window, seed, names)))}.onnx"
-        path.write_bytes(engine_bytes(spec, window, seed, names))
+        named = repr((spec, window, seed, names)).encode()
+        path = folder / f"{hashlib.sha256(named).hexdigest()}.onnx"
+        if not path.exists():
+            write_atomic(path, engine_bytes(spec, window, seed, names))
         return path
 
     return build

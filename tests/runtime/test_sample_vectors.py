@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -66,12 +67,16 @@ def test_eager_pytorch(name: str) -> None:
     np.testing.assert_array_equal(drawn.numpy(), arrays["image"])
 
 
+@functools.cache
+def engine_of(checkpoint: str, window: int | None) -> bytes:
+    return engine_bytes_of(load_checkpoint(FOLDER / checkpoint)[0], window)
+
+
 @pytest.mark.parametrize("window", [None, 1, 3])
 @pytest.mark.parametrize("name", CASES)
 def test_onnx_engines(tmp_path: Path, name: str, window: int | None) -> None:
-    model, arrays = model_and_arrays(name)
-    path = tmp_path / "model.onnx"
-    path.write_bytes(engine_bytes_of(model, window))
+    path, arrays = tmp_path / "model.onnx", model_and_arrays(name)[1]
+    path.write_bytes(engine_of(CASES[name][0], window))
     expected, log_prob = arrays.pop("image"), arrays.pop("log_prob")
     engine = load_onnx_engine(path, "cpu")
     found = engine.run(Request(**{**arrays, "temperature": float(arrays["temperature"])}))  # type: ignore[arg-type]
