@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gpcnn_deploy.noise import MAX_SEED, noise
+from gpcnn_deploy.philox import MAX_SEED, noise
 from gpcnn_deploy.spec import Conditioning, ModelSpec
 from gpcnn_training.checkpoint import Header, load_checkpoint, save_checkpoint
 from gpcnn_training.model import GatedPixelCNN

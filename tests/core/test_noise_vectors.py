@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gpcnn_deploy.noise import noise
+from gpcnn_deploy.philox import noise
 from gpcnn_deploy.spec import ModelSpec
 
 CONTRACT = json.loads((Path(__file__).parents[1] / "contract" / "noise.json").read_text())

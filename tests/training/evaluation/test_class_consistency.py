@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from small_engines import model_of, write_checkpoint
 
 import gpcnn_training.evaluation.class_consistency
-from gpcnn_deploy.noise import noise
+from gpcnn_deploy.philox import noise
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_training.commands.evaluate.cli import main
 from gpcnn_training.data.dataset import DataSet
