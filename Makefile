@@ -5,15 +5,16 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 DEMO := demo
 
-.PHONY: demo test lint test-slow test-pythons bench gpu-test clean help
+.PHONY: demo test lint test-slow test-pythons test-oldest bench gpu-test clean help
 
 help:
 	@echo "make demo          train digits for 90 s, export, check parity, sample every class"
 	@echo "make test          lint, types, import rules and the tests (under 10 minutes on 2 cores)"
 	@echo "make test-slow     the tests that take minutes; GPCNN_DATA_DIR=folder adds real MNIST"
 	@echo "make test-pythons  the runtime alone, on every Python 3.10+ found, with only its own extra"
+	@echo "make test-oldest   the runtime on the oldest Python and dependencies that pyproject.toml allows"
 	@echo "make bench         the benchmark of the README (about 20 minutes)"
-	@echo "make gpu-test      TensorRT on this machine's GPU: one report file"
+	@echo "make gpu-test      this machine's GPU: the tests that need one, and one report file"
 
 $(VENV)/.export: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -47,10 +48,14 @@ test-slow: $(VENV)/.dev
 test-pythons: $(VENV)/.dev
 	$(BIN)/python tests/pythons.py
 
+test-oldest: $(VENV)/.dev
+	$(BIN)/python tests/oldest.py
+
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks
 
 gpu-test: $(VENV)/.dev
+	$(BIN)/python -m pytest -m gpu
 	$(BIN)/python -m benchmarks.gpu_report
 
 clean:
