@@ -105,12 +105,11 @@ def engine_bytes_of(model: GatedPixelCNN, window: int | Schedule | None, **chang
     return bytes_of(graph, msgspec.structs.replace(metadata_of(model.spec, window), **change))
 
 
-def encoder_bytes_of(model: GatedPixelCNN, spec: ModelSpec | None = None, **change: Any) -> bytes:
-    """The encoder engine of an autoencoder; `spec` takes the place of the model's, `change` goes into its metadata."""
+def encoder_bytes_of(model: GatedPixelCNN, **change: Any) -> bytes:
+    """The encoder engine of an autoencoder; `change` goes into its metadata."""
     assert model.encoder is not None
-    spec = spec or model.spec
-    metadata = msgspec.structs.replace(metadata_of(spec, None), role="encoder", **change)
-    return bytes_of(encoder_graph(model.encoder, spec), metadata)
+    metadata = msgspec.structs.replace(metadata_of(model.spec, None), role="encoder", **change)
+    return bytes_of(encoder_graph(model.encoder, model.spec), metadata)
 
 
 @functools.cache
