@@ -7,7 +7,7 @@ DEMO := demo
 NATIVE := $(wildcard runtime/native/*.py runtime/native/src/* runtime/native/include/*)
 WHEELS := x86-64-linux arm64-linux armv7-linux riscv64-linux x86-64-macos arm64-macos x86-64-windows arm64-windows
 
-.PHONY: demo test lint test-slow test-targets test-pythons wheels bench gpu-test clean help
+.PHONY: demo test lint test-slow test-targets test-pythons test-oldest wheels bench gpu-test clean help
 
 help:
 	@echo "make demo          train digits for 90 s, export, check parity, sample every class"
@@ -16,8 +16,9 @@ help:
 	@echo "make test-targets  the native engine on other CPUs, under qemu-user: the same images, the same bits"
 	@echo "make wheels        into dist/: wheels for Linux, macOS and Windows, compiled on this machine"
 	@echo "make test-pythons  the runtime alone, on every Python 3.10+ found, with only its own extra"
+	@echo "make test-oldest   the runtime on the oldest Python and dependencies that pyproject.toml allows"
 	@echo "make bench         the benchmark of the README (about 20 minutes)"
-	@echo "make gpu-test      TensorRT on this machine's GPU: one report file"
+	@echo "make gpu-test      this machine's GPU: the tests that need one, and one report file"
 
 $(VENV)/.export: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -68,10 +69,14 @@ wheels: $(VENV)/.cross
 test-pythons: $(VENV)/.dev
 	$(BIN)/python tests/pythons.py
 
+test-oldest: $(VENV)/.dev
+	$(BIN)/python tests/oldest.py
+
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks
 
 gpu-test: $(VENV)/.dev
+	$(BIN)/python -m pytest -m gpu
 	$(BIN)/python -m benchmarks.gpu_report
 
 clean:
