@@ -12,7 +12,7 @@ SYSTEM = $(shell $(PYTHON) -c "import platform; print(platform.system() + '-' + 
 PLAN_SYSTEMS := Linux-x86_64 Windows-AMD64
 HAS_RTX = $(shell test -f $(VENV)/.rtx && echo yes)
 
-.PHONY: demo rtx test lint test-slow test-targets test-pythons wheels bench gpu-test clean help
+.PHONY: demo rtx test lint test-slow test-targets test-pythons test-oldest wheels bench gpu-test clean help
 
 help:
 	@echo "make demo          train digits for 90 s, export, also to TensorRT, check parity, sample every class"
@@ -21,8 +21,9 @@ help:
 	@echo "make test-targets  the native engine on other CPUs, under qemu-user: the same images, the same bits"
 	@echo "make wheels        into dist/: wheels for Linux, macOS and Windows, compiled on this machine"
 	@echo "make test-pythons  the runtime alone, on every Python 3.10+ found, with only its own extra"
+	@echo "make test-oldest   the runtime on the oldest Python and dependencies that pyproject.toml allows"
 	@echo "make bench         the benchmark of the README (about 20 minutes)"
-	@echo "make gpu-test      TensorRT on this machine's GPU: one report file"
+	@echo "make gpu-test      this machine's GPU: the tests that need one, and one report file"
 
 $(VENV)/.export: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -82,10 +83,14 @@ wheels: $(VENV)/.cross
 test-pythons: $(VENV)/.dev
 	$(BIN)/python tests/pythons.py
 
+test-oldest: $(VENV)/.dev
+	$(BIN)/python tests/oldest.py
+
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks
 
 gpu-test: $(VENV)/.dev
+	$(BIN)/python -m pytest -m gpu
 	$(BIN)/python -m benchmarks.gpu_report
 
 clean:

@@ -10,6 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+
+from gpcnn_training.commands.train.cli import main as train
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -64,8 +67,9 @@ def test_commands_run_in_order_in_an_empty_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("line", TRAINING)
-def test_training_commands_are_understood(line: str, tmp_path: Path) -> None:
+def test_training_commands_are_understood(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every flag exists: an unknown one is a usage error (2) before any data is looked at."""
-    result = run(line + " --data nowhere.npz", tmp_path)
-    assert result.returncode != 0
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(train, [*shlex.split(line)[1:], "--data", "nowhere.npz"])
+    assert result.exit_code != 0
     assert "nowhere.npz" in result.stderr, result.stderr
