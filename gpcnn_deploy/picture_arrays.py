@@ -59,9 +59,7 @@ def images_layout(source: str, shape: Sequence[int], dtype: np.dtype[Any]) -> La
         DataError: another shape or type.
     """
     if dtype.kind not in "iubf":
-        raise DataError(
-            f"{source} are {dtype}: expected integers 0 to 255, for example uint8, floats 0 to 1, or bool"
-        )
+        raise DataError(f"{source} are {dtype}: expected integers 0 to 255, for example uint8, floats 0 to 1, or bool")
     layout: Layout | None = None
     if len(shape) == 3:
         layout = "NHW"
@@ -156,4 +154,4 @@ def label_numbers(source: str, labels: npt.NDArray[Any]) -> npt.NDArray[np.int64
             f"{source} of shape {list(labels.shape)} are not one-hot (see row {wrong[0]}): expected one 1 a row, the "
             "rest 0: a picture has one class"
         )
-    return hot.argmax(1).astype(np.int64)
+    return np.asarray(hot.argmax(1), np.int64)

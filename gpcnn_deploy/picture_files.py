@@ -7,6 +7,7 @@ What does not fit is refused by its header where that tells, before anything is 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import warnings
 from pathlib import Path
@@ -29,8 +30,25 @@ MAX_PICTURE_PIXELS = 50_000_000
 """Of a picture that is to be resized: what a good camera takes, and 150 MB in memory."""
 
 SUFFIXES = frozenset(
-    (".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff")
-    + (".pgm", ".ppm", ".pnm", ".pbm")
+    f".{name}"
+    for name in [
+        "png",
+        "apng",
+        "jpg",
+        "jpeg",
+        "jpe",
+        "jfif",
+        "bmp",
+        "dib",
+        "gif",
+        "webp",
+        "tif",
+        "tiff",
+        "pgm",
+        "ppm",
+        "pnm",
+        "pbm",
+    ]
 )
 """Names of files that are taken for pictures where a folder holds other things, too."""
 
@@ -163,10 +181,9 @@ def hex_colour(name: str) -> str:
     """
     from PIL import ImageColor
 
-    try:
+    colour: tuple[int, ...] = ()
+    with contextlib.suppress(ValueError):
         colour = ImageColor.getrgb(name)
-    except ValueError:
-        colour = ()
     if len(colour) != 3:
         raise UsageError(f"--background {name}: expected an opaque colour, such as white, black or '#ff8800'")
     return "#{:02x}{:02x}{:02x}".format(*colour)
@@ -213,10 +230,8 @@ def _check_header(path: Path, picture: Picture, target: Target) -> str:
     fits = target.size is None or target.resampling is not None
     fits = fits or target.size in ((height, width), (width, height))  # it may have to be turned yet
     if (lossy and not target.converts) or not fits:
-        if lossy:
-            flags = {1: "--grey", 3: "--rgb", None: "--grey or --rgb"}[target.channels]
-        else:
-            flags = "--image-size HxW"
+        kept = {1: "--grey", 3: "--rgb", None: "--grey or --rgb"}[target.channels]
+        flags = kept if lossy else "--image-size HxW"
         raise target.misfit(f"{path}:", f"{width}×{height} {kind}", flags)
     return kind
 

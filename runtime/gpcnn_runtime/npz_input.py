@@ -117,7 +117,7 @@ def fitted(source: str, pixels_CHW: npt.NDArray[np.uint8], target: Target) -> np
 
 
 def _keys(name: str, archive: zipfile.ZipFile) -> Keys:
-    """The arrays that hold the pictures and their labels: those that are there to be tested on, where there are some."""
+    """The arrays that hold the pictures and their labels: of several parts, those to test on."""
     names = [member.removesuffix(".npy") for member in archive.namelist()]
     if "images" in names:
         return Keys("images", "labels")

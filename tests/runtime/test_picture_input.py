@@ -319,7 +319,10 @@ ZEROS = np.zeros((3, 6, 5), np.uint8)
     ("write", "message"),
     [
         (save(pictures=ZEROS), "has no array 'images' (it holds pictures)"),
-        (save(images=ZEROS.astype(str)), "images are <U3: expected integers 0 to 255, for example uint8, floats 0 to 1"),
+        (
+            save(images=ZEROS.astype(str)),
+            "images are <U3: expected integers 0 to 255, for example uint8, floats 0 to 1",
+        ),
         (save(images=ZEROS[0]), "images have shape [6, 5]: expected [N, H, W] for grey, [N, H, W, 3] or [N, 3, H, W]"),
         (save(images=ZEROS[:0]), "images are empty, of shape [0, 6, 5]"),
         (save(images=np.array(7)), "images are a single value"),
@@ -348,7 +351,10 @@ def test_values_out_of_range_spoil_their_picture_alone(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", images=images)
     good, (bad,) = listed(GREY, tmp_path / "a.npz")
     assert [item.name[-3:] for item in good] == ["[0]", "[2]"]
-    assert str(bad.error) == f"{tmp_path / 'a.npz'}[1]: pixels run from {PIXELS.ravel()[1:].min()} to 256: expected 0 to 255"
+    assert (
+        str(bad.error)
+        == f"{tmp_path / 'a.npz'}[1]: pixels run from {PIXELS.ravel()[1:].min()} to 256: expected 0 to 255"
+    )
 
 
 def test_npz_is_never_unpickled(tmp_path: Path) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gpcnn_training.own_arrays import load_npz
 from PIL import Image
 
 from gpcnn_deploy.errors import DataError, UsageError
 from gpcnn_training.data import load_data
-from gpcnn_training.own_data import load_npz
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (20, 5, 4)).astype(np.uint8)

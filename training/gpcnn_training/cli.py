@@ -11,7 +11,7 @@ import click
 
 from gpcnn_deploy.command import Command, data_dir_option, json_option
 from gpcnn_deploy.errors import MissingExtraError
-from gpcnn_deploy.spec import MAX_FEATURES, MAX_LAYERS
+from gpcnn_deploy.spec import MAX_FEATURES, MAX_LAYERS, MAX_PIXELS
 
 _TRAIN_EXTRA = {
     "torch": "torch",
@@ -40,7 +40,26 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic from click
         return seconds
 
 
+class ImageSize(click.ParamType):  # type: ignore[type-arg]
+    """`32`, or `24x32` for 24 rows of 32 pixels: (H, W)."""
+
+    name = "image-size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        """`32` or `24x32` → (H, W)."""
+        if isinstance(value, tuple):
+            return value
+        sides = re.fullmatch(r"([0-9]{1,7})(?:[x×X]([0-9]{1,7}))?", value.strip())
+        if sides is None:
+            self.fail(f"'{value}': expected a number, such as 32, or height x width, such as 24x32", param, ctx)
+        height, width = int(sides[1]), int(sides[2] or sides[1])
+        if not 1 <= height * width <= MAX_PIXELS:
+            self.fail(f"'{value}': expected 1 to {MAX_PIXELS:,} pixels", param, ctx)
+        return height, width
+
+
 DURATION = Duration()
+IMAGE_SIZE = ImageSize()
 
 
 def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
@@ -55,7 +74,7 @@ def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> 
     "--data",
     metavar="NAME|PATH",
     help="digits (default), mnist, fashion-mnist, cifar10, an .npz file with `images` and `labels`, or a folder of "
-    "class folders of pictures.",
+    "pictures: a folder for each class, perhaps in train/, val/ and test/, or pictures alone.",
 )
 @data_dir_option
 @click.option(
@@ -103,6 +122,22 @@ def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> 
     help="Values a pixel can take; 2 binarizes grey images at random, anew each epoch.",
 )
 @click.option(
+    "--image-size",
+    type=IMAGE_SIZE,
+    metavar="N|HxW",
+    help="Resize pictures of another size to N×N, or to H rows of W pixels; another aspect is stretched.",
+)
+@click.option(
+    "--resampling",
+    type=click.Choice(["area", "lanczos"]),
+    help="How --image-size resizes: by the mean of the area that a pixel covers (default), or sharper.",
+)
+@click.option(
+    "--background", metavar="COLOUR", help="Lay transparent pictures on this colour, such as white or '#ff8800'."
+)
+@click.option("--grey", "--gray", "grey", is_flag=True, default=None, help="Make all pictures grey, of 8 bits.")
+@click.option("--rgb", is_flag=True, default=None, help="Make all pictures RGB, of 8 bits a channel.")
+@click.option(
     "--init", type=click.Path(path_type=Path), help="Start from the weights of this checkpoint, of the same dimensions."
 )
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Seed of weights, order and binarization (default: 0).")
@@ -137,6 +172,7 @@ def main(ctx: click.Context, /, **flags: Any) -> None:
     gpcnn-train                                     the 8×8 digits that come with it
     gpcnn-train --data mnist --time-limit 1h
     gpcnn-train --data photos/ --levels 16          photos/CLASS/*.png, all of one size
+    gpcnn-train --data photos/ --image-size 32 --background white    pictures of any size
     gpcnn-train --recipe mnist-conditional          the model in the zoo
     gpcnn-train --resume runs/mnist-conditional --time-limit 2h
     """
