@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from gpcnn_deploy.errors import DataError
 from gpcnn_deploy.picture_arrays import check_range
-from gpcnn_training.dataset import DataSet, split
+from gpcnn_training.data.dataset import DataSet, split
 
 _MAX_BYTES = 1 << 34
 _UBYTE = 8  # the type of the numbers that all of these files have

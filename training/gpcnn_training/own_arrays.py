@@ -23,7 +23,7 @@ from gpcnn_deploy.picture_arrays import (
     label_numbers,
     labels_shape,
 )
-from gpcnn_training.dataset import DataSet, Labels, Pixels, split
+from gpcnn_training.data.dataset import DataSet, Labels, Pixels, split
 
 Arrays = dict[str, npt.NDArray[Any]]
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from gpcnn_deploy.picture_files import Target, fit
 from gpcnn_deploy.preparation import Preparation
-from gpcnn_training.dataset import DataSet, Pixels
+from gpcnn_training.data.dataset import DataSet, Pixels
 
 
 def target_of(preparation: Preparation) -> Target:

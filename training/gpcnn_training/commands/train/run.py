@@ -1,0 +1,333 @@
+"""One call of `gpcnn-train`, from a checked request to the last line it prints."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import click
+import msgspec
+import torch
+from lightning_fabric import Fabric
+
+from gpcnn_deploy.command import say, write_json
+from gpcnn_deploy.errors import (
+    CheckpointError,
+    DataError,
+    GpcnnError,
+    InterruptedRun,
+    SpecError,
+    TrainingError,
+    UsageError,
+)
+from gpcnn_deploy.spec import ModelSpec
+from gpcnn_training.checkpoint import load_checkpoint, save_checkpoint
+from gpcnn_training.commands.train.presets import OWN_DATA, PRESETS
+from gpcnn_training.commands.train.request import Request
+from gpcnn_training.data.dataset import DataSet
+from gpcnn_training.data.quantize import quantization_for
+from gpcnn_training.data.sources import load_data
+from gpcnn_training.encoder import EncoderSpec
+from gpcnn_training.evaluation.likelihood import bits_per_dim, draw_samples
+from gpcnn_training.model import GatedPixelCNN, parameter_count
+from gpcnn_training.names import NAMES
+from gpcnn_training.runs import CHECKPOINT, SAMPLES, checkpoint_path, make_run_folder, newest_run
+from gpcnn_training.trainer.compute import threads_set
+from gpcnn_training.trainer.device import make_fabric, resolve_device
+from gpcnn_training.trainer.display import Display
+from gpcnn_training.trainer.initial import initial_weights
+from gpcnn_training.trainer.interrupt import Interrupt
+from gpcnn_training.trainer.settings import Settings, duration
+from gpcnn_training.trainer.state import load_state
+from gpcnn_training.trainer.trainer import Trainer, final_header, resumed
+
+_LOGITS_OF_A_BATCH = 1 << 26  # float32 numbers, 256 MiB: larger images get smaller batches by default
+_SHAPE = ("layers", "features", "head_features", "kernel_size", "first_kernel_size", "code_size", "levels")
+_PREPARATION = ("image_size", "resampling", "background", "grey", "rgb")
+_OPTIMIZER = ("batch_size", "optimizer", "warm_up", "weight_decay", "clip", "ema", "init", "precision", "compile")
+_ONLY_NEW = ("model", "seed", "out", *_SHAPE, *_PREPARATION, *_OPTIMIZER)
+_ONLY_TRAINING = ("max_steps", "time_limit", "learning_rate", "recipe", *_SHAPE, *_PREPARATION, *_OPTIMIZER)
+
+
+def run(request: Request) -> int:
+    """Do what was asked; returns the exit code.
+
+    Raises:
+        GpcnnError: the request, the data, a checkpoint or the output folder is at fault.
+    """
+    if request.devices > 1 and ":" in request.device:
+        kind = request.device.partition(":")[0]
+        raise UsageError(f"--device {request.device} names one, --devices {request.devices} takes several: name {kind}")
+    device = resolve_device(request.device)
+    if request.epochs == 0:
+        return _only_samples(request, device)
+    request = request.with_recipe()
+    fabric = make_fabric(device, request.devices, request.nodes)
+    try:
+        return _train(_go_on(request, fabric) if request.resume else _start(request, fabric), request, fabric)
+    except GpcnnError:
+        if fabric.is_global_zero:
+            raise
+        return 1  # the first process says why
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise TrainingError(
+            f"{device} has not enough memory: try a smaller --batch-size, --features or --layers"
+        ) from error
+
+
+def _start(request: Request, fabric: Fabric) -> Trainer:
+    name = request.data or "digits"
+    data = load_data(name, request.data_dir, request.preparation())
+    model = request.model or "conditional"
+    if model == "conditional":
+        if not data.class_names:
+            what = "class folders: expected one folder per class" if Path(name).is_dir() else "labels: add them"
+            raise DataError(f"{name}: has no {what}, or train with --model unconditional")
+        data.check_classes()
+    if model != "autoencoder" and request.code_size is not None:
+        raise UsageError("--code-size is the length of an autoencoder's code: leave it out, or add --model autoencoder")
+    try:
+        spec = _spec(request, data, model)
+    except SpecError as error:
+        raise UsageError(str(error)) from error
+    data.check_levels(spec.levels)
+    settings = _settings(request, spec, fabric.device)
+    torch.manual_seed(settings.seed)
+    network = GatedPixelCNN(spec, EncoderSpec() if model == "autoencoder" else None)
+    if request.init is not None:
+        initial_weights(network, request.init)
+    folder: Path | None = None
+    if fabric.is_global_zero:
+        folder = make_run_folder(f"{data.name}-{model}", request.out)
+    folder = fabric.broadcast(folder) if fabric.world_size > 1 else folder
+    assert folder is not None
+    try:
+        return Trainer(
+            folder,
+            network,
+            data,
+            quantization_for(spec.channels, spec.levels),
+            settings,
+            fabric,
+            precision=request.precision or "auto",
+            compiling=request.compile or "auto",
+            note=lambda text: click.echo(text, err=True) if fabric.is_global_zero else None,
+        )
+    except GpcnnError:
+        if fabric.is_global_zero and request.out is None and not any(folder.iterdir()):
+            folder.rmdir()
+        raise
+
+
+def _spec(request: Request, data: DataSet, model: str) -> ModelSpec:
+    preset = PRESETS.get(request.data or "digits", OWN_DATA)
+    channels, height, width = data.image_shape
+    conditioning_size = {"conditional": len(data.class_names), "autoencoder": request.code_size or 10}
+    return ModelSpec(
+        height=height,
+        width=width,
+        channels=channels,
+        levels=request.levels or preset.levels,
+        features=request.features or preset.features,
+        layers=request.layers or preset.layers,
+        head_features=request.head_features or preset.head_features,
+        kernel_size=request.kernel_size or preset.kernel_size,
+        first_kernel_size=request.first_kernel_size or preset.first_kernel_size,
+        conditioning="label" if model == "conditional" else "embedding" if model == "autoencoder" else "none",
+        conditioning_size=conditioning_size.get(model, 0),
+    )
+
+
+def _settings(request: Request, spec: ModelSpec, device: torch.device) -> Settings:
+    name = request.data or "digits"
+    preset = PRESETS.get(name, OWN_DATA)
+    stepwise = request.epochs is not None or request.max_steps is not None
+    time_limit = request.time_limit
+    if time_limit is None and not stepwise and device.type == "cpu":
+        time_limit = preset.cpu_time_limit
+    fitting = max(1, min(preset.batch_size, _LOGITS_OF_A_BATCH // (spec.subpixels * spec.levels)))
+    defaults = Settings(
+        data=name if name in NAMES else str(Path(name).resolve()),
+        data_dir=str(request.data_dir.resolve()) if request.data_dir else None,
+        batch_size=request.batch_size or fitting,
+        learning_rate=request.learning_rate or preset.learning_rate,
+        seed=request.seed or 0,
+        epochs=request.epochs if stepwise else preset.epochs,
+        max_steps=request.max_steps,
+        time_limit=time_limit,
+    )
+    given = {
+        flag: getattr(request, flag)
+        for flag in ("optimizer", "warm_up", "weight_decay", "clip", "ema")
+        if getattr(request, flag) is not None
+    }
+    return msgspec.structs.replace(defaults, **given)
+
+
+def _go_on(request: Request, fabric: Fabric) -> Trainer:
+    assert request.resume is not None
+    request.refuse(_ONLY_NEW, f"--resume goes on with {request.resume} as it was begun")
+    if not request.resume.exists():
+        raise CheckpointError(f"{request.resume}: no such run: name a run folder, or the checkpoint in it")
+    folder = request.resume if request.resume.is_dir() else request.resume.parent
+    restored = load_state(folder)
+    settings = restored.state.settings
+    if request.epochs or request.max_steps or request.time_limit:
+        settings = msgspec.structs.replace(
+            settings, epochs=request.epochs, max_steps=request.max_steps, time_limit=request.time_limit
+        )
+    if request.learning_rate is not None:
+        settings = msgspec.structs.replace(settings, learning_rate=request.learning_rate)
+    data_dir = request.data_dir or (Path(settings.data_dir) if settings.data_dir else None)
+    data = load_data(request.data or settings.data, data_dir, restored.state.checkpoint.preparation)
+    return resumed(folder, restored, data, settings, fabric)
+
+
+def _only_samples(request: Request, device: torch.device) -> int:
+    """`--epochs 0`: draw a sheet of samples from a checkpoint that is there."""
+    request.refuse(_ONLY_TRAINING, "--epochs 0 trains nothing, it only draws samples")
+    checkpoint = request.resume
+    if checkpoint is None:
+        checkpoint = newest_run(prefix=_prefix(request))
+    elif request.data or request.model:
+        raise UsageError(f"--epochs 0 draws from {checkpoint} as it is: leave out --data and --model, or --resume")
+    model, header = load_checkpoint(checkpoint)
+    path = (request.out or checkpoint_path(checkpoint).parent) / SAMPLES
+    data = None
+    if header.encoder is not None:
+        data = load_data(request.data or header.data, request.data_dir, header.preparation)
+    count = draw_samples(path, model.to(device), header.seed if request.seed is None else request.seed, data)
+    click.echo(f"{count} samples of {checkpoint_path(checkpoint)}\nsamples     {path}")
+    return 0
+
+
+def _prefix(request: Request) -> str:
+    """How the names of the runs begin that `--data` and `--model` ask for."""
+    if request.data is None:
+        if request.model is not None:
+            raise UsageError("--epochs 0 with --model needs --data too, or a run with --resume")
+        return ""
+    name = request.data if request.data in NAMES else Path(request.data).resolve().stem
+    return f"{name}-{request.model or ''}"
+
+
+def _train(trainer: Trainer, request: Request, fabric: Fabric) -> int:
+    main = fabric.is_global_zero
+    if main:
+        _announce(trainer, request)
+    with Interrupt() as interrupt, Display("training", silent=not main) as display:
+        ended = trainer.train(display, lambda: interrupt.requested)
+    if not main:
+        return 0  # another status would make the launcher end the first process, which has work left
+    try:
+        if not ended:
+            raise KeyboardInterrupt
+        _finish(trainer, request)
+    except KeyboardInterrupt:
+        go_on = f"gpcnn-train --resume {shlex.quote(str(trainer.run))}"
+        if request.device != "auto":
+            go_on += f" --device {request.device}"
+        if request.devices * request.nodes > 1:
+            go_on += f" --devices {request.devices} --nodes {request.nodes}"
+        click.echo(f"\ninterrupted at step {trainer.step}, saved in {trainer.run}; go on with:\n  {go_on}", err=True)
+        return InterruptedRun.exit_code
+    return 0
+
+
+class _Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What `--json` writes about a finished run."""
+
+    checkpoint: str
+    samples: str
+    steps: int
+    epochs: float
+    seconds: float
+    test_nats_per_image: float
+    test_bits_per_dim: float
+    test_images: int
+    best_step: int
+    parameters: int
+    compute: str
+
+
+def _finish(trainer: Trainer, request: Request) -> None:
+    """Score and sample the best checkpoint, which is what will be exported."""
+    checkpoint = trainer.run / CHECKPOINT
+    model, header = load_checkpoint(checkpoint)
+    model = model.to(trainer.device)
+    everything = len(trainer.data.test_pixels)
+    scored = min(request.test_images or everything, everything)
+    with threads_set(trainer.compute.threads):
+        with Display("scoring the test images") as display:
+            nll = trainer.score(model, test=scored, on_progress=display.update)
+        save_checkpoint(checkpoint, model, final_header(header, nll, scored))
+        trainer.record_test(nll, scored)
+        draw_samples(trainer.run / SAMPLES, model, trainer.settings.seed, trainer.data)
+    report = _Report(
+        checkpoint=str(checkpoint),
+        samples=str(trainer.run / SAMPLES),
+        steps=trainer.step,
+        epochs=trainer.epoch,
+        seconds=trainer.seconds,
+        test_nats_per_image=nll,
+        test_bits_per_dim=bits_per_dim(nll, trainer.spec),
+        test_images=scored,
+        best_step=header.step,
+        parameters=parameter_count(model),
+        compute=trainer.compute.describe(),
+    )
+    write_json(request.json_path, report)
+    of = f" of {everything:,}" if scored < everything else ""
+    say(
+        request.json_path,
+        f"trained {trainer.step:,} steps ({trainer.epoch:.1f} epochs) in {duration(trainer.seconds)}\n"
+        f"test NLL    {nll:.2f} nats/image, {report.test_bits_per_dim:.4f} bits/dim ({scored:,}{of} test images)\n"
+        f"samples     {report.samples}\n"
+        f"checkpoint  {checkpoint}\n"
+        f"next        gpcnn-export {shlex.quote(str(checkpoint))} --format onnx",
+    )
+    _say_what_more_gives(trainer, request)
+
+
+def _say_what_more_gives(trainer: Trainer, request: Request) -> None:
+    preset = PRESETS.get(trainer.settings.data)
+    given = request.recipe or request.epochs or request.max_steps or request.time_limit
+    if given or preset is None or preset.recipe is None or trainer.spec.conditioning != "label":
+        return
+    if trainer.device.type == "cpu":
+        click.echo(f"better      gpcnn-train --recipe {preset.recipe}  ({preset.recipe_gives})", err=True)
+
+
+def _announce(trainer: Trainer, request: Request) -> None:
+    data, spec, settings = trainer.data, trainer.spec, trainer.settings
+    size = f"{spec.height}×{spec.width}" + (" RGB" if spec.channels == 3 else "")
+    binarized = ", binarized anew each epoch" if trainer.quantization == "stochastic-binary" else ""
+    kind = {
+        "label": f"conditional on {len(data.class_names)} classes",
+        "embedding": f"conditional on a code of {spec.conditioning_size} numbers",
+        "none": "unconditional",
+    }[spec.conditioning]
+    weights = f"{parameter_count(trainer.model):,} weights"
+    if trainer.model.encoder is not None:
+        weights += f", {parameter_count(trainer.model.encoder):,} of them the encoder's"
+    place = f"{trainer.device} with {trainer.compute.describe()}"
+    if trainer.processes > 1:
+        place += f", {trainer.processes} processes"
+    click.echo(
+        f"{data.name}: {len(trainer.train_images):,} training, {len(trainer.validation_images):,} validation and "
+        f"{len(data.test_pixels):,} test images, {size}, {spec.levels} levels{binarized}\n"
+        f"model: {spec.layers} layers × {spec.features} features, {weights}, {kind}\n"
+        f"training on {place} for {settings.limits()}, in {trainer.run}; Ctrl-C saves",
+        err=True,
+    )
+    for note in data.notes:
+        click.echo(note, err=True)
+    if data.preparation is not None:
+        click.echo(f"pictures are {data.preparation}; gpcnn-score and --complete prepare theirs so, too", err=True)
+    limits = (request.time_limit, request.epochs, request.max_steps, request.resume)
+    if all(limit is None for limit in limits) and settings.time_limit is not None:
+        click.echo("train longer, and better, with for example --time-limit 1h", err=True)
+    if trainer.progress >= 1:
+        click.echo("that is reached already; to train on, give a larger limit, which counts from step 0", err=True)
+    elif trainer.step:
+        click.echo(f"going on at step {trainer.step:,}, {trainer.progress:.0%} of the way", err=True)
