@@ -15,9 +15,11 @@ from gpcnn_deploy.errors import DataError
 from gpcnn_deploy.picture_files import is_clutter, read_picture
 from gpcnn_deploy.preparation import Preparation
 from gpcnn_deploy.spec import ModelSpec
-from gpcnn_runtime.commands.sample.jobs import JOB_FILE
 from gpcnn_runtime.inputs.npz import count_npz, read_npz
 from gpcnn_runtime.inputs.picture import target_of
+
+JOB_FILE = "job.json"
+"""What a long job of `gpcnn-sample` keeps in its folder: no picture."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from gpcnn_deploy.errors import DataError, UsageError
+from gpcnn_training.data.own_arrays import load_npz
 from gpcnn_training.data.sources import load_data
-from gpcnn_training.own_arrays import load_npz
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (20, 5, 4)).astype(np.uint8)

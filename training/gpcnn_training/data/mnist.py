@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from gpcnn_deploy.errors import DataError
 from gpcnn_training.data.dataset import DataSet
-from gpcnn_training.download import download
-from gpcnn_training.idx import spellings
+from gpcnn_training.data.download import download
+from gpcnn_training.data.idx import spellings
 
 
 class _File(NamedTuple):

@@ -10,8 +10,8 @@ from gpcnn_deploy.errors import UsageError
 from gpcnn_deploy.pictures import pixels_from_levels
 from gpcnn_deploy.preparation import Preparation
 from gpcnn_training.data.dataset import DataSet
-from gpcnn_training.names import NAMES, data_name
-from gpcnn_training.prepare import prepared
+from gpcnn_training.data.names import NAMES, data_name
+from gpcnn_training.data.prepare import prepared
 
 DIGITS_LEVELS = 17
 
@@ -32,8 +32,8 @@ def load_data(name: str, data_dir: Path | None = None, preparation: Preparation 
     name = data_name(name)
     path = Path(name)
     if name not in NAMES and path.is_dir():
-        from gpcnn_training.idx import holds_idx, load_idx
-        from gpcnn_training.own_folder import load_folder
+        from gpcnn_training.data.idx import holds_idx, load_idx
+        from gpcnn_training.data.own_folder import load_folder
 
         return prepared(load_idx(path), preparation) if holds_idx(path) else load_folder(path, preparation)
     return prepared(_arrays(name, data_dir), preparation)
@@ -51,7 +51,7 @@ def _arrays(name: str, data_dir: Path | None) -> DataSet:
 
         return load_mnist(name, data_dir)
     if Path(name).is_file():
-        from gpcnn_training.own_arrays import load_npz
+        from gpcnn_training.data.own_arrays import load_npz
 
         return load_npz(Path(name))
     names = ", ".join(NAMES)

@@ -28,11 +28,11 @@ from gpcnn_deploy.errors import OutputError
 from gpcnn_deploy.files import atomic_path, write_atomic
 from gpcnn_deploy.pictures import png_bytes
 from gpcnn_deploy.spec import ModelSpec
+from gpcnn_runtime.inputs.stream import JOB_FILE
 
 if TYPE_CHECKING:
-    from gpcnn_runtime.sampler import Samples
+    from gpcnn_runtime.samples import Samples
 
-JOB_FILE = "job.json"
 # A part of an .npz is written when it holds this many sub-pixels (5 bytes each), or after this many seconds.
 PART_SUBPIXELS = 1 << 20
 PART_SECONDS = 10.0

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from gpcnn_runtime.commands.sample.likes import Likes
     from gpcnn_runtime.commands.sample.report import CompletionReport, ImageReport
     from gpcnn_runtime.engines.base import Strategy
-    from gpcnn_runtime.sampler import Sampler, Samples
+    from gpcnn_runtime.sampler import Sampler
+    from gpcnn_runtime.samples import Samples
 
 # The most pixels of one picture: image viewers, Pillow among them, refuse larger ones.
 MAX_SHEET_PIXELS = 89_000_000
@@ -278,12 +279,13 @@ def _tell(
     )
     if place.json_path is None:
         return
-    from gpcnn_runtime.commands.sample.report import SampleReport, engine_report
+    from gpcnn_runtime.commands.sample.report import SampleReport
+    from gpcnn_runtime.engines.report import engine_report
 
     report = SampleReport(
         output=str(place.path),
         output_format=place.output_format,
-        engine=engine_report(sampler),
+        engine=engine_report(sampler.engine, sampler.threads),
         labels=None if order.labels is None else tuple(order.labels),
         like=None if order.like is None else tuple(map(str, order.like.pictures)),
         count=order.count,

@@ -15,7 +15,7 @@ from gpcnn_deploy.command import STDOUT
 from gpcnn_deploy.errors import OutputError
 from gpcnn_deploy.files import atomic_path
 from gpcnn_runtime.anomaly import Method
-from gpcnn_runtime.commands.sample.report import EngineReport
+from gpcnn_runtime.engines.report import EngineReport
 from gpcnn_runtime.scores import Binarization
 
 if TYPE_CHECKING:

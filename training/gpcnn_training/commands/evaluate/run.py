@@ -19,11 +19,11 @@ from gpcnn_deploy.errors import CheckpointError, DataError, TrainingError, Usage
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_training.checkpoint import Header, checkpoint_digest, load_checkpoint
 from gpcnn_training.data.dataset import DataSet
+from gpcnn_training.data.names import NAMES, data_name
 from gpcnn_training.data.quantize import Quantization
 from gpcnn_training.data.sources import load_data
 from gpcnn_training.evaluation.class_consistency import ClassConsistency, class_consistency
 from gpcnn_training.evaluation.likelihood import bits_per_dim, negative_log_likelihood
-from gpcnn_training.names import NAMES, data_name
 from gpcnn_training.runs import checkpoint_path, newest_run
 from gpcnn_training.trainer.compute import threads_set
 from gpcnn_training.trainer.device import resolve_device

@@ -9,8 +9,10 @@ from typing import Any
 from gpcnn_deploy.errors import UsageError
 from gpcnn_deploy.picture_files import hex_colour
 from gpcnn_deploy.preparation import Preparation, Resampling
+from gpcnn_training.commands.train.duration import DURATION
+from gpcnn_training.commands.train.image_size import IMAGE_SIZE
 from gpcnn_training.commands.train.recipe import read_recipe
-from gpcnn_training.names import data_name
+from gpcnn_training.data.names import data_name
 from gpcnn_training.trainer.compute import CompileChoice, PrecisionChoice
 from gpcnn_training.trainer.settings import OptimizerName
 
@@ -90,8 +92,6 @@ class Request:
             return self
         if self.resume is not None:
             raise UsageError(f"--resume goes on with {self.resume} as it was begun: leave out --recipe")
-        from gpcnn_training.commands.train.cli import DURATION, IMAGE_SIZE
-
         flags: dict[str, Any] = read_recipe(self.recipe).flags()
         if "time_limit" in flags:
             flags["time_limit"] = DURATION.convert(flags["time_limit"], None, None)

@@ -14,7 +14,7 @@ from gpcnn_deploy.picture_arrays import check_range
 from gpcnn_deploy.picture_files import SUFFIXES, Target, is_clutter, read_picture
 from gpcnn_deploy.preparation import Preparation
 from gpcnn_training.data.dataset import DataSet, Pixels, shortened, split
-from gpcnn_training.prepare import target_of
+from gpcnn_training.data.prepare import target_of
 
 _PARTS = {
     "train": ("train", "training"),
