@@ -19,7 +19,7 @@ Part = Literal["train", "validation", "test"]
 _TINY = 1e-6
 """What float images may lie outside [0, 1] by."""
 _DARKEST_WHITE = 32
-"""Integers that all lie below this are no pixel values of 0..255, but levels, or numbers of another scale."""
+"""Pixels that all lie below this are no values of 0..255, but levels, or numbers of another scale."""
 
 
 class Keys(NamedTuple):
@@ -108,14 +108,23 @@ def images_to_pixels(source: str, images: npt.NDArray[Any], layout: Layout) -> n
     return np.ascontiguousarray(images.astype(np.uint8))
 
 
+def check_white(source: str, high: int) -> None:
+    """Refuse integers that are 0 and 1 alone.
+
+    Raises:
+        DataError: the largest value is told.
+    """
+    if high <= 1:
+        raise DataError(f"{source} hold no value above {high}: expected 0 to 255 (black to white), or bool")
+
+
 def check_range(source: str, low: int, high: int) -> None:
-    """Refuse integer pixels of another scale than 0..255: nearly all of them would become one level.
+    """Refuse pixels of another scale than 0..255: nearly all of them would become one level.
 
     Raises:
         DataError: the range found is told.
     """
-    if high <= 1:
-        raise DataError(f"{source} hold no value above {high}: expected 0 to 255 (black to white), or bool")
+    check_white(source, high)
     if high < _DARKEST_WHITE:
         raise DataError(
             f"{source} run from {low} to {high}: expected 0 (black) to 255 (white); if {high} is white, multiply them "

@@ -19,7 +19,7 @@ from gpcnn_deploy.picture_arrays import (
     Keys,
     Layout,
     Part,
-    check_range,
+    check_white,
     find_keys,
     image_shape,
     images_layout,
@@ -70,7 +70,7 @@ def read_npz(
                 numbers = labels.read(len(block))
                 whole = not are_levels and block.dtype.kind in "iu"
                 if number == 0 and whole and block.max() == 1:
-                    check_range(images.source, 0, 1)
+                    check_white(images.source, 1)
                 pixels = None if are_levels else _all_pixels(block, layout)
                 for k, label in enumerate(numbers):
                     one, number = f"{one_of}{number}]", number + 1

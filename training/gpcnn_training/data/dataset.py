@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gpcnn_deploy.errors import DataError
+from gpcnn_deploy.picture_arrays import check_range
 from gpcnn_deploy.pictures import levels_from_pixels
 from gpcnn_deploy.preparation import Preparation
 
@@ -102,7 +103,7 @@ class DataSet:
             )
 
     def check_levels(self, levels: int) -> None:
-        """Refuse images of one level only.
+        """Refuse images of one level only, or of another scale than 0..255.
 
         Raises:
             DataError: the range found is told.
@@ -114,6 +115,7 @@ class DataSet:
                 f"{self.name}: pixels run from {low} to {high}, which --levels {levels} makes level {one} alone: "
                 "expected 0 (black) to 255 (white)"
             )
+        check_range(f"{self.name}: pixels", low, high)
 
 
 def shortened(what: str, names: Sequence[str], shown: int = 5, length: int = 40) -> str:

@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from gpcnn_deploy.errors import DataError
-from gpcnn_deploy.picture_arrays import check_range
 from gpcnn_training.data.dataset import DataSet, split
 
 _MAX_BYTES = 1 << 34
@@ -49,7 +48,6 @@ def load_idx(folder: Path) -> DataSet:
     pixels = read_idx(images, 3)[:, None]
     if 0 in pixels.shape:
         raise DataError(f"{images}: holds no images")
-    check_range(f"{images}: pixels", int(pixels.min()), int(pixels.max()))
     numbers = np.zeros(len(pixels), np.uint8) if labels is None else read_idx(labels, 1)
     if labels is not None and len(numbers) != len(pixels):
         raise DataError(f"{labels}: holds {len(numbers):,} labels for {len(pixels):,} images: expected one each")

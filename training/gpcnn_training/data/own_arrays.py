@@ -16,7 +16,7 @@ from gpcnn_deploy.picture_arrays import (
     CLASS_NAMES,
     FAMILIES,
     Keys,
-    check_range,
+    check_white,
     find_keys,
     images_layout,
     images_to_pixels,
@@ -107,7 +107,7 @@ def _pixels(path: Path, arrays: Arrays, keys: Keys, ranged: bool = False) -> Pix
         low, high = images.min(), images.max()
         images_to_pixels(source, np.array([low, high]).reshape(1, 1, 2), "NHW")
         if ranged and images.dtype.kind != "f":
-            check_range(source, int(low), int(high))
+            check_white(source, int(high))
     starts = range(0, len(images), _IMAGES_OF_A_BLOCK)
     return np.concatenate([images_to_pixels(source, images[k : k + _IMAGES_OF_A_BLOCK], layout) for k in starts])
 

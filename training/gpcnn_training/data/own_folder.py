@@ -10,7 +10,6 @@ import numpy as np
 
 from gpcnn_deploy.class_names import MAX_CLASSES, natural_order, normalized
 from gpcnn_deploy.errors import DataError
-from gpcnn_deploy.picture_arrays import check_range
 from gpcnn_deploy.picture_files import SUFFIXES, Target, is_clutter, read_picture
 from gpcnn_deploy.preparation import Preparation
 from gpcnn_training.data.dataset import DataSet, Pixels, shortened, split
@@ -40,7 +39,7 @@ def load_folder(path: Path, preparation: Preparation | None = None) -> DataSet:
     train = _listed(reader, parts.get("train", path))
     if not train.files:
         raise DataError(
-            f"{path}: has no pictures: expected one folder per class with pictures in it, or pictures alone for "
+            f"{path}: has no class folders, nor pictures: expected one folder per class with pictures in it, or pictures alone for "
             f"--model unconditional{reader.left_out(': ')}"
         )
     classes = train.classes
@@ -51,7 +50,6 @@ def load_folder(path: Path, preparation: Preparation | None = None) -> DataSet:
     order = [train, *(others[name] for name in ("validation", "test") if name in others)]
     pixels = reader.pixels([file for part in order for file in part.files])
     labels = np.array([label for part in order for label in part.labels], np.int64)
-    check_range(f"{path}: pixels", int(pixels.min()), int(pixels.max()))
     held = len(others["validation"].files) if "validation" in others else 0
     first = len(train.files) + held
     name, notes = path.resolve().name, reader.all_notes()

@@ -194,8 +194,9 @@ class _Missing(Sequence[int]):
 
 
 class NpzFile(JobOutput):
-    """One .npz with levels uint8 [N, C, H, W], log_prob float32 [N, C, H, W] (nats), labels int32 [N], class_names, seed, job.
+    """One .npz of the job's images, and of what belongs to them.
 
+    It has levels uint8 [N, C, H, W], log_prob float32 [N, C, H, W] (nats), labels int32 [N], class_names, seed and job.
     Until it is complete its parts lie beside it in the folder `NAME.parts`.
     """
 
