@@ -111,8 +111,7 @@ def test_a_class_that_no_image_is_trained_on_is_named(tmp_path: Path) -> None:
 
 def test_the_split_leaves_every_class_an_image_to_train_on() -> None:
     for count in range(2, 60):
-        labels = np.arange(count) // 2  # two of each
-        labels[-1] = labels.max() + 1  # and a class of one
+        labels = np.append(np.arange(count - 1) // 2, count // 2)  # two of each, and one or two of one
         data = split("a", np.zeros((count, 1, 2, 2), np.uint8), labels, tuple(map(str, range(labels.max() + 1))))
         if count > 2:
             data.check_classes()
@@ -126,9 +125,7 @@ def test_pixels_of_another_scale_are_refused_with_their_range(tmp_path: Path, hi
     data = load_data(npz(tmp_path / "a.npz", images=images))
     with pytest.raises(DataError, match=rf"a: pixels run from 0 to {high}, which --levels 4 makes level 0 alone"):
         data.check_levels(4)
-    with pytest.raises(
-        DataError, match=rf"a: pixels run from 0 to {high}: expected 0 .* multiply them by 255 / {high}"
-    ):
+    with pytest.raises(DataError, match=rf"a: pixels run from 0 to {high}: .* multiply them by 255 / {high}"):
         data.check_levels(256)
 
 
@@ -156,7 +153,7 @@ def test_a_class_folder_whose_name_is_not_utf8_is_named_before_training(tmp_path
     for name in (b"a", b"\xff"):
         folder = os.fsencode(tmp_path) + b"/" + name
         try:
-            os.mkdir(folder)
+            Path(os.fsdecode(folder)).mkdir()
         except OSError:
             pytest.skip("this file system has no such names")
         save(Path(os.fsdecode(folder)) / "a.png", GREY[0])
@@ -224,7 +221,7 @@ def idx(path: Path, array: npt.NDArray[np.uint8]) -> None:
 @pytest.mark.parametrize(
     ("images", "labels", "test_images", "test_labels"),
     [
-        ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+        ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
         ("train-images.idx3-ubyte", "train-labels.idx1-ubyte", "t10k-images.idx3-ubyte", "t10k-labels.idx1-ubyte"),
         *[tuple(f"emnist-{n}-idx{k}-ubyte" for n, k in (("train-images", 3), ("train-labels", 1), ("test-images", 3),
             ("test-labels", 1)))],

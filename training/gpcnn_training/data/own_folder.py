@@ -39,8 +39,8 @@ def load_folder(path: Path, preparation: Preparation | None = None) -> DataSet:
     train = _listed(reader, parts.get("train", path))
     if not train.files:
         raise DataError(
-            f"{path}: has no class folders, nor pictures: expected one folder per class with pictures in it, or pictures alone for "
-            f"--model unconditional{reader.left_out(': ')}"
+            f"{path}: has no class folders, nor pictures: expected one folder per class with pictures in "
+            f"it, or pictures alone for --model unconditional{reader.left_out(': ')}"
         )
     classes = train.classes
     others = {name: _listed(reader, parts[name], classes) for name in ("validation", "test") if name in parts}
