@@ -424,3 +424,47 @@ def test_the_folder_of_a_job_of_gpcnn_sample_holds_pictures_alone(tmp_path: Path
     (tmp_path / "notes.txt").write_text("no picture")
     found = list(pictures([tmp_path], ModelSpec(height=6, width=5)))
     assert [isinstance(each, BadPicture) for each in found] == [False, True]
+
+
+def test_npz_of_other_programs_gives_its_test_images(tmp_path: Path) -> None:
+    images = np.random.default_rng(4).integers(0, 256, (3, 6, 5), np.uint8)
+    other = 255 - images
+    for images_key, labels_key, train in (
+        ("test_images", "test_labels", "train_images"),
+        ("x_test", "y_test", "x_train"),
+        ("X_test", "y_test", "X_train"),
+    ):
+        np.savez(tmp_path / "a.npz", **{train: other, images_key: images, labels_key: np.array([[2], [0], [1]])})
+        good, bad = listed(GREY, tmp_path / "a.npz")
+        assert bad == []
+        assert [item.name for item in good] == [f"{tmp_path / 'a.npz'}:{images_key}[{k}]" for k in range(3)]
+        np.testing.assert_array_equal(np.stack([item.pixels[0] for item in good]), images)
+        assert [item.label for item in good] == [2, 0, 1]
+
+
+def test_npz_of_floats_planes_and_one_hot_labels(tmp_path: Path) -> None:
+    planes = COLOURS.transpose(2, 0, 1)[None]
+    np.savez(tmp_path / "a.npz", images=planes / 255, labels=np.array([[0, 0, 1.0]]))
+    (item,), bad = listed(RGB, tmp_path / "a.npz")
+    np.testing.assert_array_equal(item.pixels, planes[0])
+    assert (item.label, bad) == (2, [])
+    images = np.stack([PIXELS / 255, PIXELS / 255 - 0.5, np.full((6, 5), np.nan)])
+    np.savez(tmp_path / "b.npz", images=images)
+    good, bad = listed(GREY, tmp_path / "b.npz")
+    assert [item.name[-3:] for item in good] == ["[0]"]
+    assert ["floats of 0 (black) to 1 (white)" in str(item.error) for item in bad] == [True, True]
+
+
+def test_labels_of_an_npz_are_classes_by_name(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", images=np.stack([PIXELS] * 3), labels=[0, 1, 2], class_names=["dog", "emu", "cat"])
+    found = list(pictures([tmp_path / "a.npz"], GREY, class_names=("cat", "dog")))
+    assert [item.label for item in found if isinstance(item, Picture)] == [1, None, 0]
+
+
+def test_what_systems_leave_behind_is_no_picture(tmp_path: Path) -> None:
+    for name in ("__MACOSX/a.png", "@eaDir/b.png", ".hidden/c.png", "Thumbs.db", "desktop.ini"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"junk")
+    Image.fromarray(PIXELS).save(tmp_path / "a.png")
+    good, bad = listed(GREY, tmp_path)
+    assert (len(good), bad) == (1, [])
