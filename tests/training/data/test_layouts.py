@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import unicodedata
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +211,22 @@ def test_what_is_no_picture_is_named_and_clutter_is_not(tmp_path: Path) -> None:
     assert note.startswith("43 files left out: labels.csv, ")
     assert note.endswith(" and 38 more")
     assert len(note) < 300
+
+
+def test_a_folder_around_the_folder_is_recognized(tmp_path: Path) -> None:
+    for k in range(4):
+        save(tmp_path / "photos" / "photos" / ("cat", "dog")[k % 2] / f"{k}.png", GREY[k])
+    with pytest.raises(DataError, match=r"photos/photos: class folder .*: name it with --data if cat, dog are the"):
+        load_data(str(tmp_path / "photos"))
+
+
+def test_an_archive_of_pictures_is_recognized_in_a_short_line(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        for k in range(500):
+            archive.writestr(f"{'photos' * 20}/cat/{k}.png", b"")
+    with pytest.raises(DataError, match=r"and 495 more\): is it an archive of pictures\? Unpack it") as caught:
+        load_data(str(tmp_path / "photos.zip"))
+    assert len(str(caught.value)) < 500
 
 
 def idx(path: Path, array: npt.NDArray[np.uint8]) -> None:

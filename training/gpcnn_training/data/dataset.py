@@ -122,7 +122,7 @@ def shortened(what: str, names: Sequence[str], shown: int = 5, length: int = 40)
     """`class cat`, `class cat, dog … and 7 more`: names, bounded in number and length."""
     listed = ", ".join(name if len(name) <= length else f"{name[: length - 1]}…" for name in names[:shown])
     more = f" and {len(names) - shown:,} more" if len(names) > shown else ""
-    return f"{what} {listed}{more}"
+    return f"{what} {listed}{more}".strip()
 
 
 def split(

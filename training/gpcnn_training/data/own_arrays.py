@@ -23,7 +23,8 @@ from gpcnn_deploy.picture_arrays import (
     label_numbers,
     labels_shape,
 )
-from gpcnn_training.data.dataset import DataSet, Labels, Pixels, split
+from gpcnn_deploy.picture_files import SUFFIXES
+from gpcnn_training.data.dataset import DataSet, Labels, Pixels, shortened, split
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -47,7 +48,11 @@ def load_npz(path: Path) -> DataSet:
     parts = {part: find_keys(part, arrays) for part in FAMILIES}
     train, validation, test = parts["train"], parts["validation"], parts["test"]
     if train is None:
-        raise DataError(f"{path}: has no array 'images' (it holds {', '.join(_names(path)) or 'nothing'})")
+        names = _names(path)
+        inside = shortened("", names) if names else "nothing"
+        zipped = any(Path(name).suffix.lower() in SUFFIXES for name in names)
+        mend = ": is it an archive of pictures? Unpack it, and name the folder" if zipped else ""
+        raise DataError(f"{path}: has no array 'images' (it holds {inside}){mend}")
     pixels, numbers = _pixels(path, arrays, train, ranged=True), _numbers(path, arrays, train)
     class_names = () if numbers is None else _class_names(path, arrays, numbers)
     labels = _labels(path, arrays, train, class_names, len(pixels), numbers)

@@ -184,10 +184,9 @@ def _listed(reader: _Reader, folder: Path, classes: tuple[str, ...] | None = Non
     for label, name in enumerate(names):
         files = [file for entry in by_name.get(name, []) for file in reader.split_off(entry)[0]]
         if not files and classes is None:
-            raise DataError(
-                f"{by_name[name][0]}: class folder without a picture ({', '.join(sorted(SUFFIXES))}): add some, or "
-                "remove it"
-            )
+            inner = [entry.name for entry in _entries(by_name[name][0]) if entry.is_dir()]
+            mend = f"name it with --data if {shortened('', inner, 2)} are the classes" if inner else "add some"
+            raise DataError(f"{by_name[name][0]}: class folder without a picture: {mend}, or remove it")
         part.files += files
         part.labels += [label] * len(files)
     return part
