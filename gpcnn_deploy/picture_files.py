@@ -127,7 +127,8 @@ def read_picture(path: str | Path, target: Target) -> Pixels:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns about oddities that it then reads all the same
         try:
-            with Image.open(path, formats=_FORMATS) as picture:
+            # Of a name instead of a stream, Pillow 13 maps an uncompressed TIFF into memory, and garbles a turned one.
+            with path.open("rb") as stream, Image.open(stream, formats=_FORMATS) as picture:
                 kind = _check_header(path, picture, target)
                 picture.load()
                 return fit(_eight_bits(path, _upright(picture), target), target, str(path), kind)

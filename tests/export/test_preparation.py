@@ -173,11 +173,13 @@ def test_metadata_that_contradicts_the_model_is_refused(photos: Path) -> None:
             decode_metadata(text.replace('"background":null', broken), "x")
 
 
+@pytest.mark.parametrize("suffix", ["png", "tiff", "jpg", "webp"])
 @pytest.mark.parametrize("orientation", range(2, 9))
 def test_the_orientation_that_a_camera_noted_is_applied_in_training_and_scoring(
-    tmp_path: Path, orientation: int
+    tmp_path: Path, orientation: int, suffix: str
 ) -> None:
-    upright = np.arange(30, dtype=np.uint8).reshape(6, 5) * 8
+    upright = np.zeros((16, 8), np.uint8)
+    upright[:8, :4] = 240  # whole blocks of a JPEG
     stored = {
         2: upright[:, ::-1],
         3: upright[::-1, ::-1],
@@ -192,10 +194,18 @@ def test_the_orientation_that_a_camera_noted_is_applied_in_training_and_scoring(
     exif[0x0112] = orientation
     for k in range(3):
         (tmp_path / "d").mkdir(exist_ok=True)
-        picture.save(tmp_path / "d" / f"{k}.png", exif=exif)
-    data = load_data(str(tmp_path / "d"))
-    assert np.array_equal(data.train_pixels[0, 0], upright)
-    assert np.array_equal(read_pixels(tmp_path / "d" / "0.png", ModelSpec(height=6, width=5))[0], upright)
+        options = {"lossless": True} if suffix == "webp" else {"quality": 100} if suffix == "jpg" else {}
+        picture.save(tmp_path / "d" / f"{k}.{suffix}", exif=exif, **options)
+    trained = load_data(str(tmp_path / "d")).train_pixels[0, 0]
+    scored = read_pixels(tmp_path / "d" / f"0.{suffix}", ModelSpec(height=16, width=8))[0]
+    assert np.array_equal(trained, scored)
+    assert np.abs(scored.astype(int) - upright).max() <= (3 if suffix == "jpg" else 0)
+
+
+def test_damaged_exif_says_nothing(tmp_path: Path) -> None:
+    upright = np.full((16, 8), 200, np.uint8)
+    Image.fromarray(upright).save(tmp_path / "a.jpg", exif=b"Exif\0\0garbage")
+    assert np.abs(read_pixels(tmp_path / "a.jpg", ModelSpec(height=16, width=8))[0].astype(int) - 200).max() <= 2
 
 
 def test_what_scoring_refuses_training_refuses_in_the_same_words(tmp_path: Path) -> None:
