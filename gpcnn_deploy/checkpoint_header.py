@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from gpcnn_deploy.errors import CheckpointError
+from gpcnn_deploy.preparation import Preparation
 from gpcnn_deploy.schema import decode_versioned
 from gpcnn_deploy.spec import ModelSpec
 
@@ -46,7 +47,7 @@ class CheckpointHeader(msgspec.Struct, frozen=True, kw_only=True):
     """A checkpoint, read as far as its weights.
 
     Attributes:
-        spec, class_names: the model's.
+        spec, class_names, preparation: the model's.
         parameters: number of weights.
         tools: package → version used in training.
         facts: the rest.
@@ -54,6 +55,7 @@ class CheckpointHeader(msgspec.Struct, frozen=True, kw_only=True):
 
     spec: ModelSpec
     class_names: tuple[str, ...]
+    preparation: Preparation | None
     parameters: int
     tools: dict[str, str]
     facts: CheckpointFacts
@@ -70,6 +72,7 @@ class _Header(msgspec.Struct, kw_only=True):
     schema: int
     spec: ModelSpec
     class_names: tuple[str, ...] = ()
+    preparation: Preparation | None = None
     data: str
     quantization: str
     step: int = 0
@@ -117,6 +120,7 @@ def read_checkpoint(path: Path) -> CheckpointHeader:
     return CheckpointHeader(
         spec=header.spec,
         class_names=header.class_names,
+        preparation=header.preparation,
         parameters=sum(math.prod(shape) for shape in shapes),
         tools=header.versions,
         facts=CheckpointFacts(

@@ -19,6 +19,7 @@ from gpcnn_deploy.metadata import (
     Role,
 )
 from gpcnn_deploy.model_file import SUFFIX, decode_model_file, read_model_bytes
+from gpcnn_deploy.preparation import Preparation
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_runtime.engines.plan_file import PlanMetadata, native_path, portable_path, read_plan_metadata
 from gpcnn_runtime.zoo.card import Card
@@ -55,7 +56,7 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
         kind: what sort of file.
         bytes: its size.
         digest: its SHA-256.
-        spec, class_names: the model's.
+        spec, class_names, preparation: the model's.
         parameters: number of weights.
         multiply_adds: of one image, each row and column evaluated once: the arithmetic floor of a sampler; None for an
             encoder.
@@ -73,6 +74,7 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     spec: ModelSpec
     class_names: tuple[str, ...]
+    preparation: Preparation | None = None
     parameters: int
     multiply_adds: int | None
     role: Role | None = None
@@ -188,6 +190,7 @@ def _engine(
         digest=digest,
         spec=metadata.spec,
         class_names=metadata.class_names,
+        preparation=metadata.preparation,
         parameters=metadata.parameters,
         multiply_adds=None if metadata.role == "encoder" else metadata.spec.multiply_adds(),
         role=metadata.role,
@@ -213,6 +216,7 @@ def _checkpoint(path: Path) -> Inspection:
         digest=sha256(path),
         spec=header.spec,
         class_names=header.class_names,
+        preparation=header.preparation,
         parameters=header.parameters,
         multiply_adds=header.spec.multiply_adds(),
         tools=header.tools,

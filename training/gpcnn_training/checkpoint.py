@@ -19,6 +19,7 @@ from torch import Tensor
 import gpcnn_deploy
 from gpcnn_deploy.errors import CheckpointError
 from gpcnn_deploy.files import sha256, write_atomic
+from gpcnn_deploy.preparation import Preparation
 from gpcnn_deploy.schema import decode_versioned
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_training.data.quantize import Quantization
@@ -41,6 +42,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
         class_names: one name per label; empty without labels.
         data: name of the data set.
         quantization: how pixels became levels.
+        preparation: how pictures of other sizes and modes were made fit; None if they were taken as they are.
         step: optimizer steps taken.
         epoch: passes over the training images, a fraction included.
         seed: seed of the weights, of the order of the images and of their binarization.
@@ -58,6 +60,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     class_names: tuple[str, ...] = ()
     data: str
     quantization: Quantization
+    preparation: Preparation | None = None
     step: int = 0
     epoch: float = 0.0
     seed: int = 0
@@ -203,6 +206,8 @@ def _check(path: Path, header: Header) -> None:
         raise CheckpointError(f"{path}: {len(header.class_names)} class names for {classes} classes: take another one")
     if header.encoder is not None and header.spec.conditioning != "embedding":
         raise CheckpointError(f"{path}: an encoder, but conditioning is {header.spec.conditioning}: take another one")
+    if header.preparation is not None and not header.preparation.fits(header.spec):
+        raise CheckpointError(f"{path}: pictures {header.preparation} are not those of the model: take another one")
 
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:

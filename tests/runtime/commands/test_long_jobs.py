@@ -86,7 +86,7 @@ def test_npz_holds_what_the_sampler_draws(folder: Path, sampler_path: Path) -> N
     assert run(sampler_path, "npz", "--seed", "0", "-o", "a.npz").exit_code == 0
     drawn = expected(sampler_path)
     with np.load(folder / "a.npz", allow_pickle=False) as archive:
-        assert set(archive.files) == {"levels", "log_prob", "labels", "seed", "job"}
+        assert set(archive.files) == {"levels", "log_prob", "labels", "class_names", "seed", "job"}
         assert archive["levels"].dtype == np.uint8
         assert archive["log_prob"].dtype == np.float32
         assert archive["labels"].dtype == np.int32
@@ -94,7 +94,10 @@ def test_npz_holds_what_the_sampler_draws(folder: Path, sampler_path: Path) -> N
         np.testing.assert_allclose(archive["log_prob"], drawn.log_prob, atol=1e-5)
         np.testing.assert_array_equal(archive["labels"], drawn.labels)
         assert archive["seed"] == 0
-        assert msgspec.json.decode(str(archive["job"]))["labels"] == [2, 0]
+        job = msgspec.json.decode(str(archive["job"]))
+        assert (job["labels"], job["class_names"]) == ([2, 0], ["bag, red", "boot"])
+        names = archive["class_names"][archive["labels"]]  # what each image shows
+        assert names.tolist() == ["bag, red"] * COUNT + ["boot"] * COUNT
     assert [path.name for path in folder.iterdir()] == ["a.npz"]
 
 
@@ -111,7 +114,7 @@ def test_png_folder_holds_one_picture_per_image(folder: Path, sampler_path: Path
     assert result.exit_code == 0
     assert result.stdout.startswith("samples: 20 images of 6×5, in ")
     pixels = expected(sampler_path).pixels()
-    names = [f"{k:06}-{2 if k < COUNT else 0}.png" for k in range(TOTAL)]
+    names = [f"{k:06}-{'bag__red' if k < COUNT else 'boot'}.png" for k in range(TOTAL)]
     assert sorted(path.name for path in (folder / "samples").iterdir()) == [*names, "job.json"]
     for name, image in zip(names, pixels, strict=True):
         with Image.open(folder / "samples" / name) as opened:
@@ -162,9 +165,28 @@ def test_a_finished_job_draws_nothing_again(
 def test_a_missing_picture_is_drawn_again(folder: Path, sampler_path: Path) -> None:
     run(sampler_path, "png")
     before = tree(folder)
-    (folder / "samples" / "000012-0.png").unlink()
+    (folder / "samples" / "000012-boot.png").unlink()
     assert "19 of them drawn before" in run(sampler_path, "png").stdout
     assert tree(folder) == before
+
+
+@pytest.mark.parametrize("output_format", ["png", "npz"])
+def test_a_job_that_an_earlier_version_began_goes_on_under_its_file_names(
+    folder: Path, sampler_path: Path, monkeypatch: pytest.MonkeyPatch, output_format: str
+) -> None:
+    with interrupted_after(monkeypatch, 5):
+        run(sampler_path, output_format, "-o", "out")
+    (place,) = (path.parent for path in folder.rglob("job.json"))
+    job = msgspec.json.decode((place / "job.json").read_bytes())
+    assert job.pop("class_names") == ["bag, red", "boot"]
+    (place / "job.json").write_bytes(msgspec.json.encode(job))
+    for path in place.glob("*-bag__red.png"):
+        path.rename(path.with_name(path.name.replace("bag__red", "2")))
+    result = run(sampler_path, output_format, "-o", "out")
+    assert (result.exit_code, "6 of them drawn before" in result.stdout) == (0, True)
+    if output_format == "png":
+        names = [f"{k:06}-{2 if k < COUNT else 0}.png" for k in range(TOTAL)]
+        assert sorted(path.name for path in (folder / "out").iterdir()) == [*names, "job.json"]
 
 
 @pytest.mark.parametrize(

@@ -362,7 +362,7 @@ def test_a_threshold_is_refused_where_scores_cannot_be_compared(usual: Path, sam
     fails(2, "is one of likelihood: leave --background out", "--engine", sampler_path, *use, "--background", background)
     fails(2, "was calibrated without --label: score in the same way", "--engine", sampler_path, *use, "--label", 1)
     calibrated(sampler_path, "--label", 1)
-    fails(2, "was calibrated with --label 1: score in the same way", "--engine", sampler_path, *use)
+    fails(2, "was calibrated with --label 3: score in the same way", "--engine", sampler_path, *use)
     assert run("--engine", sampler_path, *use, "--label", "3").exit_code == 0  # the same label by its name
     calibrated(sampler_path, "--background", background)
     fails(2, "name the background model: --background", "--engine", sampler_path, *use)

@@ -220,6 +220,7 @@ class Trainer:
             class_names=self.data.class_names if self.spec.conditioning == "label" else (),
             data=self.data.name,
             quantization=self.quantization,
+            preparation=self.data.preparation,
             step=self.step,
             epoch=self.epoch,
             seed=self.settings.seed,
@@ -393,10 +394,15 @@ def _output(path: Path) -> Iterator[None]:
 def hold_out(data: DataSet, subpixels: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Positions of the images to train on, and of those held out to choose the best checkpoint by: one in fifty.
 
-    A single training image is both.
+    A data set with validation images of its own has those held out, and at most so many of them, evenly spread, looked
+    at. A single training image is both.
     """
-    count = len(data.train_pixels)
-    held = min(count // 50, max(1, VALIDATION_SUBPIXELS // subpixels))
+    count, most = len(data.train_pixels), max(1, VALIDATION_SUBPIXELS // subpixels)
+    if data.validation:
+        first = count - data.validation
+        looked_at = np.linspace(first, count, min(data.validation, most), endpoint=False, dtype=np.int64)
+        return np.arange(first), looked_at
+    held = min(count // 50, most)
     if held == 0:
         return np.arange(count), np.arange(count)[-max(1, count // 4) :]
     validation = np.linspace(0, count, held, endpoint=False, dtype=np.int64)

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from gpcnn_deploy.class_names import same_names
 from gpcnn_deploy.command import Command
 from gpcnn_deploy.errors import CheckpointError, DataError, MissingExtraError, UsageError
 from gpcnn_export.commands.verify.protocol import INPUTS, Job, Prepared
@@ -102,21 +103,21 @@ def _real_images(job: Job, model: GatedPixelCNN, header: Header) -> tuple[str, d
     data_dir = None if job.data_dir is None else Path(job.data_dir)
     if job.data is None and data_dir is None:
         try:
-            data = load_data(header.data, _downloads())
+            data = load_data(header.data, _downloads(), header.preparation)
         except (UsageError, DataError) as error:
             raise DataError(
                 f"{header.data}, which the checkpoint was trained on, is not here: name it with --data, or the folder "
                 "of its files with --data-dir"
             ) from error
     else:
-        data = load_data(job.data or header.data, data_dir)
+        data = load_data(job.data or header.data, data_dir, header.preparation)
     spec = model.spec
     if data.image_shape != spec.image_shape:
         raise DataError(
             f"{data.name}: images of {list(data.image_shape)}, but the model has {list(spec.image_shape)} (channels, "
             "height, width)"
         )
-    if spec.conditioning == "label" and data.class_names != header.class_names:
+    if spec.conditioning == "label" and not same_names(data.class_names, header.class_names):
         raise DataError(f"{data.name}: its classes are not the model's, {', '.join(header.class_names)}")
     count = min(job.test_images, len(data.test_pixels))
     levels = levels_of_draw(data.test_pixels, spec, header.quantization, range(count)).astype(np.int32)

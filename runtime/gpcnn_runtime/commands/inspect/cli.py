@@ -66,6 +66,8 @@ def facts(found: Inspection) -> Iterator[tuple[str, str]]:
         yield "kind", f"{file}: {found.role}{window}, {found.precision}"
     colour = "grey" if spec.channels == 1 else "RGB"
     yield "images", f"{spec.height}×{spec.width} {colour}, {spec.levels} levels"
+    if found.preparation is not None:
+        yield "pictures", f"that do not fit are {found.preparation}, as in training"
     kernels = f"kernels {spec.first_kernel_size} and {spec.kernel_size}"
     yield "model", f"{spec.layers} layers × {spec.features} features, {kernels}, head of {spec.head_features}"
     if spec.conditioning == "label":

@@ -142,7 +142,12 @@ def draw_job(sampler: Sampler, order: Order, place: Place) -> None:
     if job.output_format == "png":
         output = PngFolder(path, job, spec)
     else:
-        output = NpzFile(path, job, spec, {} if order.like is None else order.like.arrays())
+        import numpy as np
+
+        more = {} if order.like is None else order.like.arrays()
+        if sampler.metadata.class_names:
+            more["class_names"] = np.array(sampler.metadata.class_names)
+        output = NpzFile(path, job, spec, more)
     missing = output.open()
     listed: list[ImageReport] = []
     begin = time.perf_counter()
@@ -171,6 +176,7 @@ def _as_job(sampler: Sampler, order: Order, place: Place) -> Job:
         output_format=place.output_format,
         engine_digest=sampler.engine.info.digest,
         labels=None if order.labels is None else tuple(order.labels),
+        class_names=tuple(sampler.metadata.class_names[label] for label in order.labels or ()),
         count=order.count,
         seed=order.seed,
         temperature=order.temperature,
@@ -187,7 +193,7 @@ def draw_completions(sampler: Sampler, order: Order, place: Place, asked: ToComp
     from gpcnn_runtime.commands.sample import complete_job
     from gpcnn_runtime.completions import complete, known_first
 
-    levels, mask = asked.read(sampler.metadata.spec)
+    levels, mask = asked.read(sampler.metadata)
     if place.output_format == "grid":
         _refuse_large(sampler, order.count + 2, place)
     digest = complete_job.known_digest(levels, mask)
@@ -210,7 +216,7 @@ def draw_completions(sampler: Sampler, order: Order, place: Place, asked: ToComp
             strategy=order.strategy,
             progress=advance,
         )
-    complete_job.write_completions(place.path, job, completions, place.scale)
+    complete_job.write_completions(place.path, job, completions, place.scale, sampler.metadata.class_names)
     listed, report = [], None
     if place.json_path is not None:
         from gpcnn_runtime.commands.sample.report import ranked_reports
@@ -218,7 +224,17 @@ def draw_completions(sampler: Sampler, order: Order, place: Place, asked: ToComp
         listed = list(ranked_reports(sampler.metadata, completions))
         report = complete_job.completion_report(asked, completions)
     words = complete_job.in_words(asked, completions)
-    _tell(sampler, order, place, words, completions.drawn, completions.seconds, listed, completion=report)
+    _tell(
+        sampler,
+        order,
+        place,
+        words,
+        completions.drawn,
+        completions.seconds,
+        listed,
+        completion=report,
+        reads_picture=True,
+    )
     say(place.json_path, complete_job.ranking(asked, sampler.metadata, completions))
 
 
@@ -262,6 +278,7 @@ def _tell(
     listed: Sequence[ImageReport],
     there: int = 0,
     completion: CompletionReport | None = None,
+    reads_picture: bool = False,
 ) -> None:
     """Say what was written, in which time and by what; and as JSON, where that is asked for."""
     from gpcnn_runtime.zoo.catalogue import engine_name
@@ -277,6 +294,8 @@ def _tell(
         f"engine: {engine_name(info.path)} ({role}) on {info.runtime} {info.version}, {info.provider}, "
         f"{threads} thread{'s' if threads > 1 else ''}",
     )
+    if metadata.preparation is not None and (order.like is not None or reads_picture):
+        say(place.json_path, f"pictures that do not fit are prepared as in training: {metadata.preparation}")
     if place.json_path is None:
         return
     from gpcnn_runtime.commands.sample.report import SampleReport

@@ -14,6 +14,7 @@ import msgspec
 from gpcnn_deploy.command import STDOUT
 from gpcnn_deploy.errors import OutputError
 from gpcnn_deploy.files import atomic_path
+from gpcnn_deploy.preparation import Preparation
 from gpcnn_runtime.anomaly import Method
 from gpcnn_runtime.engines.report import EngineReport
 from gpcnn_runtime.scores import Binarization
@@ -36,7 +37,7 @@ class Row(msgspec.Struct, kw_only=True, omit_defaults=True):
         class_name: of that label.
         posterior: p(label | x) under a uniform prior.
         label_nats: -log p(x | label) in nats, under every label.
-        given_label: the label that came with the picture, in an .npz.
+        given_label: the model's label for the class that an .npz gives the picture; None for one that it has not.
         background_nats: -log q(x) under the background model, in nats.
         anomaly_score: in nats, larger is more unusual.
         anomalous: whether that is above the threshold.
@@ -70,6 +71,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         engine: what scored.
         background: the background model, or None.
         class_names: one per label.
+        preparation: how pictures of other sizes and modes were made fit, as in training; None if none was.
         label: what all pictures were scored under, or None.
         own_code: each picture was scored under the code that the autoencoder gives it.
         binarization: how pixels became levels.
@@ -80,6 +82,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     engine: EngineReport
     background: EngineReport | None = None
     class_names: tuple[str, ...] = ()
+    preparation: Preparation | None = None
     label: int | None = None
     own_code: bool = False
     binarization: Binarization = "nearest"

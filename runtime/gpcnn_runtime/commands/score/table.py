@@ -85,6 +85,8 @@ def lines(summary: Summary, head: Head) -> Iterator[str]:
         f"{_count(summary.pictures, 'picture')} in {took}: {summary.mean_nats:.2f}{spread} nats,"
         f" {summary.mean_bits_per_dim:.4f} bits/dim."
     )
+    if head.preparation is not None:
+        yield f"Pictures that did not fit were prepared as in training: {head.preparation}."
     if head.own_code:
         yield "Each picture was scored under its own code: p(x | h(x)) of the autoencoder, not p(x)."
     if summary.label_accuracy is not None:

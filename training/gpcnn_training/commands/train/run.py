@@ -25,8 +25,9 @@ from gpcnn_training.checkpoint import load_checkpoint, save_checkpoint
 from gpcnn_training.commands.train.presets import OWN_DATA, PRESETS
 from gpcnn_training.commands.train.request import Request
 from gpcnn_training.data.dataset import DataSet
+from gpcnn_training.data.names import NAMES
 from gpcnn_training.data.quantize import quantization_for
-from gpcnn_training.data.sources import NAMES, load_data
+from gpcnn_training.data.sources import load_data
 from gpcnn_training.encoder import EncoderSpec
 from gpcnn_training.evaluation.likelihood import bits_per_dim, draw_samples
 from gpcnn_training.model import GatedPixelCNN, parameter_count
@@ -42,9 +43,10 @@ from gpcnn_training.trainer.trainer import Trainer, final_header, resumed
 
 _LOGITS_OF_A_BATCH = 1 << 26  # float32 numbers, 256 MiB: larger images get smaller batches by default
 _SHAPE = ("layers", "features", "head_features", "kernel_size", "first_kernel_size", "code_size", "levels")
+_PREPARATION = ("image_size", "resampling", "background", "grey", "rgb")
 _OPTIMIZER = ("batch_size", "optimizer", "warm_up", "weight_decay", "clip", "ema", "init", "precision", "compile")
-_ONLY_NEW = ("model", "seed", "out", *_SHAPE, *_OPTIMIZER)
-_ONLY_TRAINING = ("max_steps", "time_limit", "learning_rate", "recipe", *_SHAPE, *_OPTIMIZER)
+_ONLY_NEW = ("model", "seed", "out", *_SHAPE, *_PREPARATION, *_OPTIMIZER)
+_ONLY_TRAINING = ("max_steps", "time_limit", "learning_rate", "recipe", *_SHAPE, *_PREPARATION, *_OPTIMIZER)
 
 
 def run(request: Request) -> int:
@@ -75,16 +77,20 @@ def run(request: Request) -> int:
 
 def _start(request: Request, fabric: Fabric) -> Trainer:
     name = request.data or "digits"
-    data = load_data(name, request.data_dir)
+    data = load_data(name, request.data_dir, request.preparation())
     model = request.model or "conditional"
-    if model == "conditional" and not data.class_names:
-        raise DataError(f"{name}: has no labels: add them, or train with --model unconditional")
+    if model == "conditional":
+        if not data.class_names:
+            what = "class folders: expected one folder per class" if Path(name).is_dir() else "labels: add them"
+            raise DataError(f"{name}: has no {what}, or train with --model unconditional")
+        data.check_classes()
     if model != "autoencoder" and request.code_size is not None:
         raise UsageError("--code-size is the length of an autoencoder's code: leave it out, or add --model autoencoder")
     try:
         spec = _spec(request, data, model)
     except SpecError as error:
         raise UsageError(str(error)) from error
+    data.check_levels(spec.levels)
     settings = _settings(request, spec, fabric.device)
     torch.manual_seed(settings.seed)
     network = GatedPixelCNN(spec, EncoderSpec() if model == "autoencoder" else None)
@@ -173,7 +179,7 @@ def _go_on(request: Request, fabric: Fabric) -> Trainer:
     if request.learning_rate is not None:
         settings = msgspec.structs.replace(settings, learning_rate=request.learning_rate)
     data_dir = request.data_dir or (Path(settings.data_dir) if settings.data_dir else None)
-    data = load_data(request.data or settings.data, data_dir)
+    data = load_data(request.data or settings.data, data_dir, restored.state.checkpoint.preparation)
     return resumed(folder, restored, data, settings, fabric)
 
 
@@ -187,7 +193,9 @@ def _only_samples(request: Request, device: torch.device) -> int:
         raise UsageError(f"--epochs 0 draws from {checkpoint} as it is: leave out --data and --model, or --resume")
     model, header = load_checkpoint(checkpoint)
     path = (request.out or checkpoint_path(checkpoint).parent) / SAMPLES
-    data = load_data(request.data or header.data, request.data_dir) if header.encoder is not None else None
+    data = None
+    if header.encoder is not None:
+        data = load_data(request.data or header.data, request.data_dir, header.preparation)
     count = draw_samples(path, model.to(device), header.seed if request.seed is None else request.seed, data)
     click.echo(f"{count} samples of {checkpoint_path(checkpoint)}\nsamples     {path}")
     return 0
@@ -312,6 +320,10 @@ def _announce(trainer: Trainer, request: Request) -> None:
         f"training on {place} for {settings.limits()}, in {trainer.run}; Ctrl-C saves",
         err=True,
     )
+    for note in data.notes:
+        click.echo(note, err=True)
+    if data.preparation is not None:
+        click.echo(f"pictures are {data.preparation}; gpcnn-score and --complete prepare theirs so, too", err=True)
     limits = (request.time_limit, request.epochs, request.max_steps, request.resume)
     if all(limit is None for limit in limits) and settings.time_limit is not None:
         click.echo("train longer, and better, with for example --time-limit 1h", err=True)
