@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from gpcnn_deploy.checkpoint_header import CheckpointFacts, read_checkpoint
+from gpcnn_deploy.checkpoint_header import Header, read_header
 from gpcnn_deploy.errors import EngineError
 from gpcnn_deploy.files import sha256
 from gpcnn_deploy.metadata import (
@@ -46,6 +46,27 @@ class PlanFacts(msgspec.Struct, frozen=True, kw_only=True):
     opt_batch: int
     digest_matches: bool
     portable: str | None
+
+
+class CheckpointFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What is true of a checkpoint alone.
+
+    Attributes:
+        data: name of the data set that it was trained on.
+        quantization: how pixels became levels.
+        step, epoch: how long it was trained.
+        test_nll: negative log-likelihood of the test images, in nats an image; None if it was not measured.
+        test_images: how many.
+        autoencoder: it holds an encoder, too.
+    """
+
+    data: str
+    quantization: str
+    step: int
+    epoch: float
+    test_nll: float | None
+    test_images: int
+    autoencoder: bool
 
 
 class Inspection(msgspec.Struct, frozen=True, kw_only=True):
@@ -208,7 +229,7 @@ def _engine(
 
 
 def _checkpoint(path: Path) -> Inspection:
-    header = read_checkpoint(path)
+    header, parameters = read_header(path, Header)
     return Inspection(
         path=str(path),
         kind="checkpoint",
@@ -217,8 +238,16 @@ def _checkpoint(path: Path) -> Inspection:
         spec=header.spec,
         class_names=header.class_names,
         preparation=header.preparation,
-        parameters=header.parameters,
+        parameters=parameters,
         multiply_adds=header.spec.multiply_adds(),
-        tools=header.tools,
-        checkpoint=header.facts,
+        tools=header.versions,
+        checkpoint=CheckpointFacts(
+            data=header.data,
+            quantization=header.quantization,
+            step=header.step,
+            epoch=header.epoch,
+            test_nll=header.test_nll,
+            test_images=header.test_images,
+            autoencoder=header.encoder is not None,
+        ),
     )

@@ -31,13 +31,12 @@ import gpcnn_export.commands.verify.verification
 from gpcnn_deploy.child import Answer, ChildError
 from gpcnn_deploy.metadata import METADATA_KEY
 from gpcnn_deploy.schedule import Schedule
-from gpcnn_deploy.spec import ModelSpec
+from gpcnn_deploy.spec import EncoderSpec, ModelSpec
 from gpcnn_export.commands.verify.cli import main
 from gpcnn_export.commands.verify.judge import main as judge_main
 from gpcnn_export.commands.verify.verification import Verification, verify
 from gpcnn_export.graphs.half import half_precision
 from gpcnn_training.checkpoint import checkpoint_digest
-from gpcnn_training.encoder import EncoderSpec
 from gpcnn_training.model import GatedPixelCNN
 
 DIGITS = ModelSpec(

@@ -17,59 +17,12 @@ import torch
 from torch import Tensor
 
 import gpcnn_deploy
+from gpcnn_deploy.checkpoint_header import METADATA_KEY, Header, damaged, read_header
 from gpcnn_deploy.errors import CheckpointError
 from gpcnn_deploy.files import sha256, write_atomic
-from gpcnn_deploy.preparation import Preparation
-from gpcnn_deploy.schema import decode_versioned
-from gpcnn_deploy.spec import ModelSpec
-from gpcnn_training.data.quantize import Quantization
-from gpcnn_training.encoder import EncoderSpec
+from gpcnn_deploy.spec import EncoderSpec, ModelSpec
 from gpcnn_training.model import GatedPixelCNN
 from gpcnn_training.runs import checkpoint_path
-
-SCHEMA = 1
-METADATA_KEY = "gpcnn"
-MAX_HEADER_BYTES = 1 << 20
-
-
-class Header(msgspec.Struct, frozen=True, kw_only=True):
-    """What a checkpoint says about itself.
-
-    Attributes:
-        schema: version of this layout; a reader refuses newer ones.
-        spec: the model's dimensions.
-        encoder: the autoencoder's encoder; None for other models.
-        class_names: one name per label; empty without labels.
-        data: name of the data set.
-        quantization: how pixels became levels.
-        preparation: how pictures of other sizes and modes were made fit; None if they were taken as they are.
-        step: optimizer steps taken.
-        epoch: passes over the training images, a fraction included.
-        seed: seed of the weights, of the order of the images and of their binarization.
-        ema: decay of the moving average that the weights are; 0 for the optimizer's own weights.
-        validation_nll: negative log-likelihood of the images held out from training, in nats an image; None until
-            measured.
-        test_nll: negative log-likelihood of the test images in nats an image; None until measured.
-        test_images: how many test images `test_nll` was measured on; 0 until measured.
-        versions: package name → version used in training.
-    """
-
-    schema: int = SCHEMA
-    spec: ModelSpec
-    encoder: EncoderSpec | None = None
-    class_names: tuple[str, ...] = ()
-    data: str
-    quantization: Quantization
-    preparation: Preparation | None = None
-    step: int = 0
-    epoch: float = 0.0
-    seed: int = 0
-    ema: float = 0.0
-    validation_nll: float | None = None
-    test_nll: float | None = None
-    test_images: int = 0
-    versions: dict[str, str] = {}
-
 
 HeaderType = TypeVar("HeaderType", bound=msgspec.Struct)
 
@@ -111,7 +64,7 @@ def checkpoint_header(path: Path) -> Header:
         CheckpointError: as `load_checkpoint`, as far as the header shows it.
     """
     path = checkpoint_path(path)
-    header = read_header(path, Header)
+    header, _ = read_header(path, Header)
     _check(path, header)
     return header
 
@@ -146,11 +99,11 @@ def read_tensors(path: Path, header_type: type[HeaderType]) -> tuple[HeaderType,
     Raises:
         CheckpointError: missing, truncated, foreign, of a newer schema, or a weight that is not finite.
     """
-    header = read_header(path, header_type)
+    header, _ = read_header(path, header_type)
     try:
         tensors = safetensors.torch.load_file(path)
     except (OSError, ValueError, safetensors.SafetensorError) as error:
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
     for name, tensor in tensors.items():
         if tensor.dtype is not torch.float32 or not bool(torch.isfinite(tensor).all()):
             raise CheckpointError(f"{path}: {name} ({tensor.dtype}) is not finite float32: take another checkpoint")
@@ -178,28 +131,6 @@ def build_model(path: Path, spec: ModelSpec, encoder: EncoderSpec | None, tensor
     return model
 
 
-def read_header(path: Path, header_type: type[HeaderType]) -> HeaderType:
-    """Read the header of what `write_tensors` wrote.
-
-    Raises:
-        CheckpointError: missing, truncated, foreign or of a newer schema.
-    """
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file: train one with gpcnn-train, or name another")
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            metadata: dict[str, str] = file.metadata() or {}
-    except (OSError, ValueError, safetensors.SafetensorError) as error:
-        raise _damaged(path, error) from error
-    text = metadata.get(METADATA_KEY)
-    if text is None:
-        raise CheckpointError(f"{path}: a safetensors file, but not of gpcnn-train (no '{METADATA_KEY}' entry)")
-    if len(text) > MAX_HEADER_BYTES:
-        raise CheckpointError(f"{path}: header of {len(text)} bytes: expected at most {MAX_HEADER_BYTES}")
-    written = f"{path}: written with checkpoint"
-    return decode_versioned(text, header_type, SCHEMA, written, CheckpointError, lambda error: _damaged(path, error))
-
-
 def _check(path: Path, header: Header) -> None:
     classes = header.spec.conditioning_size if header.spec.conditioning == "label" else 0
     if len(header.class_names) != classes:
@@ -208,7 +139,3 @@ def _check(path: Path, header: Header) -> None:
         raise CheckpointError(f"{path}: an encoder, but conditioning is {header.spec.conditioning}: take another one")
     if header.preparation is not None and not header.preparation.fits(header.spec):
         raise CheckpointError(f"{path}: pictures {header.preparation} are not those of the model: take another one")
-
-
-def _damaged(path: Path, error: Exception) -> CheckpointError:
-    return CheckpointError(f"{path}: not a checkpoint, or a damaged one ({error}): take another, or train it anew")

@@ -22,10 +22,12 @@ from torch import Tensor
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 
+from gpcnn_deploy.checkpoint_header import Header
 from gpcnn_deploy.errors import CheckpointError, OutputError, TrainingError, UsageError
-from gpcnn_training.checkpoint import Header, checkpoint_header, save_checkpoint, tool_versions
+from gpcnn_deploy.spec import Quantization
+from gpcnn_training.checkpoint import checkpoint_header, save_checkpoint, tool_versions
 from gpcnn_training.data.dataset import DataSet
-from gpcnn_training.data.quantize import Quantization, stream, to_levels
+from gpcnn_training.data.quantize import stream, to_levels
 from gpcnn_training.evaluation.likelihood import bits_per_dim, negative_log_likelihood, sample_sheet
 from gpcnn_training.model import GatedPixelCNN
 from gpcnn_training.runs import CHECKPOINT, LAST, METRICS, TENSORBOARD

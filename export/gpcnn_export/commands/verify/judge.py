@@ -17,7 +17,7 @@ from gpcnn_deploy.errors import CheckpointError, DataError, MissingExtraError, U
 from gpcnn_export.commands.verify.protocol import INPUTS, Job, Prepared
 
 if TYPE_CHECKING:
-    from gpcnn_training.checkpoint import Header
+    from gpcnn_deploy.checkpoint_header import Header
     from gpcnn_training.model import GatedPixelCNN
 
 Arrays = Mapping[str, npt.NDArray[Any]]

@@ -14,13 +14,13 @@ import msgspec
 import numpy as np
 import torch
 
+from gpcnn_deploy.checkpoint_header import Header
 from gpcnn_deploy.class_names import same_names
 from gpcnn_deploy.errors import CheckpointError, DataError, TrainingError, UsageError
-from gpcnn_deploy.spec import ModelSpec
-from gpcnn_training.checkpoint import Header, checkpoint_digest, load_checkpoint
+from gpcnn_deploy.spec import ModelSpec, Quantization
+from gpcnn_training.checkpoint import checkpoint_digest, load_checkpoint
 from gpcnn_training.data.dataset import DataSet
 from gpcnn_training.data.names import NAMES, data_name
-from gpcnn_training.data.quantize import Quantization
 from gpcnn_training.data.sources import load_data
 from gpcnn_training.evaluation.class_consistency import ClassConsistency, class_consistency
 from gpcnn_training.evaluation.likelihood import bits_per_dim, negative_log_likelihood

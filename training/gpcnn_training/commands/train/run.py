@@ -20,7 +20,7 @@ from gpcnn_deploy.errors import (
     TrainingError,
     UsageError,
 )
-from gpcnn_deploy.spec import ModelSpec
+from gpcnn_deploy.spec import EncoderSpec, ModelSpec
 from gpcnn_training.checkpoint import load_checkpoint, save_checkpoint
 from gpcnn_training.commands.train.presets import OWN_DATA, PRESETS
 from gpcnn_training.commands.train.request import Request
@@ -28,7 +28,6 @@ from gpcnn_training.data.dataset import DataSet
 from gpcnn_training.data.names import NAMES
 from gpcnn_training.data.quantize import quantization_for
 from gpcnn_training.data.sources import load_data
-from gpcnn_training.encoder import EncoderSpec
 from gpcnn_training.evaluation.likelihood import bits_per_dim, draw_samples
 from gpcnn_training.model import GatedPixelCNN, parameter_count
 from gpcnn_training.runs import CHECKPOINT, SAMPLES, checkpoint_path, make_run_folder, newest_run
