@@ -10,7 +10,8 @@ import click
 from click.core import ParameterSource
 
 from gpcnn_deploy.command import Command, json_option, say, write_json
-from gpcnn_deploy.errors import MissingExtraError, OutputError, UsageError
+from gpcnn_deploy.errors import MissingExtraError, UsageError
+from gpcnn_deploy.outputs import OUTPUT_FILE, Output, check_outputs
 from gpcnn_deploy.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -45,9 +46,7 @@ class WindowType(click.ParamType):  # type: ignore[type-arg]  # generic from cli
     type=click.Choice(["sampler", "step"]),
     help="The whole image in one call, or one Jacobi step.  [default: sampler for onnx, step for trt]",
 )
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="File to write.  [default: model.onnx, model.plan]"
-)
+@click.option("-o", "--output", type=OUTPUT_FILE, help="File to write.  [default: model.onnx, model.plan]")
 @click.option(
     "--window",
     type=WindowType(),
@@ -93,10 +92,12 @@ def main(
     out = output or Path("model.onnx" if form == "onnx" else "model.plan")
     if form == "onnx" and out.suffix != ".onnx" and not out.is_dir():
         raise UsageError(f"{out}: expected a name that ends in .onnx, by which gpcnn-sample knows the engine")
-    if out.is_dir():
-        raise OutputError(f"cannot write {out}: it is a folder; name a file with -o")
-    if json_path is not None and json_path.is_dir():
-        raise OutputError(f"cannot write {json_path}: it is a folder; name a file with --json")
+    outputs = [Output("-o", out)] + ([] if json_path is None else [Output("--json", json_path)])
+    if form == "trt":
+        from gpcnn_deploy.plan_metadata import metadata_path, portable_path
+
+        outputs += [Output("-o", metadata_path(out)), Output("-o", portable_path(out))]
+    check_outputs(outputs)
     if form == "trt":
         from gpcnn_export.plan import check_request
 
@@ -155,8 +156,10 @@ def _checkpoint(source: Path | None) -> Path:
             __import__(package)
         except ImportError as error:
             raise MissingExtraError(package, "export", "exporting a checkpoint") from error
+    from gpcnn_training.compute import limit_threads
     from gpcnn_training.runs import checkpoint_path, newest_run
 
+    limit_threads()
     if source is not None:
         return checkpoint_path(source)
     checkpoint = newest_run()
@@ -243,10 +246,10 @@ class _Telling:
     """One live line on a terminal's stderr; nothing where stderr is not a terminal, except the measured windows."""
 
     def __enter__(self) -> _Telling:
-        from rich.console import Console
+        from gpcnn_deploy.streams import status
 
-        self._console = Console(stderr=True)
-        self._status = self._console.status("starting")
+        self._status = status("starting")
+        self._console = self._status.console
         self._status.start()
         return self
 

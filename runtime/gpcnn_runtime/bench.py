@@ -18,6 +18,7 @@ import msgspec
 from gpcnn_deploy.baseline import BASELINE_MODULE, BaselineReport
 from gpcnn_deploy.errors import ParityError
 from gpcnn_deploy.metadata import Role
+from gpcnn_deploy.text import exact_json
 from gpcnn_runtime.bench_worker import Job, Measured
 from gpcnn_runtime.child import run_child
 
@@ -203,5 +204,5 @@ def per_image(seconds: Sequence[float], batch: int) -> tuple[float, float | None
 def _as_file(job: Job) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="gpcnn-bench-") as folder:
         path = Path(folder, "job.json")
-        path.write_bytes(msgspec.json.encode(job))
+        path.write_text(exact_json(job), encoding="utf-8")
         yield path

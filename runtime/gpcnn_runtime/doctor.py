@@ -13,6 +13,7 @@ import msgspec
 from gpcnn_deploy.machine import machine_facts
 from gpcnn_deploy.plan_metadata import Flavor
 from gpcnn_deploy.tensorrt_compat import MODULES
+from gpcnn_runtime.child import environment
 from gpcnn_runtime.doctor_packages import Package, missing, packages
 from gpcnn_runtime.doctor_probe import Answer, GpuFacts
 from gpcnn_runtime.providers import PROVIDERS
@@ -122,6 +123,7 @@ def probe(question: Sequence[str]) -> Answer | str:
             errors="replace",
             check=False,
             timeout=SECONDS,
+            env=environment(),
         )
     except subprocess.TimeoutExpired:
         return f"did not answer within {SECONDS:.0f} s"

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import abc
 import bisect
+import contextlib
 import lzma
 import shutil
 import struct
+import tempfile
 import time
 import tokenize
 import zipfile
@@ -25,7 +27,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gpcnn_deploy.errors import OutputError
-from gpcnn_deploy.files import atomic_path, write_atomic
+from gpcnn_deploy.files import atomic_path, is_stream, write_atomic
+from gpcnn_deploy.lock import held
 from gpcnn_deploy.pictures import png_bytes
 from gpcnn_deploy.spec import ModelSpec
 
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from gpcnn_runtime.sampler import Samples
 
 JOB_FILE = "job.json"
+LOCK_FILE = ".lock"
 # A part of an .npz is written when it holds this many sub-pixels (5 bytes each), or after this many seconds.
 PART_SUBPIXELS = 1 << 20
 PART_SECONDS = 10.0
@@ -83,18 +87,32 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class JobOutput(abc.ABC):
-    """Where a job's images go. `open`, then `add` what `missing` lists, in that order, then `finish`."""
+    """Where a job's images go. `open`, then `add` what `missing` lists, in that order, then `finish`, then `close`.
+
+    From `open` to `close` the place belongs to this process: a second one is refused, and told who is at work.
+    """
 
     def __init__(self, path: Path, job: Job, spec: ModelSpec) -> None:
         self.path, self.job, self.spec = path, job, spec
+        self._stack = contextlib.ExitStack()
 
     @abc.abstractmethod
     def open(self) -> Sequence[int]:
         """Prepare the place; returns the positions that are still to be drawn, ascending.
 
         Raises:
-            OutputError: the place holds another job or something else, or cannot be written.
+            OutputError: the place holds another job or something else, is in use, or cannot be written.
         """
+
+    def close(self) -> None:
+        """Leave the place to others."""
+        self._stack.close()
+
+    def _claim(self, folder: Path) -> None:
+        claimed(folder, self.job)  # refuses, before anything is written
+        _make(folder)
+        self._stack.enter_context(held(folder / LOCK_FILE, self.path))
+        claim(folder, self.job)
 
     @abc.abstractmethod
     def add(self, samples: Samples) -> None:
@@ -126,7 +144,7 @@ class PngFolder(JobOutput):
 
     def open(self) -> Sequence[int]:
         """As `JobOutput.open`."""
-        claim(self.path, self.job)
+        self._claim(self.path)
         numbers = (entry.name.partition("-")[0].removesuffix(".png") for entry in self.path.glob("*.png"))
         named = {int(number) for number in numbers if number.isascii() and number.isdigit()}
         done = {k for k in named if k < self.job.total and (self.path / self.name(k)).exists()}
@@ -193,15 +211,21 @@ class NpzFile(JobOutput):
 
     def open(self) -> Sequence[int]:
         """As `JobOutput.open`."""
-        self._parts = self.path.with_name(self.path.name + ".parts")
+        self._streamed = is_stream(self.path)
+        # What goes into a pipe cannot be gone on with: its parts are kept for this run alone.
+        if self._streamed:
+            self._parts = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="gpcnn-sample-")))
+        else:
+            self._parts = self.path.with_name(self.path.name + ".parts")
         self._pending: list[Samples] = []
         self._written = time.monotonic()
         if self.path.is_dir():
             raise OutputError(f"cannot write {self.path}: it is a folder; name a file with -o")
-        self._complete = holds(self.path, self.job)
+        self._done = 0
+        self._complete = not self._streamed and holds(self.path, self.job)
         if self._complete:
             return []
-        claim(self._parts, self.job)
+        self._claim(self._parts)
         self._done = self._files()[1]
         return range(self._done, self.job.total)
 
@@ -294,7 +318,7 @@ def claimed(folder: Path, job: Job) -> bool:
             if there != job:
                 raise OutputError(f"{folder} holds another job ({_difference(there, job)}): {_ELSEWHERE}")
             return True
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if folder.exists() and (not folder.is_dir() or any(entry.name != LOCK_FILE for entry in folder.iterdir())):
             raise OutputError(f"{folder} exists and holds no job of gpcnn-sample: {_ELSEWHERE}")
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise OutputError(f"{file} is damaged ({error}): {_ELSEWHERE}") from error
@@ -311,11 +335,15 @@ def claim(folder: Path, job: Job) -> None:
     """
     if claimed(folder, job):
         return
+    _make(folder)
+    write_atomic(folder / JOB_FILE, msgspec.json.format(msgspec.json.encode(job)) + b"\n")
+
+
+def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _unusable(folder, error) from error
-    write_atomic(folder / JOB_FILE, msgspec.json.format(msgspec.json.encode(job)) + b"\n")
 
 
 def _unusable(folder: Path, error: OSError) -> OutputError:

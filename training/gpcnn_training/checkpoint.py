@@ -6,7 +6,9 @@ part of it is code, so a checkpoint from an unknown sender is safe to open.
 
 from __future__ import annotations
 
+import contextlib
 import platform
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,6 +23,7 @@ from gpcnn_deploy.errors import CheckpointError
 from gpcnn_deploy.files import sha256, write_atomic
 from gpcnn_deploy.schema import decode_versioned
 from gpcnn_deploy.spec import ModelSpec
+from gpcnn_deploy.text import exact_json
 from gpcnn_training.encoder import EncoderSpec
 from gpcnn_training.model import GatedPixelCNN
 from gpcnn_training.quantize import Quantization
@@ -133,7 +136,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], header: msgspec.Struct
         OutputError: the file cannot be written.
     """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    text = msgspec.json.encode(header, order="sorted").decode()
+    text = exact_json(header)
     write_atomic(path, safetensors.torch.save(plain, {METADATA_KEY: text}))
 
 
@@ -145,7 +148,8 @@ def read_tensors(path: Path, header_type: type[HeaderType]) -> tuple[HeaderType,
     """
     header = read_header(path, header_type)
     try:
-        tensors = safetensors.torch.load_file(path)
+        with _plain_name(path) as name:
+            tensors = safetensors.torch.load_file(name)
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         raise _damaged(path, error) from error
     for name, tensor in tensors.items():
@@ -184,7 +188,7 @@ def read_header(path: Path, header_type: type[HeaderType]) -> HeaderType:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file: train one with gpcnn-train, or name another")
     try:
-        with safetensors.safe_open(path, "pt") as file:
+        with _plain_name(path) as name, safetensors.safe_open(name, "pt") as file:
             metadata: dict[str, str] = file.metadata() or {}
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         raise _damaged(path, error) from error
@@ -195,6 +199,18 @@ def read_header(path: Path, header_type: type[HeaderType]) -> HeaderType:
         raise CheckpointError(f"{path}: header of {len(text)} bytes: expected at most {MAX_HEADER_BYTES}")
     written = f"{path}: written with checkpoint"
     return decode_versioned(text, header_type, SCHEMA, written, CheckpointError, lambda error: _damaged(path, error))
+
+
+@contextlib.contextmanager
+def _plain_name(path: Path) -> Iterator[str | Path]:
+    """A name of the file that is UTF-8, which is all that safetensors opens."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        with path.open("rb") as stream:
+            yield f"/dev/fd/{stream.fileno()}"
+    else:
+        yield path
 
 
 def _check(path: Path, header: Header) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gpcnn_deploy.errors import DataError
+from gpcnn_deploy.text import valid
 
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
@@ -42,6 +43,8 @@ class DataSet:
     class_names: tuple[str, ...]
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "name", valid(self.name))  # names of files may be any bytes
+        object.__setattr__(self, "class_names", tuple(map(valid, self.class_names)))
         for part, pixels, labels in (
             ("training", self.train_pixels, self.train_labels),
             ("test", self.test_pixels, self.test_labels),

@@ -12,13 +12,13 @@ from typing import Literal
 import click
 import msgspec
 import numpy as np
-import torch
 
-from gpcnn_deploy.errors import CheckpointError, DataError, TrainingError, UsageError
+from gpcnn_deploy.errors import CheckpointError, DataError, TrainingError, UsageError, lacks_memory
+from gpcnn_deploy.machine import of_memory
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_training.checkpoint import Header, checkpoint_digest, load_checkpoint
 from gpcnn_training.class_consistency import ClassConsistency, class_consistency
-from gpcnn_training.compute import threads_set
+from gpcnn_training.compute import limit_threads, threads_set
 from gpcnn_training.data import NAMES, load_data
 from gpcnn_training.dataset import DataSet
 from gpcnn_training.device import resolve_device
@@ -95,6 +95,7 @@ def evaluate(request: Request) -> Evaluation:
         GpcnnError: the request, the data or the checkpoint is at fault.
     """
     device = resolve_device(request.device)
+    limit_threads()
     path = newest_run() if request.checkpoint is None else checkpoint_path(request.checkpoint)
     if request.checkpoint is None:
         click.echo(f"Evaluating {path}, the newest run.", err=True)
@@ -130,9 +131,11 @@ def evaluate(request: Request) -> Evaluation:
                         tasks.update,
                         1.0 if request.temperature is None else request.temperature,
                     )
-    except (torch.OutOfMemoryError, MemoryError) as error:
+    except (RuntimeError, MemoryError) as error:
+        if not lacks_memory(error):
+            raise
         raise TrainingError(
-            f"{device} has not enough memory for {spec.height}×{spec.width} images: try another --device"
+            f"{device} has not enough memory{of_memory()} for {spec.height}×{spec.width} images: try another --device"
         ) from error
     return Evaluation(
         checkpoint=str(path),
