@@ -26,7 +26,7 @@ from gpcnn_deploy.command import Command
 from gpcnn_deploy.files import atomic_path, write_atomic
 from gpcnn_deploy.machine import available_cores, machine_facts
 from gpcnn_deploy.spec import ModelSpec
-from gpcnn_export.schedule import candidate_windows
+from gpcnn_export.tuning import candidate_windows
 
 ROOT = Path(__file__).resolve().parent.parent
 

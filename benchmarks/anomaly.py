@@ -23,10 +23,10 @@ from gpcnn_deploy.command import Command, json_option, say, write_json
 from gpcnn_deploy.errors import UsageError
 from gpcnn_deploy.machine import machine_facts
 from gpcnn_runtime.anomaly import Method, anomaly_scores, auroc, calibrate
-from gpcnn_runtime.options import batch_size_option, threads_option
+from gpcnn_runtime.commands.options import batch_size_option, threads_option
 from gpcnn_runtime.sampler import Sampler
-from gpcnn_runtime.score import Binarization, score, to_levels
-from gpcnn_training.data import load_data
+from gpcnn_runtime.scores import Binarization, score, to_levels
+from gpcnn_training.data.sources import load_data
 
 QUANTILE = 0.01
 _AT_ONCE = 100

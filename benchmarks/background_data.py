@@ -27,7 +27,7 @@ from gpcnn_deploy.files import atomic_path
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("background.npz"), show_default=True)
 def main(data: str, data_dir: Path | None, rate: float, seed: int, output: Path) -> None:
     """Write an .npz of mutated pictures, for gpcnn-train --model unconditional."""
-    from gpcnn_training.data import load_data
+    from gpcnn_training.data.sources import load_data
 
     source, random = load_data(data, data_dir), np.random.default_rng(seed)
     with atomic_path(output) as path, path.open("wb") as stream:

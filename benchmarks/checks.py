@@ -11,9 +11,9 @@ import msgspec
 
 from benchmarks.measure import Effort, Line, Way, way_of
 from benchmarks.models import Model
-from gpcnn_export.schedule import tune_schedule
-from gpcnn_runtime.bench import run_worker
-from gpcnn_runtime.bench_worker import Job
+from gpcnn_export.tuning import tune_schedule
+from gpcnn_runtime.commands.bench.report import run_worker
+from gpcnn_runtime.commands.bench.worker import Job
 
 LARGEST_EXPONENT = 1.1
 """Of time against pixels; 1 is linear."""

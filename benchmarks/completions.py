@@ -18,11 +18,11 @@ import numpy as np
 from gpcnn_deploy.command import Command, json_option, say, write_json
 from gpcnn_deploy.machine import machine_facts
 from gpcnn_deploy.pictures import levels_from_pixels
-from gpcnn_runtime.complete import RankBy, complete
-from gpcnn_runtime.masks import keep_outside
-from gpcnn_runtime.options import batch_size_option, threads_option
+from gpcnn_runtime.commands.options import batch_size_option, threads_option
+from gpcnn_runtime.completions import RankBy, complete
+from gpcnn_runtime.inputs.masks import keep_outside
 from gpcnn_runtime.sampler import Sampler
-from gpcnn_training.data import load_data
+from gpcnn_training.data.sources import load_data
 
 CANDIDATES = (1, 4, 16, 64)
 

@@ -27,13 +27,13 @@ import numpy as np
 import numpy.typing as npt
 
 from gpcnn_deploy.errors import GpcnnError
-from gpcnn_deploy.gpu import Gpu, find_gpu
 from gpcnn_deploy.metadata import Precision, Role
-from gpcnn_deploy.plan_metadata import Flavor
 from gpcnn_deploy.spec import ModelSpec
-from gpcnn_deploy.tensorrt_compat import is_installed, load
-from gpcnn_runtime.engine import Request
-from gpcnn_runtime.tensorrt_engine import PlanEngine, load_plan_engine
+from gpcnn_runtime.engines.base import Request
+from gpcnn_runtime.engines.plan_file import Flavor
+from gpcnn_runtime.engines.tensorrt.engine import PlanEngine, load_plan_engine
+from gpcnn_runtime.engines.tensorrt.gpu import Gpu, find_gpu
+from gpcnn_runtime.engines.tensorrt.library import is_installed, load
 
 if TYPE_CHECKING:
     from gpcnn_training.model import GatedPixelCNN
@@ -115,7 +115,7 @@ def request(feed: dict[str, Array]) -> Request:
 
 def check_plan(report: Report, case: Case, engine: PlanEngine, onnx: bytes, model: GatedPixelCNN) -> None:
     """Images and log-probabilities of one plan against eager PyTorch and against the CPU engine."""
-    from gpcnn_export.parity import LOG_PROB_TOLERANCE, compare, feeds, onnx_draw
+    from gpcnn_export.proof.parity import LOG_PROB_TOLERANCE, compare, feeds, onnx_draw
     from gpcnn_training.divergence import NEAR_TIE
 
     on_cpu = onnx_draw(onnx, case.role)
@@ -164,7 +164,7 @@ def median_ms(work: Callable[[], Any]) -> float:
 
 def time_plan(report: Report, case: Case, engine: PlanEngine) -> None:
     """Time per image, network evaluations and launches of one plan at each batch size."""
-    from gpcnn_export.parity import feeds
+    from gpcnn_export.proof.parity import feeds
 
     for batch in BATCHES:
         ask = request(feeds(engine.metadata.spec, batch)[0])
@@ -181,7 +181,7 @@ def time_eager(report: Report, headline: ModelSpec) -> None:
     """Eager PyTorch on the same GPU, Jacobi; and what the naive raster loop would take, one evaluation per pixel."""
     import torch
 
-    from gpcnn_export.parity import feeds
+    from gpcnn_export.proof.parity import feeds
     from gpcnn_training.sampling import sample_jacobi
 
     if not torch.cuda.is_available():
@@ -212,8 +212,8 @@ def time_eager(report: Report, headline: ModelSpec) -> None:
 
 def run_flavor(report: Report, flavor: Flavor, folder: Path, timings: list[Callable[[], None]]) -> None:
     """Build, check and time every plan of one flavour."""
-    from gpcnn_export.engine import random_engine
-    from gpcnn_export.plan import build_plan
+    from gpcnn_export.checkpoint_to_onnx import random_engine
+    from gpcnn_export.onnx_to_plan import build_plan
 
     for number, case in enumerate(cases(flavor)):
         model = model_of(SPECS[case.name])

@@ -21,15 +21,15 @@ from gpcnn_deploy.errors import DataError, GpcnnError, UsageError
 from gpcnn_deploy.files import write_atomic
 from gpcnn_deploy.metadata import encoder_path
 from gpcnn_deploy.schedule import Schedule
-from gpcnn_export.cli import WindowType
-from gpcnn_export.engine import OnnxEngine, make_engine, write_engine
-from gpcnn_runtime import zoo
-from gpcnn_runtime.bench import BenchReport
-from gpcnn_runtime.card import Card, CardData, Consistency, Figure, Likelihood, Speed, Trained
-from gpcnn_runtime.inspect import engine_metadata
+from gpcnn_export.checkpoint_to_onnx import OnnxEngine, make_engine, write_engine
+from gpcnn_export.commands.export.cli import WindowType
+from gpcnn_runtime.commands.bench.report import BenchReport
+from gpcnn_runtime.inspection import engine_metadata
+from gpcnn_runtime.zoo import catalogue as zoo
+from gpcnn_runtime.zoo.card import Card, CardData, Consistency, Figure, Likelihood, Speed, Trained
 from gpcnn_training.checkpoint import checkpoint_digest
-from gpcnn_training.evaluate import Evaluation, Spread
-from gpcnn_training.recipe import read_recipe
+from gpcnn_training.commands.evaluate.run import Evaluation, Spread
+from gpcnn_training.commands.train.recipe import read_recipe
 from gpcnn_training.runs import checkpoint_path
 
 Layout = TypeVar("Layout", bound=msgspec.Struct)

@@ -13,10 +13,10 @@ import numpy as np
 
 from benchmarks.models import Model
 from gpcnn_deploy.baseline import BaselineReport
+from gpcnn_deploy.child import run_child
 from gpcnn_deploy.errors import ParityError
-from gpcnn_runtime.bench import BenchRow, baseline_row, engine_row, run_baseline, run_worker
-from gpcnn_runtime.bench_worker import Job, Measured
-from gpcnn_runtime.child import run_child
+from gpcnn_runtime.commands.bench.report import BenchRow, baseline_row, engine_row, run_baseline, run_worker
+from gpcnn_runtime.commands.bench.worker import Job, Measured
 
 Kind = Literal["naive", "cached", "raster", "step", "sampler"]
 

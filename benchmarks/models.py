@@ -9,10 +9,10 @@ import msgspec
 import torch
 
 from gpcnn_deploy.spec import ModelSpec
-from gpcnn_export.engine import random_engine
+from gpcnn_export.checkpoint_to_onnx import random_engine
 from gpcnn_training.checkpoint import Header, load_checkpoint, save_checkpoint
+from gpcnn_training.data.quantize import quantization_for
 from gpcnn_training.model import GatedPixelCNN
-from gpcnn_training.quantize import quantization_for
 
 MAIN = ModelSpec(height=28, width=28, conditioning="label", conditioning_size=10)
 """12 layers × 32 features, 28×28 binary, label-conditional."""

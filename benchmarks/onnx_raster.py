@@ -20,8 +20,8 @@ import numpy.typing as npt
 from gpcnn_deploy.baseline import BaselineReport
 from gpcnn_deploy.command import Command
 from gpcnn_deploy.machine import peak_rss_mb
-from gpcnn_runtime.engine import Request, StepEngine
-from gpcnn_runtime.load import load_engine
+from gpcnn_runtime.engines.base import Request, StepEngine
+from gpcnn_runtime.engines.load import load_engine
 from gpcnn_runtime.sampler import split
 
 

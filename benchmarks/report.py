@@ -9,7 +9,7 @@ import msgspec
 from benchmarks.checks import Check
 from benchmarks.measure import NAIVE, RASTER, STEP, Line, Way, describe, way_of
 from benchmarks.models import SCALE
-from gpcnn_runtime.bench_table import EXTRAPOLATED, figure
+from gpcnn_runtime.commands.bench.table import EXTRAPOLATED, figure
 
 
 class Results(msgspec.Struct, frozen=True, kw_only=True):

@@ -20,8 +20,8 @@ from torch.nn import functional
 from gpcnn_deploy.command import Command, json_option, write_json
 from gpcnn_deploy.machine import machine_facts
 from gpcnn_deploy.spec import ModelSpec
-from gpcnn_training.compute import Compute, autocast, prepared, threads_set
 from gpcnn_training.model import GatedPixelCNN
+from gpcnn_training.trainer.compute import Compute, autocast, prepared, threads_set
 
 BASELINE = "eager fp32, contiguous"
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from gpcnn_deploy.spec import ModelSpec
-from gpcnn_export.engine import random_engine
+from gpcnn_export.checkpoint_to_onnx import random_engine
 from gpcnn_training.model import GatedPixelCNN
 
 ROOT = Path(__file__).parents[1]

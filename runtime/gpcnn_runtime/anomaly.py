@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from gpcnn_deploy.errors import DataError, UsageError
 from gpcnn_deploy.files import write_atomic
-from gpcnn_runtime.score import Binarization
+from gpcnn_runtime.scores import Binarization
 
 Method = Literal["likelihood", "ratio", "typicality"]
 SCHEMA = 1

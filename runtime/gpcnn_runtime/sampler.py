@@ -24,11 +24,11 @@ from gpcnn_deploy.machine import default_threads, of_memory
 from gpcnn_deploy.metadata import EngineMetadata
 from gpcnn_deploy.noise import noise
 from gpcnn_deploy.pictures import grid, pixels_from_levels
-from gpcnn_runtime.cancel import Cancellation
-from gpcnn_runtime.engine import EXPORT_ANEW, Engine, OutOfMemoryError, Request, Result, Strategy, refuse_strategy
-from gpcnn_runtime.load import load_engine
-from gpcnn_runtime.providers import Provider
-from gpcnn_runtime.request import Conditions, check_conditions
+from gpcnn_runtime.conditions import Conditions, check_conditions
+from gpcnn_runtime.engines.base import EXPORT_ANEW, Engine, OutOfMemoryError, Request, Result, Strategy, refuse_strategy
+from gpcnn_runtime.engines.cancel import Cancellation
+from gpcnn_runtime.engines.load import load_engine
+from gpcnn_runtime.engines.onnxruntime.providers import Provider
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor

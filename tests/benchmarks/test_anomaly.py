@@ -14,8 +14,8 @@ from benchmarks.models import random_model
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_runtime.anomaly import auroc
 from gpcnn_runtime.sampler import Sampler
-from gpcnn_runtime.score import score
-from gpcnn_training.dataset import DataSet
+from gpcnn_runtime.scores import score
+from gpcnn_training.data.dataset import DataSet
 
 SPEC = ModelSpec(height=28, width=28, features=4, layers=2, first_kernel_size=3, head_features=5)
 
@@ -86,8 +86,8 @@ def test_mutation_replaces_its_share_uniformly() -> None:
 
 
 def test_background_data_is_what_training_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gpcnn_training import data as training_data
-    from gpcnn_training.own_data import load_npz
+    from gpcnn_training.data import sources as training_data
+    from gpcnn_training.data.own_data import load_npz
 
     monkeypatch.setattr(training_data, "load_data", data)
     output = tmp_path / "b.npz"

@@ -12,10 +12,10 @@ from click.testing import CliRunner
 from benchmarks import completions
 from benchmarks.models import random_model
 from gpcnn_deploy.spec import ModelSpec
-from gpcnn_runtime.complete import RankBy, complete
-from gpcnn_runtime.masks import keep_outside
+from gpcnn_runtime.completions import RankBy, complete
+from gpcnn_runtime.inputs.masks import keep_outside
 from gpcnn_runtime.sampler import Sampler
-from gpcnn_training.data import load_data
+from gpcnn_training.data.sources import load_data
 
 SPEC = ModelSpec(
     height=8,

@@ -12,12 +12,13 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-import gpcnn_export.engine
+import gpcnn_export.checkpoint_to_onnx
 from gpcnn_deploy.errors import EngineError, ParityError, UsageError
 from gpcnn_deploy.metadata import METADATA_KEY, EngineMetadata, decode_metadata
 from gpcnn_deploy.spec import ModelSpec
-from gpcnn_export.cli import main
-from gpcnn_export.encoder import (
+from gpcnn_export.checkpoint_to_onnx import make_engine
+from gpcnn_export.commands.export.cli import main
+from gpcnn_export.graphs.encoder import (
     EMBEDDING_TOLERANCE,
     check_images,
     embedding_error,
@@ -25,8 +26,7 @@ from gpcnn_export.encoder import (
     onnx_embed,
     prove_encoder,
 )
-from gpcnn_export.engine import make_engine
-from gpcnn_export.plan import build_plan
+from gpcnn_export.onnx_to_plan import build_plan
 from gpcnn_training.checkpoint import Header, checkpoint_digest, save_checkpoint
 from gpcnn_training.encoder import Encoder, EncoderSpec
 from gpcnn_training.model import GatedPixelCNN, parameter_count
@@ -174,7 +174,7 @@ def test_an_encoder_that_encodes_otherwise_is_an_error_and_leaves_no_file(
         assert wrong is not None
         return encoder_graph(wrong, spec)
 
-    monkeypatch.setattr(gpcnn_export.engine, "encoder_graph", other)
+    monkeypatch.setattr(gpcnn_export.checkpoint_to_onnx, "encoder_graph", other)
     result = run(checkpoint, "--window", "2")
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: embeddings differ from eager PyTorch's by up to ")

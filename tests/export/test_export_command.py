@@ -16,16 +16,16 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-import gpcnn_export.engine
-import gpcnn_export.schedule
+import gpcnn_export.checkpoint_to_onnx
+import gpcnn_export.tuning
 from gpcnn_deploy.metadata import METADATA_KEY, EngineMetadata, decode_metadata
 from gpcnn_deploy.schedule import Schedule
 from gpcnn_deploy.spec import ModelSpec
-from gpcnn_export.cli import main
-from gpcnn_export.parity import feeds, onnx_draw
-from gpcnn_export.result import ExportResult
-from gpcnn_export.sampler import sampler_graph
-from gpcnn_export.schedule import tune_schedule
+from gpcnn_export.commands.export.cli import main
+from gpcnn_export.commands.export.result import ExportResult
+from gpcnn_export.graphs.sampler import sampler_graph
+from gpcnn_export.proof.parity import feeds, onnx_draw
+from gpcnn_export.tuning import tune_schedule
 from gpcnn_training.checkpoint import Header, checkpoint_digest, save_checkpoint
 from gpcnn_training.model import GatedPixelCNN, parameter_count
 
@@ -163,7 +163,7 @@ def test_auto_changes_the_window_where_that_pays(
         def seconds(self, batch: int, enough: float = 0.0) -> float:
             return seconds.get(self.window, lambda n: 1e3 * n)(batch)
 
-    monkeypatch.setattr(gpcnn_export.schedule, "_Draw", Timed)
+    monkeypatch.setattr(gpcnn_export.tuning, "_Draw", Timed)
     told: list[str] = []
     assert tune_schedule(GatedPixelCNN(SPEC), told.append) == expected
     assert any(line.startswith("windows at batch 32, ms an image: 1: ") for line in told)
@@ -194,7 +194,7 @@ def test_an_engine_that_draws_otherwise_is_an_error_and_leaves_no_file(
         return sampler_graph(wrong, window)
 
     Path("model.onnx").write_bytes(b"older")
-    monkeypatch.setattr(gpcnn_export.engine, "sampler_graph", other_weights)
+    monkeypatch.setattr(gpcnn_export.checkpoint_to_onnx, "sampler_graph", other_weights)
     result = run(checkpoint, "--window", "2")
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: ")
@@ -256,7 +256,7 @@ def test_ctrl_c_is_one_line_and_130(checkpoint: Path, monkeypatch: pytest.Monkey
     def pressed(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(gpcnn_export.engine, "prove", pressed)
+    monkeypatch.setattr(gpcnn_export.checkpoint_to_onnx, "prove", pressed)
     result = run(checkpoint, "--window", "1")
     assert (result.exit_code, result.stderr) == (130, "Error: interrupted: nothing half-finished is left behind\n")
     assert [path.name for path in Path().iterdir()] == ["runs"]
@@ -277,7 +277,13 @@ def test_without_onnxruntime_the_missing_extra_is_named(checkpoint: Path, monkey
 
 
 @pytest.mark.parametrize(
-    "module", ["gpcnn_training.cli", "gpcnn_export.cli", "gpcnn_runtime.cli", "gpcnn_runtime.bench_cli"]
+    "module",
+    [
+        "gpcnn_training.commands.train.cli",
+        "gpcnn_export.commands.export.cli",
+        "gpcnn_runtime.commands.sample.cli",
+        "gpcnn_runtime.commands.bench.cli",
+    ],
 )
 def test_help_loads_nothing_heavy(module: str) -> None:
     code = (

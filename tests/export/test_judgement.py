@@ -10,10 +10,10 @@ import torch
 
 from gpcnn_deploy.errors import DataError
 from gpcnn_deploy.spec import ModelSpec
-from gpcnn_deploy.verdict import INPUTS, Job, Prepared, Verdict
-from gpcnn_export.judge import prepare
-from gpcnn_export.judgement import judge
-from gpcnn_export.parity import compare, compare_in_parts, feeds
+from gpcnn_export.commands.verify.judge import prepare
+from gpcnn_export.commands.verify.judgement import judge
+from gpcnn_export.commands.verify.protocol import INPUTS, Job, Prepared, Verdict
+from gpcnn_export.proof.parity import compare, compare_in_parts, feeds
 from gpcnn_training.checkpoint import Header
 from gpcnn_training.encoder import EncoderSpec
 from gpcnn_training.model import GatedPixelCNN
@@ -165,7 +165,7 @@ def test_parts_are_compared_as_the_whole(model: GatedPixelCNN, monkeypatch: pyte
     log_prob = score(other, image).numpy()
     whole = compare(model, feed, image.numpy(), log_prob)
     assert len(whole.divergences) > 2
-    monkeypatch.setattr("gpcnn_export.parity._IMAGES_AT_ONCE", 3)
+    monkeypatch.setattr("gpcnn_export.proof.parity._IMAGES_AT_ONCE", 3)
     parts = compare_in_parts(model, feed, image.numpy(), log_prob)
     assert [str(one) for one in parts.divergences] == [str(one) for one in whole.divergences]
     for name in ("images", "drawn", "agreeing"):

@@ -14,11 +14,11 @@ from gpcnn_deploy.errors import EngineError, ParityError
 from gpcnn_deploy.noise import noise
 from gpcnn_deploy.schedule import Schedule
 from gpcnn_deploy.spec import ModelSpec
-from gpcnn_export.branch import first_schedule
-from gpcnn_export.engine import proof_batches
-from gpcnn_export.parity import NEAR_TIE, Feed, compare, cpu_session, feeds, onnx_draw, prove
-from gpcnn_export.sampler import sampler_graph
-from gpcnn_export.step import step_graph
+from gpcnn_export.checkpoint_to_onnx import proof_batches
+from gpcnn_export.graphs.one_window import first_schedule
+from gpcnn_export.graphs.sampler import sampler_graph
+from gpcnn_export.graphs.step import step_graph
+from gpcnn_export.proof.parity import NEAR_TIE, Feed, compare, cpu_session, feeds, onnx_draw, prove
 from gpcnn_training.model import GatedPixelCNN
 from gpcnn_training.sampling import sample_cached, sample_jacobi, sample_raster
 

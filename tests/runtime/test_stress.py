@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from small_engines import LABELLED, NAMES, PLAIN, Make, engine_bytes
 
 from gpcnn_deploy.spec import ModelSpec
-from gpcnn_runtime.complete import complete
-from gpcnn_runtime.onnx_engine import load_onnx_engine
+from gpcnn_runtime.completions import complete
+from gpcnn_runtime.engines.onnxruntime.engine import load_onnx_engine
 from gpcnn_runtime.sampler import Sampler
-from gpcnn_runtime.score import score
+from gpcnn_runtime.scores import score
 
 THREADS = 8
 Task = Callable[[Sampler], list[npt.NDArray[Any]]]

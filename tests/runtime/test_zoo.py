@@ -13,19 +13,19 @@ from click.testing import CliRunner, Result
 from PIL import Image
 from small_engines import LABELLED, NAMES, engine_bytes
 
-import gpcnn_runtime.bench_worker
-import gpcnn_runtime.cli
-import gpcnn_runtime.inspect_cli
-import gpcnn_runtime.score_cli
+import gpcnn_runtime.commands.bench.worker
+import gpcnn_runtime.commands.inspect.cli
+import gpcnn_runtime.commands.sample.cli
+import gpcnn_runtime.commands.score.cli
 from gpcnn_deploy.errors import EngineError, UsageError
 from gpcnn_deploy.files import sha256
 from gpcnn_deploy.metadata import EncoderParity, EngineMetadata, ParityReport, encoder_path
 from gpcnn_deploy.spec import ModelSpec
-from gpcnn_runtime import zoo
-from gpcnn_runtime.card import Card, CardData, Consistency, Figure, Likelihood, Speed, Trained
-from gpcnn_runtime.encoder import Encoder
-from gpcnn_runtime.inspect import engine_metadata, inspect_engine
+from gpcnn_runtime.engines.onnxruntime.encoder import Encoder
+from gpcnn_runtime.inspection import engine_metadata, inspect_engine
 from gpcnn_runtime.sampler import Sampler
+from gpcnn_runtime.zoo import catalogue as zoo
+from gpcnn_runtime.zoo.card import Card, CardData, Consistency, Figure, Likelihood, Speed, Trained
 
 PARITY = ParityReport(images=4, identical=4, near_ties=0, log_prob_error=1e-6, log_prob_tolerance=1e-4)
 TWO_DRAWS = Figure(mean=81.25, std=0.0125)
@@ -82,7 +82,7 @@ def run(command: object, *arguments: str | int) -> Result:
 
 
 def sample(*arguments: str | int) -> Result:
-    return run(gpcnn_runtime.cli.main, *arguments, "--scale", 1)
+    return run(gpcnn_runtime.commands.sample.cli.main, *arguments, "--scale", 1)
 
 
 def drawn(path: Path, label: int) -> np.ndarray:
@@ -147,16 +147,16 @@ def test_without_a_default_there_is_a_line(folder: Path) -> None:
 def test_scores_need_an_engine_that_was_named(folder: Path) -> None:
     """A likelihood under a model that nobody asked for would mislead."""
     Image.fromarray(np.zeros((6, 5), np.uint8)).save("a.png")
-    result = run(gpcnn_runtime.score_cli.main, "a.png")
+    result = run(gpcnn_runtime.commands.score.cli.main, "a.png")
     assert (result.exit_code, "no model.onnx in this folder" in result.stderr) == (2, True)
-    result = run(gpcnn_runtime.score_cli.main, "a.png", "--engine", f"zoo:{SMALL}", "--json", "scores.json")
+    result = run(gpcnn_runtime.commands.score.cli.main, "a.png", "--engine", f"zoo:{SMALL}", "--json", "scores.json")
     assert result.exit_code == 0, result.stderr
     assert json.loads(Path("scores.json").read_text())["engine"]["path"] == f"zoo:{SMALL}"
 
 
 def test_benchmarks_take_a_name(folder: Path) -> None:
-    job = gpcnn_runtime.bench_worker.Job(engine=f"zoo:{SMALL}", batch=2, repeat=1, min_time=0)
-    measured = gpcnn_runtime.bench_worker.measure(job, Path("images.npz"))
+    job = gpcnn_runtime.commands.bench.worker.Job(engine=f"zoo:{SMALL}", batch=2, repeat=1, min_time=0)
+    measured = gpcnn_runtime.commands.bench.worker.measure(job, Path("images.npz"))
     assert (measured.role, measured.window, measured.spec) == ("sampler", 2, LABELLED)
 
 
@@ -165,7 +165,7 @@ def test_inspection_shows_the_card(folder: Path) -> None:
     assert (found.path, found.kind, found.spec) == (f"zoo:{SMALL}", "onnx", LABELLED)
     assert found.card == zoo.read_card(SMALL)
     assert engine_metadata(Path(f"zoo:{SMALL}")).class_names == NAMES
-    result = run(gpcnn_runtime.inspect_cli.main, f"zoo:{SMALL}")
+    result = run(gpcnn_runtime.commands.inspect.cli.main, f"zoo:{SMALL}")
     assert result.exit_code == 0
     told = " ".join(result.stdout.split())
     for line in (
@@ -220,7 +220,7 @@ def test_a_changed_or_missing_file_is_refused_before_it_is_loaded(
     def loaded(*_: object) -> None:
         raise AssertionError("loaded")
 
-    monkeypatch.setattr("gpcnn_runtime.onnx_engine.load_onnx_engine", loaded)
+    monkeypatch.setattr("gpcnn_runtime.engines.onnxruntime.engine.load_onnx_engine", loaded)
     engine = folder / f"{SMALL}.onnx"
     content = bytearray(engine.read_bytes())
     content[len(content) // 2] ^= 1

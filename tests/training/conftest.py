@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gpcnn_training.dataset import DataSet
+from gpcnn_training.data.dataset import DataSet
 
 
 @pytest.fixture

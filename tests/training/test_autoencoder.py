@@ -11,17 +11,17 @@ import torch
 from gpcnn_deploy.errors import CheckpointError, UsageError
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_training.checkpoint import Header, load_checkpoint, save_checkpoint
-from gpcnn_training.compute import Compute
-from gpcnn_training.dataset import DataSet
-from gpcnn_training.device import make_fabric
-from gpcnn_training.display import Display
+from gpcnn_training.data.dataset import DataSet
 from gpcnn_training.encoder import Encoder, EncoderSpec
-from gpcnn_training.evaluation import draw_samples
-from gpcnn_training.initial import initial_weights
+from gpcnn_training.evaluation.likelihood import draw_samples
 from gpcnn_training.model import GatedPixelCNN
 from gpcnn_training.sampling import sample_cached, score
-from gpcnn_training.schedule import Settings
-from gpcnn_training.train import Trainer
+from gpcnn_training.trainer.compute import Compute
+from gpcnn_training.trainer.device import make_fabric
+from gpcnn_training.trainer.display import Display
+from gpcnn_training.trainer.initial import initial_weights
+from gpcnn_training.trainer.settings import Settings
+from gpcnn_training.trainer.trainer import Trainer
 
 SPEC = ModelSpec(
     height=6, width=5, levels=4, layers=2, features=8, head_features=8, conditioning="embedding", conditioning_size=3

@@ -80,8 +80,8 @@ def main(checkpoint: Path, request: Path, threads: int, limit: float, runs: int,
 
 def _fastest(model: GatedPixelCNN, noise: Tensor, condition: Tensor | None) -> int:
     """Threads for an honest baseline: on a busy machine one thread can be many times faster than two."""
-    from gpcnn_training.compute import fastest_threads
     from gpcnn_training.sampling import sample_raster
+    from gpcnn_training.trainer.compute import fastest_threads
 
     return fastest_threads(lambda: sample_raster(model, noise, condition, pixels=1))
 

@@ -24,9 +24,9 @@ from gpcnn_deploy.files import sha256, write_atomic
 from gpcnn_deploy.schema import decode_versioned
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_deploy.text import exact_json
+from gpcnn_training.data.quantize import Quantization
 from gpcnn_training.encoder import EncoderSpec
 from gpcnn_training.model import GatedPixelCNN
-from gpcnn_training.quantize import Quantization
 from gpcnn_training.runs import checkpoint_path
 
 SCHEMA = 1

@@ -1,0 +1,266 @@
+"""`gpcnn-export`: checkpoint → engine, proven equal to eager PyTorch before the file appears."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+from click.core import ParameterSource
+
+from gpcnn_deploy.command import Command, json_option, say, write_json
+from gpcnn_deploy.errors import MissingExtraError, UsageError
+from gpcnn_deploy.outputs import OUTPUT_FILE, Output, check_outputs
+from gpcnn_deploy.schedule import Schedule
+
+if TYPE_CHECKING:
+    from gpcnn_deploy.metadata import EngineMetadata
+    from gpcnn_export.checkpoint_to_onnx import OnnxEngine
+
+
+class WindowType(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
+    """`auto`, or a schedule: a number of columns, or two of them."""
+
+    name = "w|auto"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Schedule | Literal["auto"]:
+        """Parse the option's text."""
+        if value == "auto":
+            return "auto"
+        try:
+            return Schedule.parse(str(value))
+        except ValueError:
+            self.fail(f"'{value}' is neither a number of columns, nor two such as 28,1@16, nor 'auto'", param, ctx)
+
+
+@click.command(cls=Command, context_settings={"show_default": True})
+@click.version_option(package_name="gpcnn-deploy")
+@click.argument("source", required=False, type=click.Path(path_type=Path), metavar="[CHECKPOINT | MODEL.onnx]")
+@click.option("--format", "form", type=click.Choice(["onnx", "trt"]), default="onnx", help="Kind of engine to write.")
+@click.option(
+    "--graph",
+    "role",
+    type=click.Choice(["sampler", "step"]),
+    help="The whole image in one call, or one Jacobi step.  [default: sampler for onnx, step for trt]",
+)
+@click.option("-o", "--output", type=OUTPUT_FILE, help="File to write.  [default: model.onnx, model.plan]")
+@click.option(
+    "--window",
+    type=WindowType(),
+    default="auto",
+    help="Columns a sampler draws at a time; 28,1@16: 28, and 1 from 16 images on; auto measures.",
+)
+@click.option(
+    "--tune-batch",
+    type=int,
+    help="Batch size that --window auto measures with.  [default: one image and many, for an engine that suits both]",
+)
+@click.option(
+    "--flavor",
+    type=click.Choice(["auto", "tensorrt", "tensorrt-rtx"]),
+    default="auto",
+    help="trt: which TensorRT builds; auto takes tensorrt where it and a GPU are there, else tensorrt-rtx.",
+)
+@click.option(
+    "--precision", type=click.Choice(["fp32", "fp16"]), default="fp32", help="trt: arithmetic of the network."
+)
+@click.option("--max-batch", type=int, default=64, help="trt: most images in one call.")
+@click.option("--opt-batch", type=int, help="trt: batch size to optimize for.  [default: 8, or --max-batch if less]")
+@json_option
+def main(
+    source: Path | None,
+    form: str,
+    role: Literal["sampler", "step"] | None,
+    output: Path | None,
+    window: Schedule | Literal["auto"],
+    tune_batch: int | None,
+    flavor: Literal["auto", "tensorrt", "tensorrt-rtx"],
+    precision: Literal["fp32", "fp16"],
+    max_batch: int,
+    opt_batch: int | None,
+    json_path: Path | None,
+) -> None:
+    """Export CHECKPOINT (a file or a run folder; the newest run without it) to an engine.
+
+    With --format trt, it may be a MODEL.onnx written by this command: that needs no torch, and is how a plan is
+    built on the device that will run it.
+    """
+    _reject_conflicts(source, form, role)
+    out = output or Path("model.onnx" if form == "onnx" else "model.plan")
+    if form == "onnx" and out.suffix != ".onnx" and not out.is_dir():
+        raise UsageError(f"{out}: expected a name that ends in .onnx, by which gpcnn-sample knows the engine")
+    outputs = [Output("-o", out)] + ([] if json_path is None else [Output("--json", json_path)])
+    if form == "trt":
+        from gpcnn_runtime.engines.plan_file import metadata_path, portable_path
+
+        outputs += [Output("-o", metadata_path(out)), Output("-o", portable_path(out))]
+    check_outputs(outputs)
+    if form == "trt":
+        from gpcnn_export.onnx_to_plan import check_request
+
+        check_request(out, flavor, max_batch, opt_batch)
+    if source is not None and source.suffix == ".onnx":
+        _plan(source, None, out, flavor, precision, max_batch, opt_batch, json_path)
+        return
+    checkpoint = _checkpoint(source)
+    with _Telling() as tell:
+        from gpcnn_export.checkpoint_to_onnx import make_engine, write_engine
+
+        if form == "onnx":
+            engine = make_engine(checkpoint, role or "sampler", window=window, tune_batch=tune_batch, tell=tell)
+            write_engine(out, engine)
+            tell.done()
+            _report(out, engine, json_path)
+            return
+        portable = make_engine(checkpoint, "sampler", window=window, tune_batch=tune_batch, tell=tell)
+        network = portable
+        if role != "sampler":
+            network = make_engine(checkpoint, "step", encoder=portable.encoder, tell=tell)
+    with tempfile.TemporaryDirectory(prefix="gpcnn-export-") as folder:
+        network_path, portable_path = Path(folder, "network.onnx"), Path(folder, "portable.onnx")
+        write_engine(network_path, network)  # its encoder goes along
+        portable_path.write_bytes(portable.content)
+        _plan(network_path, portable_path, out, flavor, precision, max_batch, opt_batch, json_path)
+
+
+def _reject_conflicts(source: Path | None, form: str, role: str | None) -> None:
+    """Refuse options that would do nothing.
+
+    Raises:
+        UsageError: names the option and what it goes with.
+    """
+    context = click.get_current_context()
+
+    def given(*names: str) -> str | None:
+        chosen = (name for name in names if context.get_parameter_source(name) == ParameterSource.COMMANDLINE)
+        return next((f"--{name.replace('_', '-')}" for name in chosen), None)
+
+    if form == "onnx" and (option := given("precision", "flavor", "max_batch", "opt_batch")):
+        raise UsageError(f"{option} goes with --format trt: ONNX engines are fp32, run anywhere, and take any batch")
+    if source is not None and source.suffix == ".onnx":
+        if form == "onnx":
+            raise UsageError(f"{source} is an ONNX engine already: name a checkpoint, or use --format trt")
+        if option := "--graph" if role else given("window", "tune_batch"):
+            raise UsageError(f"{option} goes with a checkpoint: {source} has its graph already")
+    if form == "onnx" and role == "step" and (option := given("window", "tune_batch")):
+        raise UsageError(f"{option} goes with a sampler: a step evaluates the whole image")
+
+
+def _checkpoint(source: Path | None) -> Path:
+    """The checkpoint that was named, or the newest run's."""
+    for package in ("torch", "safetensors", "onnx", "onnxscript"):
+        try:
+            __import__(package)
+        except ImportError as error:
+            raise MissingExtraError(package, "export", "exporting a checkpoint") from error
+    from gpcnn_training.runs import checkpoint_path, newest_run
+    from gpcnn_training.trainer.compute import limit_threads
+
+    limit_threads()
+    if source is not None:
+        return checkpoint_path(source)
+    checkpoint = newest_run()
+    click.echo(f"Exporting {checkpoint}, the newest run.", err=True)
+    return checkpoint
+
+
+def _report(out: Path, engine: OnnxEngine, json_path: Path | None) -> None:
+    from gpcnn_export.commands.export.result import of_onnx
+
+    write_json(json_path, of_onnx(out, engine))
+    size, metadata = len(engine.content), engine.metadata
+    parity = metadata.parity
+    assert parity is not None
+    say(json_path, f"Wrote {out}: {metadata.role_words}, {metadata.parameters:,} parameters, {size / 1e6:.1f} MB.")
+    ties = f" ({parity.near_ties} differ by a proven near-tie)" if parity.near_ties else ""
+    say(
+        json_path,
+        f"Checked against eager PyTorch: {parity.identical} of {parity.images} images identical{ties}, "
+        f"log-probabilities within {parity.log_prob_error:.1e} nats.",
+    )
+    if engine.encoder is not None:
+        _report_encoder(out, engine.encoder, json_path)
+    say(json_path, f"Next: gpcnn-sample --engine {out}{_condition(metadata)}")
+
+
+def _report_encoder(out: Path, encoder: OnnxEngine, json_path: Path | None) -> None:
+    from gpcnn_deploy.metadata import encoder_path
+
+    parity = encoder.metadata.encoder_parity
+    assert parity is not None
+    say(
+        json_path,
+        f"Wrote {encoder_path(out)}: encoder, {encoder.metadata.parameters:,} parameters, "
+        f"{len(encoder.content) / 1e6:.1f} MB; embeddings of {parity.images} images within "
+        f"{parity.embedding_error:.1e} of eager PyTorch's.",
+    )
+
+
+def _condition(metadata: EngineMetadata) -> str:
+    """What gpcnn-sample needs to draw."""
+    if metadata.spec.conditioning == "label":
+        return " --label 0"
+    return " --like PICTURE" if metadata.encoder_digest is not None else ""
+
+
+def _plan(
+    network: Path,
+    portable: Path | None,
+    out: Path,
+    flavor: Literal["auto", "tensorrt", "tensorrt-rtx"],
+    precision: Literal["fp32", "fp16"],
+    max_batch: int,
+    opt_batch: int | None,
+    json_path: Path | None,
+) -> None:
+    from gpcnn_export.commands.export.result import of_plan
+    from gpcnn_export.onnx_to_plan import build_plan
+
+    with _Telling() as tell:
+
+        def progress(phase: str, done: int, steps: int) -> bool:
+            tell(f"TensorRT: {phase} {done}/{steps}")
+            return True
+
+        report = build_plan(
+            network,
+            out,
+            portable=portable,
+            flavor=flavor,
+            precision=precision,
+            max_batch=max_batch,
+            opt_batch=opt_batch,
+            progress=progress,
+        )
+    write_json(json_path, of_plan(report))
+    say(json_path, f"Wrote {report}.")
+    if report.encoder is not None:
+        say(json_path, f"Wrote {report.encoder}: encoder, which ONNX Runtime runs.")
+    say(json_path, f"Next: gpcnn-sample --engine {out}{_condition(report.metadata.engine)}")
+
+
+class _Telling:
+    """One live line on a terminal's stderr; nothing where stderr is not a terminal, except the measured windows."""
+
+    def __enter__(self) -> _Telling:
+        from gpcnn_deploy.streams import status
+
+        self._status = status("starting")
+        self._console = self._status.console
+        self._status.start()
+        return self
+
+    def __call__(self, line: str) -> None:
+        if line.startswith("window"):
+            self._console.print(line, highlight=False, soft_wrap=True)
+        self._status.update(line)
+
+    def done(self) -> None:
+        """Remove the line."""
+        self._status.stop()
+
+    def __exit__(self, *exception: object) -> None:
+        self._status.stop()

@@ -1,0 +1,56 @@
+"""What `gpcnn-export --json` writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from gpcnn_deploy.metadata import EngineMetadata, encoder_path
+from gpcnn_runtime.engines.plan_file import PlanMetadata
+
+if TYPE_CHECKING:
+    from gpcnn_export.checkpoint_to_onnx import OnnxEngine
+    from gpcnn_export.onnx_to_plan import PlanReport
+
+
+class ExportResult(msgspec.Struct, frozen=True, kw_only=True):
+    """Files that were written, and what they are.
+
+    Attributes:
+        output: the engine.
+        bytes: its size.
+        engine: its metadata, with the proof of parity.
+        plan: metadata of a plan, which holds the same; None for an ONNX engine.
+        portable: the ONNX engine beside a plan; None for an ONNX engine.
+        encoder: the encoder engine beside it; None without one.
+        seconds: TensorRT's build time, in seconds; None for an ONNX engine.
+    """
+
+    output: str
+    bytes: int
+    engine: EngineMetadata
+    plan: PlanMetadata | None = None
+    portable: str | None = None
+    encoder: str | None = None
+    seconds: float | None = None
+
+
+def of_onnx(out: Path, engine: OnnxEngine) -> ExportResult:
+    """The result of an export to `out`."""
+    encoder = None if engine.encoder is None else str(encoder_path(out))
+    return ExportResult(output=str(out), bytes=len(engine.content), engine=engine.metadata, encoder=encoder)
+
+
+def of_plan(report: PlanReport) -> ExportResult:
+    """The result of a build."""
+    return ExportResult(
+        output=str(report.plan),
+        bytes=report.plan_bytes,
+        engine=report.metadata.engine,
+        plan=report.metadata,
+        portable=str(report.portable),
+        encoder=None if report.encoder is None else str(report.encoder),
+        seconds=report.seconds,
+    )

@@ -1,0 +1,158 @@
+"""The judge of `gpcnn-verify`: eager PyTorch, in a process of its own; see `gpcnn_export.commands.verify.protocol`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+import numpy as np
+import numpy.typing as npt
+
+from gpcnn_deploy.command import Command
+from gpcnn_deploy.errors import CheckpointError, DataError, MissingExtraError, UsageError
+from gpcnn_deploy.text import exact_json, read_exact_json
+from gpcnn_export.commands.verify.protocol import INPUTS, Job, Prepared
+
+if TYPE_CHECKING:
+    from gpcnn_training.checkpoint import Header
+    from gpcnn_training.model import GatedPixelCNN
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+@click.command(cls=Command)
+@click.argument("what", type=click.Choice(["prepare", "judge"]))
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def main(what: Literal["prepare", "judge"], folder: Path) -> None:
+    """Write what to feed the engine of FOLDER/job.json, or judge what it drew."""
+    for package in ("torch", "safetensors", "pooch"):
+        try:
+            __import__(package)
+        except ImportError as error:
+            raise MissingExtraError(package, "train", "gpcnn-verify, which asks eager PyTorch,") from error
+    from gpcnn_export.commands.verify.judgement import judge
+    from gpcnn_training.checkpoint import checkpoint_digest, load_checkpoint
+    from gpcnn_training.trainer.compute import limit_threads
+
+    limit_threads()
+    job = read_exact_json((folder / "job.json").read_bytes(), Job)
+    checkpoint = Path(job.checkpoint)
+    model, header = load_checkpoint(checkpoint)
+    if what == "prepare":
+        prepared, arrays = prepare(job, model, header)
+        np.savez(folder / "request.npz", **arrays)  # type: ignore[arg-type]
+        (folder / "prepared.json").write_text(exact_json(prepared), encoding="utf-8")
+        click.echo(exact_json(prepared))
+        return
+    prepared = read_exact_json((folder / "prepared.json").read_bytes(), Prepared)
+    with (
+        np.load(folder / "request.npz", allow_pickle=False) as request,
+        np.load(folder / "drawn.npz", allow_pickle=False) as drawn,
+    ):
+        verdict = judge(job, prepared, model, header, checkpoint_digest(checkpoint), request, drawn)
+    click.echo(exact_json(verdict))
+
+
+def prepare(job: Job, model: GatedPixelCNN, header: Header) -> tuple[Prepared, dict[str, npt.NDArray[Any]]]:
+    """What to feed the engine, as `request.npz` has it.
+
+    Raises:
+        CheckpointError: the checkpoint is of another spec than the engine.
+        UsageError, DataError: the data set that was named cannot be read, or does not fit the model.
+    """
+    from gpcnn_export.proof.parity import feeds
+
+    _check_spec(job, header)
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    for inputs, feed in zip(INPUTS, feeds(model.spec, job.images, job.seed), strict=True):
+        arrays.update({f"{inputs}.{name}": array for name, array in feed.items()})
+    if job.encoder and model.encoder is not None:
+        arrays["encoder.image"] = _pictures(model)
+    try:
+        name, data = _real_images(job, model, header)
+    except (UsageError, DataError) as error:
+        if job.data is not None:
+            raise
+        return Prepared(data=None, data_images=0, data_skipped=str(error)), arrays
+    arrays.update({f"data.{key}": array for key, array in data.items()})
+    return Prepared(data=name, data_images=len(data["levels"]), data_skipped=None), arrays
+
+
+def _check_spec(job: Job, header: Header) -> None:
+    fields = [name for name in job.spec.__struct_fields__ if getattr(job.spec, name) != getattr(header.spec, name)]
+    if fields:
+        differ = ", ".join(f"{name} {getattr(header.spec, name)}, engine {getattr(job.spec, name)}" for name in fields)
+        raise CheckpointError(
+            f"{job.checkpoint}: a model of other dimensions than the engine's, so there is nothing to compare "
+            f"({differ}): name the checkpoint that the engine was made from"
+        )
+
+
+def _real_images(job: Job, model: GatedPixelCNN, header: Header) -> tuple[str, dict[str, npt.NDArray[Any]]]:
+    """Name of the data set, and the levels of its first test images with their condition.
+
+    Raises:
+        UsageError, DataError: there is no such data set, or it does not fit the model; what the job does not name is
+            not downloaded.
+    """
+    from gpcnn_training.data.sources import load_data
+    from gpcnn_training.evaluation.likelihood import levels_of_draw
+
+    data_dir = None if job.data_dir is None else Path(job.data_dir)
+    if job.data is None and data_dir is None:
+        try:
+            data = load_data(header.data, _downloads())
+        except (UsageError, DataError) as error:
+            raise DataError(
+                f"{header.data}, which the checkpoint was trained on, is not here: name it with --data, or the folder "
+                "of its files with --data-dir"
+            ) from error
+    else:
+        data = load_data(job.data or header.data, data_dir)
+    spec = model.spec
+    if data.image_shape != spec.image_shape:
+        raise DataError(
+            f"{data.name}: images of {list(data.image_shape)}, but the model has {list(spec.image_shape)} (channels, "
+            "height, width)"
+        )
+    if spec.conditioning == "label" and data.class_names != header.class_names:
+        raise DataError(f"{data.name}: its classes are not the model's, {', '.join(header.class_names)}")
+    count = min(job.test_images, len(data.test_pixels))
+    levels = levels_of_draw(data.test_pixels, spec, header.quantization, range(count)).astype(np.int32)
+    arrays: dict[str, npt.NDArray[Any]] = {"levels": levels}
+    if spec.conditioning == "label":
+        arrays["label"] = data.test_labels[:count].astype(np.int32)
+    elif spec.conditioning == "embedding":
+        arrays["embedding"] = _codes(model, levels)
+    return data.name, arrays
+
+
+def _downloads() -> Path:
+    """Where published data sets lie that were downloaded before."""
+    import pooch  # type: ignore[import-untyped]
+
+    return Path(pooch.os_cache("gpcnn-deploy"))
+
+
+def _pictures(model: GatedPixelCNN) -> npt.NDArray[np.int32]:
+    try:
+        from gpcnn_export.graphs.encoder import check_images
+    except ImportError as error:
+        raise MissingExtraError(error.name or "onnx", "export", "verifying an encoder") from error
+    return check_images(model.spec)
+
+
+def _codes(model: GatedPixelCNN, levels: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+    import torch
+
+    if model.encoder is None:
+        raise DataError("the model is conditioned on embeddings, and the checkpoint has no encoder to make them")
+    with torch.no_grad():
+        codes: npt.NDArray[np.float32] = model.embed(torch.from_numpy(levels)).numpy()
+    return codes
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""What `gpcnn-verify` prints: a line per kind of inputs and strategy, and what people have to know about the result."""
+
+from __future__ import annotations
+
+from rich.box import SIMPLE
+from rich.markup import escape
+from rich.table import Table
+
+from gpcnn_deploy.schedule import Schedule
+from gpcnn_export.commands.verify.protocol import Limits
+from gpcnn_export.commands.verify.verification import Verification
+
+
+def table(found: Verification) -> Table:
+    """One line per kind of inputs and strategy."""
+    window = "" if found.window is None else f", {Schedule(found.window, found.batch_window, found.batch_from)}"
+    title = f"{found.engine}: {found.role}{window}, {found.precision}, on {found.runs_on}, against {found.library}"
+    result = Table(title=escape(title), box=SIMPLE, title_justify="left")
+    result.add_column("inputs")
+    result.add_column("strategy")
+    for heading in ("images", "identical", "explained", "defect", "sub-pixels\nagreeing", "log-prob error\nnats"):
+        result.add_column(heading, justify="right")
+    for row in found.rows:
+        defects = row.images - row.identical - row.explained
+        result.add_row(
+            row.inputs,
+            row.strategy,
+            *(str(number) for number in (row.images, row.identical, row.explained, defects)),
+            "–" if row.agreement is None else f"{row.agreement:.3%}",
+            _figure(row.log_prob_error),
+        )
+    return result
+
+
+def notes(found: Verification) -> list[str]:
+    """Origin, real data, the first divergence, limits, and the verdict."""
+    lines = []
+    digest = f"{found.checkpoint_digest[:12]}…"
+    if found.same_checkpoint:
+        lines.append(f"Origin: the engine names this checkpoint, {found.checkpoint} ({digest}).")
+    else:
+        named = f"{found.engine_checkpoint_digest[:12]}…" if found.engine_checkpoint_digest else "none"
+        lines.append(f"Origin: ANOTHER CHECKPOINT. The engine names {named}, {found.checkpoint} is {digest}.")
+    data = found.data
+    if data is None:
+        lines.append(f"Real data: NOT SCORED: {found.data_skipped}.")
+    else:
+        engine, eager = (_figure(nll, ".4f") for nll in (data.engine_nll, data.eager_nll))
+        lines.append(
+            f"Real data: {data.images} test images of {data.name}: {engine} nats/image, eager PyTorch {eager}; drift "
+            f"{_figure(data.drift)} bits/dim, log-probabilities within {_figure(data.log_prob_error)} nats."
+        )
+    encoder = found.encoder
+    if encoder is not None:
+        lines.append(
+            f"Encoder: embeddings of {encoder.images} pictures within {_figure(encoder.error)} of eager PyTorch's, "
+            f"limit {_figure(encoder.limit)}."
+        )
+    if found.first_divergence is not None:
+        lines.append(f"First divergence: {found.first_divergence}.")
+    lines.append(f"Limits ({found.precision}): {_limits(found.limits, found.limits)}.")
+    reached = "Reached" if found.proven else "Would pass with"
+    lines.append(f"{reached}: {_limits(found.reached, found.limits)}.")
+    if found.proven:
+        equal = "draws the images" if found.precision == "fp32" else "is within its limits of the images"
+        lines.append(f"PROVEN: the engine {equal} of eager PyTorch, and its log-probabilities are the model's.")
+    return lines
+
+
+def _limits(shown: Limits, limits: Limits) -> str:
+    """Figures of `shown`, as far as `limits` has one."""
+    parts = [
+        f"u within {_figure(shown.near_tie)} of a CDF step where levels differ",
+        f"log-probabilities within {_figure(shown.log_prob)} nats per sub-pixel",
+    ]
+    if limits.agreement is not None:
+        parts.append(f"{_figure(shown.agreement, '.3%')} of the sub-pixels agreeing")
+    if limits.drift is not None:
+        parts.append(f"likelihood within {_figure(shown.drift)} bits/dim")
+    return "; ".join(parts)
+
+
+def _figure(value: float | None, form: str = ".1e") -> str:
+    return "not finite" if value is None else format(value, form)

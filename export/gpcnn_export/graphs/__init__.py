@@ -1,0 +1,1 @@
+"""ONNX graphs of a model, by role: `sampler`, `step`, `encoder`."""

@@ -1,0 +1,303 @@
+"""The `sampler` role: the whole image in one ONNX graph, rows → windows of w columns → Jacobi iterations.
+
+Layout. Inside the graph everything is a matrix whose rows are (column, image) pairs, column-major, and whose columns
+are features: a shift by one image column is a shift by N rows, a window is a run of rows, and every convolution is a
+Gather (im2col) and a Gemm whose C input adds what is already known. Zero padding is a block of N zero rows that the
+indices of im2col point to. Where the window is the whole row (w = W), that block is an extra last column of every
+matrix: its gate biases are zero, hence tanh(0) · sigmoid(0) = 0, and it stays zero through all layers by itself.
+
+Shape legend as in `gpcnn_training.model`; V is the number of columns that the vertical stack computes (W, or W + 1 with
+the zero column), Wp that of the windows together (a multiple of w at least W, or W + 1).
+
+    If                  two schedules in one file: many images to draw at once, or few (absent where there is one)
+      Scan over rows      carries  above   values of the k//2 rows above               V·N  k//2·C
+                                   rows    per layer, v of the k//2 rows above         V·N  F
+                                   guess   the row above: where Jacobi starts         Wp·N  C
+        vertical stack    links    per layer, what it adds to the horizontal gates    Wp·N  F and Wp·N F
+        windows           see `gpcnn_export.graphs.window`
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+
+from gpcnn_deploy.schedule import Schedule
+from gpcnn_export.graphs.builder import Graph
+from gpcnn_export.graphs.weights import condition_weights, gate_biases, head_weights, layer_weights
+from gpcnn_export.graphs.window import Windows, column_taps
+from gpcnn_training.model import GatedPixelCNN
+
+
+def sampler_graph(model: GatedPixelCNN, schedule: Schedule | int) -> onnx.ModelProto:
+    """The sampler of a model, a window of columns at a time, batch dynamic.
+
+    Args:
+        model: a trained Gated PixelCNN.
+        schedule: w, 1 to W: one pixel at a time (least arithmetic) to the whole row at once (least latency); or a
+            second window for larger batches, too, which has matrices of its own.
+
+    Returns:
+        A model with inputs noise float32 [N, C, H, W], label int32 [N] or embedding float32 [N, E], known int32
+        [N, C, H, W], mask bool [N, C, H, W], temperature float32 scalar; outputs image int32 [N, C, H, W], log_prob
+        float32 [N, C, H, W] (nats, temperature 1), evaluations int32 scalar (of a window). Metadata is not set yet.
+    """
+    if isinstance(schedule, int):
+        schedule = Schedule(schedule)
+    spec = model.spec
+    g = Graph("sampler")
+    shape = ["N", *spec.image_shape]
+    noise = g.input("noise", "float", shape, exact=True)
+    condition: str | None = None
+    if spec.conditioning == "label":
+        condition = g.input("label", "int32", ["N"], exact=True)
+    elif spec.conditioning == "embedding":
+        condition = g.input("embedding", "float", ["N", spec.conditioning_size], exact=True)
+    known = g.input("known", "int32", shape, exact=True)
+    mask = g.input("mask", "bool", shape, exact=True)
+    temperature = g.input("temperature", "float", [], exact=True)
+    inputs = _Inputs(noise, condition, known, mask, temperature)
+    outputs: list[tuple[str, str, list[Any]]] = [
+        ("image", "int32", shape),
+        ("log_prob", "float", shape),
+        ("evaluations", "int32", []),
+    ]
+    if schedule.batch_window is None:
+        values = _SamplerGraph(model, g, schedule.window).build(inputs)
+    else:
+        branches = {}
+        for name, window in (("then_branch", schedule.batch_window), ("else_branch", schedule.window)):
+            body = g.body(name)
+            for value, (_, dtype, form) in zip(_SamplerGraph(model, body, window).build(inputs), outputs, strict=True):
+                body.output(value, dtype, form)
+            branches[name] = body.proto()
+        values = g.ops("If", len(outputs), _many(g, inputs, schedule), **branches)
+    for value, (name, dtype, form) in zip(values, outputs, strict=True):
+        g.output(value, dtype, form, name)
+    return g.model()
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """Names of the graph's inputs."""
+
+    noise: str
+    condition: str | None
+    known: str
+    mask: str
+    temperature: str
+
+
+def _many(g: Graph, inputs: _Inputs, schedule: Schedule) -> str:
+    """Whether to take the window for many images; where all is known, the wider one is best: an evaluation a window."""
+    enough = g.op("GreaterOrEqual", g.op("Shape", inputs.noise, start=0, end=1), g.int64(schedule.batch_from or 1))
+    known = g.op("ReduceMin", g.op("Cast", inputs.mask, to=onnx.TensorProto.INT32), keepdims=0)
+    enough, known = g.op("Squeeze", enough), g.op("Cast", known, to=onnx.TensorProto.BOOL)
+    if schedule.batch_window is not None and schedule.batch_window > schedule.window:
+        return g.op("Or", enough, known)
+    return g.op("And", enough, g.op("Not", known))
+
+
+class _SamplerGraph:
+    """Builds the scan over rows, for one window, in a graph of its own or in a branch."""
+
+    def __init__(self, model: GatedPixelCNN, graph: Graph, window: int) -> None:
+        self.spec = spec = model.spec
+        self.layers = layer_weights(model)
+        self.head = head_weights(model)
+        self.condition_weights = condition_weights(model)
+        self.graph = graph
+        self.whole_row = window == spec.width and window > 1
+        self.window = window + self.whole_row
+        self.columns = spec.width + self.whole_row
+        self.padded_width = -(-self.columns // self.window) * self.window
+        self.binary = spec.levels == 2
+
+    def build(self, inputs: _Inputs) -> list[str]:
+        """Add the nodes; returns the names of image, log_prob and evaluations."""
+        g = self.graph
+        self.n = g.op("Shape", inputs.noise, start=0, end=1)
+        self._biases(inputs.condition)
+        self._taps()
+        self.windows = Windows(
+            graph=g,
+            spec=self.spec,
+            layers=self.layers,
+            head=self.head,
+            n=self.n,
+            window=self.window,
+            windows=self.padded_width // self.window,
+            zero_column=self.whole_row,
+            inverse_temperature=g.op("Reciprocal", inputs.temperature),
+        )
+        return self._finish(*self._scan_rows(*self._rows(inputs)))
+
+    def _biases(self, condition: str | None) -> None:
+        """Gate biases with their condition: [2F] and [F] each, tiled to [V · N, …] where images or columns differ."""
+        g, spec = self.graph, self.spec
+        f, sizes = spec.features, [2 * spec.features, spec.features, spec.features] * spec.layers
+        bias = gate_biases(self.layers)
+        if condition is None and not self.whole_row:
+            parts = [g.constant(part) for part in np.split(bias, np.cumsum(sizes)[:-1])]
+        else:
+            gates = g.constant(bias[None])
+            if spec.conditioning == "label":
+                assert condition is not None
+                assert self.condition_weights is not None
+                gates = g.op("Gather", self.condition_weights + bias, condition, axis=0)
+            elif spec.conditioning == "embedding":
+                assert condition is not None
+                assert self.condition_weights is not None
+                gates = g.op("Gemm", condition, self.condition_weights, bias)
+            shape = g.op("Concat", g.int64(spec.width), self.n, g.int64(bias.size), axis=0)
+            tiled = g.reshape(g.op("Expand", gates, shape), -1, bias.size)
+            if self.whole_row:
+                tiled = g.op("Concat", tiled, g.zeros(self.n, bias.size), axis=0)
+            parts = g.ops("Split", len(sizes), tiled, g.int64(*sizes), axis=1)
+        self.vertical_bias = parts[0::3]
+        self.horizontal_bias = list(zip(parts[1::3], parts[2::3], strict=True))
+        self.vn = g.op("Mul", self.n, g.int64(self.columns))
+        self.no_rows = g.zeros(self.vn, f)
+        self.zero_block = g.zeros(self.n, f)
+        self.zero_pixel = g.zeros(self.n, spec.channels)
+        self.missing = g.zeros(g.op("Mul", self.n, g.int64(self.padded_width - self.columns)), f)
+        self.zero_values = g.zeros(self.n, spec.first_kernel_size // 2 * spec.channels)
+
+    def _taps(self) -> None:
+        """im2col indices of the vertical stack, in blocks of N rows; see `column_taps`."""
+        spec = self.spec
+        self.first_taps = column_taps(self.graph, self.n, self._neighbours(1, spec.first_kernel_size // 2, spec.width))
+        rows = spec.kernel_size // 2 + 1
+        # [row 0 | row 1 | … | this row], each V blocks; the zero block is the last column, or follows them all.
+        zero = spec.width if self.whole_row else rows * self.columns
+        self.taps = column_taps(self.graph, self.n, self._neighbours(rows, spec.kernel_size // 2, zero))
+
+    def _neighbours(self, rows: int, reach: int, zero: int) -> list[list[int]]:
+        """Per column of the vertical stack, the blocks that its kernel reads, ordered (row, column)."""
+        width = self.spec.width
+        return [
+            [
+                row * self.columns + j + d if 0 <= j + d < width and j < width else zero
+                for row in range(rows)
+                for d in range(-reach, reach + 1)
+            ]
+            for j in range(self.columns)
+        ]
+
+    def _rows(self, inputs: _Inputs) -> tuple[list[str], list[str]]:
+        """Inputs as [H, Wp · N, C], a slice per image row; columns beyond W are known to be level 0.
+
+        Returns:
+            What the windows read, and what Jacobi's start reads: values of known levels, and whether each is free.
+        """
+        g, spec = self.graph, self.spec
+        extra = self.padded_width - spec.width
+
+        def by_row(value: str) -> str:
+            value = g.op("Transpose", value, perm=[2, 3, 0, 1])
+            if extra:
+                shape = g.op("Concat", g.int64(spec.height, extra), self.n, g.int64(spec.channels), axis=0)
+                value = g.op("Concat", value, g.op("Expand", np.zeros((1, 1, 1, 1), np.float32), shape), axis=1)
+            return g.reshape(value, spec.height, g.op("Mul", self.n, g.int64(self.padded_width)), spec.channels)
+
+        noise = by_row(inputs.noise)
+        known = by_row(g.op("Cast", inputs.known, to=onnx.TensorProto.FLOAT))
+        free = by_row(g.op("Cast", g.op("Not", inputs.mask), to=onnx.TensorProto.FLOAT))
+        free = g.op("Cast", free, to=onnx.TensorProto.BOOL)
+        # What `known` holds where nothing is known may be anything: it must not be looked up.
+        levels = g.op("Cast", g.op("Where", free, np.array(0, np.float32), known), to=onnx.TensorProto.INT32)
+        start = [] if self.window == 1 else [free, g.op("Gather", self.windows.values, levels, axis=0)]
+        if self.binary:
+            # A level 1 is drawn where p(0) <= u: u = 2 makes it certain, u = -1 impossible.
+            forced = g.op("Sub", g.op("Mul", known, np.array(3, np.float32)), np.array(1, np.float32))
+            return [g.op("Where", free, noise, forced)], start
+        return [noise, levels, free], start
+
+    def _scan_rows(self, rows: list[str], start: list[str]) -> tuple[str, str, str]:
+        """One image row per iteration; returns (image [H, Wp·N, C], logits or log_prob [H, Wp·N, C], evaluations)."""
+        g, spec = self.graph, self.spec
+        c, first_above, above = spec.channels, spec.first_kernel_size // 2, spec.kernel_size // 2
+        guess_shape = g.op("Concat", g.op("Mul", self.n, g.int64(self.padded_width)), g.int64(c), axis=0)
+        states = [
+            g.zeros(self.vn, first_above * c),
+            g.op("Expand", g.constant(self.windows.values[:1].reshape(1, 1)), guess_shape),
+            g.constant(0, np.int32),
+            *[self.no_rows] * (above * (spec.layers - 1)),
+        ]
+        r = g.body("row")
+        in_above = r.input("above", "float", None)
+        guess = r.input("guess", "float", None)
+        count = r.input("count", "int32", None)
+        in_rows = [[r.input("v", "float", None) for _ in range(above)] for _ in self.layers[1:]]
+        scanned = [r.input("noise", "float", None)]
+        if not self.binary:
+            scanned += [r.input("known", "int32", None), r.input("free", "bool", None)]
+        if start:  # from what is known, and else from the row above
+            guess = r.op("Where", r.input("free", "bool", None), guess, r.input("value", "float", None))
+
+        links, out_rows = self._vertical_row(r, in_above, in_rows)
+        drawn = self.windows.row(r, guess, links, scanned, count)
+
+        row = drawn.values
+        if self.padded_width != spec.width:
+            row = r.op("Slice", row, g.int64(0), g.op("Mul", self.n, g.int64(spec.width)), g.int64(0))
+        if self.whole_row:
+            row = r.op("Concat", row, self.zero_pixel, axis=0)
+        if first_above > 1:
+            row = r.op("Concat", r.slice(in_above, 1, c, first_above * c), row, axis=1)
+        r.output(row, "float", [None, first_above * c])
+        r.output(drawn.values, "float", [None, c])
+        r.output(drawn.count, "int32", [])
+        for layer_rows in out_rows:
+            for v in layer_rows:
+                r.output(v, "float", [None, spec.features])
+        r.output(drawn.image, "float" if self.binary else "int32", [None, c])
+        r.output(drawn.extra, "float", [None, c])
+        rows = [*rows, *start]
+        results = g.ops("Scan", len(states) + 2, *states, *rows, body=r.proto(), num_scan_inputs=len(rows))
+        return results[-2], results[-1], results[2]
+
+    def _vertical_row(self, r: Graph, above: str, rows: list[list[str]]) -> tuple[list[str], list[list[str]]]:
+        """The vertical stack at one row: per layer both halves of its link, and v of the rows that come next to use."""
+        links: list[str] = []
+        out_rows: list[list[str]] = []
+        v = ""
+        for index, layer in enumerate(self.layers):
+            if index == 0:
+                blocks, taps = [above] if self.whole_row else [above, self.zero_values], self.first_taps
+            else:
+                seen = [*rows[index - 1], v]
+                out_rows.append(seen[1:])
+                blocks, taps = seen if self.whole_row else [*seen, self.zero_block], self.taps
+            stacked = blocks[0] if len(blocks) == 1 else r.op("Concat", *blocks, axis=0)
+            columns = r.reshape(r.op("Gather", stacked, taps, axis=0), -1, layer.vertical.shape[0])
+            p_v = r.op("Gemm", columns, r.matrix(layer.vertical), self.vertical_bias[index])
+            links += [
+                r.op("Gemm", p_v, r.matrix(weight), bias)
+                for weight, bias in zip(layer.link, self.horizontal_bias[index], strict=True)
+            ]
+            if layer.out is not None:
+                a, b = r.ops("Split", 2, p_v, axis=1, num_outputs=2)
+                v = r.op("Mul", r.op("Tanh", a), r.op("Sigmoid", b))
+        if self.padded_width > self.columns:
+            links = [r.op("Concat", link, self.missing, axis=0) for link in links]
+        return links, out_rows
+
+    def _finish(self, image: str, extra: str, evaluations: str) -> list[str]:
+        """[H, Wp·N, C] → [N, C, H, W], and for two levels logits → log-probabilities."""
+        g, spec = self.graph, self.spec
+        if self.binary:
+            # log p(1) = -softplus(logit(0) - logit(1)), log p(0) = -softplus of its negative; values are ±1.
+            extra = g.op("Neg", g.op("Softplus", g.op("Mul", extra, image)))
+            image = g.op("Cast", g.op("Greater", image, np.array(0, np.float32)), to=onnx.TensorProto.INT32)
+
+        def by_image(value: str) -> str:
+            value = g.reshape(value, spec.height, self.padded_width, -1, spec.channels)
+            if self.padded_width != spec.width:
+                value = g.slice(value, 1, 0, spec.width)
+            return g.op("Transpose", value, perm=[2, 3, 0, 1])
+
+        return [by_image(image), by_image(extra), evaluations]

@@ -1,0 +1,160 @@
+"""The `step` role: the single-step network over the whole image as one ONNX graph, without control flow.
+
+One evaluation is one Jacobi step: every sub-pixel is drawn from its conditional given the guess `image`. The graph is
+what `torch.onnx` makes of the very modules that were trained.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from gpcnn_export.graphs.builder import OPSET
+from gpcnn_training.model import GatedPixelCNN
+from gpcnn_training.sampling import inverse_cdf, log_probability
+
+
+class StepNetwork(nn.Module):
+    """One Jacobi step around a Gated PixelCNN; shapes as in `forward`."""
+
+    def __init__(self, model: GatedPixelCNN) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self,
+        image: Tensor,
+        noise: Tensor,
+        known: Tensor,
+        mask: Tensor,
+        temperature: Tensor,
+        condition: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw every sub-pixel once.
+
+        Args:
+            image: int32 [N, C, H, W], the guess.
+            noise: float32 [N, C, H, W] in [0, 1).
+            known: int32 [N, C, H, W], kept where `mask` is true.
+            mask: bool [N, C, H, W].
+            temperature: float32 scalar, > 0.
+            condition: label int32 [N], embedding float32 [N, E], or None.
+
+        Returns:
+            image_next int32 [N, C, H, W]; log_prob float32 [N, C, H, W], nats, of `image` under the model itself;
+            changed int32 [N], sub-pixels of each image that differ between `image` and `image_next`.
+        """
+        logits = self.model(image, condition)
+        image_next = torch.where(mask, known, inverse_cdf(logits, noise, temperature))
+        changed = (image_next != image).flatten(1).sum(1, dtype=torch.int32)
+        return image_next, log_probability(logits, image), changed
+
+
+def step_graph(model: GatedPixelCNN) -> onnx.ModelProto:
+    """Export the single-step network, batch dynamic, with no trace of where it was made.
+
+    Returns:
+        A model with inputs image, noise, known, mask, temperature and label or embedding, and outputs image_next,
+        log_prob, changed; see `StepNetwork.forward` for shapes. Metadata is not set yet.
+    """
+    spec = model.spec
+    n = 2  # torch.export takes 0 and 1 for constants
+    shape = (n, *spec.image_shape)
+    image = torch.zeros(shape, dtype=torch.int32)
+    arguments = (
+        image,
+        torch.full(shape, 0.5),
+        image.clone(),
+        torch.zeros(shape, dtype=torch.bool),
+        torch.tensor(1.0),
+    )
+    batch = torch.export.Dim("N", min=1, max=65536)
+    shapes: dict[str, dict[int, torch.export.Dim] | None] = {
+        name: {0: batch} for name in ("image", "noise", "known", "mask")
+    }
+    shapes["temperature"] = None
+    names = ["image", "noise", "known", "mask", "temperature"]
+    keywords: dict[str, Tensor] = {}
+    if spec.conditioning != "none":
+        names.append(spec.conditioning)
+        shapes["condition"] = {0: batch}
+        keywords["condition"] = (
+            torch.zeros(n, dtype=torch.int32)
+            if spec.conditioning == "label"
+            else torch.zeros(n, spec.conditioning_size)
+        )
+    network = StepNetwork(model).eval()
+    with _quiet(), torch.no_grad():
+        program = torch.onnx.export(
+            network,
+            arguments,
+            kwargs=keywords,
+            input_names=names,
+            output_names=["image_next", "log_prob", "changed"],
+            dynamic_shapes=shapes,
+            dynamo=True,
+            opset_version=OPSET,
+            verbose=False,
+        )
+    assert program is not None
+    graph = program.model_proto
+    return without_traces(graph)
+
+
+def without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Remove what an exporter notes about its machine (source paths, stack traces, doc strings); in place."""
+    del model.metadata_props[:]
+    model.doc_string = ""
+    model.producer_name, model.producer_version = "gpcnn-deploy", ""
+    _strip_graph(model.graph)
+    for function in model.functions:
+        function.doc_string = ""
+        del function.metadata_props[:]
+        for node in function.node:
+            _strip_node(node)
+    return model
+
+
+def _strip_graph(graph: onnx.GraphProto) -> None:
+    graph.doc_string = ""
+    del graph.metadata_props[:]
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        value.doc_string = ""
+        del value.metadata_props[:]
+    for tensor in graph.initializer:
+        tensor.doc_string = ""
+        del tensor.metadata_props[:]
+    for node in graph.node:
+        _strip_node(node)
+
+
+def _strip_node(node: onnx.NodeProto) -> None:
+    node.doc_string = ""
+    del node.metadata_props[:]
+    for attribute in node.attribute:
+        attribute.doc_string = ""
+        if attribute.type == onnx.AttributeProto.GRAPH:
+            _strip_graph(attribute.g)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter narrates on stdout, through loggers and through warnings; none of it is for our users."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

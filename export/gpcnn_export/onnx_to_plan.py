@@ -1,0 +1,280 @@
+"""ONNX engine → TensorRT plan. Needs no torch and no training code: a plan can be built on the device that runs it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import platform
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from gpcnn_deploy.errors import EngineError, GpcnnError, MissingExtraError, NotHereError, OutputError, UsageError
+from gpcnn_deploy.files import atomic_path
+from gpcnn_deploy.metadata import METADATA_KEY, EngineMetadata, Precision, decode_metadata, encoder_path
+from gpcnn_runtime.engines.plan_file import (
+    Flavor,
+    PlanMetadata,
+    check_tensors,
+    encode_plan_metadata,
+    metadata_path,
+    portable_path,
+)
+from gpcnn_runtime.engines.tensorrt.gpu import Gpu, find_gpu
+from gpcnn_runtime.engines.tensorrt.library import Progress, TensorRT, is_installed, load
+
+if TYPE_CHECKING:
+    import onnx
+
+FlavorChoice = Literal["auto", "tensorrt", "tensorrt-rtx"]
+MAX_BATCH = 65536
+OPT_BATCH = 8
+
+
+@dataclass(frozen=True)
+class PlanReport:
+    """What a build made.
+
+    Attributes:
+        plan: the plan file.
+        portable: the ONNX engine beside it.
+        encoder: the encoder engine beside it; None if the model has none, or it was not beside the ONNX engine.
+        metadata: what was written into `model.plan.json`.
+        plan_bytes: size of the plan.
+        seconds: build time, in seconds.
+        gpu: this machine's GPU; None without one.
+    """
+
+    plan: Path
+    portable: Path
+    encoder: Path | None
+    metadata: PlanMetadata
+    plan_bytes: int
+    seconds: float
+    gpu: Gpu | None
+
+    def __str__(self) -> str:
+        """One line for people: flavour, version, GPUs, size and time."""
+        m = self.metadata
+        if self.gpu is None:
+            here = "this machine has none, so the plan was not run"
+        elif self.gpu.compute_capability in m.compute_capabilities:
+            here = f"this machine's {self.gpu.name} is one of them"
+        else:
+            here = f"this machine's {self.gpu.name} ({self.gpu.compute_capability}) is none of them"
+        return (
+            f"{self.plan}: {m.engine.role_words}, {m.engine.precision}, batch 1 to {m.max_batch}, built by {m.flavor} "
+            f"{m.tensorrt_version} in {self.seconds:.1f} s, {self.plan_bytes / 1e6:.1f} MB; runs on GPUs of compute "
+            f"capability {', '.join(m.compute_capabilities)} ({here})"
+        )
+
+
+def build_plan(
+    onnx_path: Path,
+    out: Path,
+    *,
+    portable: Path | None = None,
+    flavor: FlavorChoice = "auto",
+    precision: Precision = "fp32",
+    max_batch: int = 64,
+    opt_batch: int | None = None,
+    progress: Progress | None = None,
+) -> PlanReport:
+    """Build a plan and write it, its metadata and the portable engine beside it; all of them appear, or none.
+
+    An autoencoder's encoder is copied along from beside `onnx_path`; ONNX Runtime runs it on the CPU.
+
+    Args:
+        onnx_path: an ONNX engine of this project, role step or sampler; the plan gets its role, and of a sampler with
+            two windows the one for few images.
+        out: the plan, such as `model.plan`; `model.plan.json` and `model.onnx` are written beside it.
+        portable: the ONNX engine to write as `model.onnx`; None takes `onnx_path`, unless a `model.onnx` of the same
+            checkpoint is already there, which is kept.
+        flavor: `auto` takes tensorrt where it is installed and a GPU answers, else tensorrt-rtx.
+        precision: fp16 computes the network in half precision; head and sampling stay fp32. Images are then close to
+            the fp32 engine's, not equal to them.
+        max_batch: most images in one call.
+        opt_batch: batch size to tune for; default 8, or max_batch where that is less.
+        progress: called with (phase, steps done, steps in all), from any thread; False stops the build.
+
+    Raises:
+        UsageError: the batch sizes contradict each other, or the names of the files do.
+        EngineError: not an engine of this project, or TensorRT refuses it; the message names the cause.
+        MissingExtraError: no TensorRT, or not the one asked for, is installed.
+        OutputError: a file cannot be written.
+    """
+    opt_batch = check_request(out, flavor, max_batch, opt_batch)
+    content = _read(onnx_path)
+    metadata, model = _engine(content, onnx_path)
+    if metadata.role == "encoder":
+        raise EngineError(f"{onnx_path} is an encoder, which ONNX Runtime runs as it is: name the engine beside it")
+    library, gpu = choose(flavor)
+    encoder = _encoder(onnx_path, metadata)
+    portable_bytes = _portable(portable, portable_path(out), onnx_path, content, metadata)
+    if metadata.precision != "fp32":
+        raise EngineError(f"{onnx_path}: is {metadata.precision} already; plans are built from fp32 engines")
+    if metadata.batch_window is not None:
+        from gpcnn_export.graphs.one_window import first_schedule
+
+        model = first_schedule(model, str(onnx_path))
+        content = model.SerializeToString()
+        metadata = msgspec.structs.replace(metadata, batch_window=None, batch_from=None)
+    if precision == "fp16":
+        from gpcnn_export.graphs.half import half_precision
+
+        content = half_precision(model)[0].SerializeToString()
+        metadata = msgspec.structs.replace(metadata, precision=precision, parity=None)
+    begin = time.perf_counter()
+    plan, tensors = library.build(content, str(onnx_path), opt_batch, max_batch, progress)
+    seconds = time.perf_counter() - begin
+    check_tensors(metadata, tensors, str(onnx_path))
+    capabilities = library.portable_capabilities() or ((gpu.compute_capability,) if gpu else ())
+    plan_metadata = PlanMetadata(
+        engine=metadata,
+        digest=hashlib.sha256(plan).hexdigest(),
+        flavor=library.flavor,
+        tensorrt_version=library.version,
+        platform=f"{sys.platform}-{platform.machine()}",
+        compute_capabilities=capabilities,
+        max_batch=max_batch,
+        opt_batch=opt_batch,
+        tensors=tensors,
+    )
+    _write(out, plan, encode_plan_metadata(plan_metadata), portable_bytes, encoder)
+    encoder_out = None if encoder is None else encoder_path(out)
+    return PlanReport(out, portable_path(out), encoder_out, plan_metadata, len(plan), seconds, gpu)
+
+
+def check_request(out: Path, flavor: FlavorChoice, max_batch: int, opt_batch: int | None) -> int:
+    """Refuse what cannot be built before anything is exported for it; returns the batch size to tune for.
+
+    Raises:
+        UsageError: the batch sizes contradict each other, or `out` is no plan's name.
+        OutputError: `out` is a folder.
+        MissingExtraError, NotHereError: as `choose`.
+    """
+    opt_batch = min(OPT_BATCH, max_batch) if opt_batch is None else opt_batch
+    if not 1 <= opt_batch <= max_batch <= MAX_BATCH:
+        raise UsageError(
+            f"batch sizes: opt-batch is {opt_batch}, max-batch {max_batch}; expected 1 <= opt-batch <= max-batch "
+            f"<= {MAX_BATCH}"
+        )
+    if out.is_dir():
+        raise OutputError(f"cannot write {out}: it is a folder; name a file with -o")
+    if out.suffix == ".onnx":
+        raise UsageError(f"{out}: expected a plan's name, such as {out.with_suffix('.plan')}")
+    choose(flavor)
+    return opt_batch
+
+
+def choose(flavor: FlavorChoice) -> tuple[TensorRT, Gpu | None]:
+    """The TensorRT that builds, and this machine's GPU if it has one.
+
+    Raises:
+        MissingExtraError: it is not installed.
+        NotHereError: it needs a GPU and none answers.
+    """
+    gpu, reason = None, "no NVIDIA GPU answers"
+    try:
+        gpu = find_gpu()
+    except (NotHereError, MissingExtraError) as error:
+        reason = str(error)
+    taken: Flavor
+    if flavor == "auto":
+        taken = "tensorrt" if gpu is not None and is_installed("tensorrt") else "tensorrt-rtx"
+    else:
+        taken = flavor
+    if taken == "tensorrt" and is_installed(taken) and gpu is None:
+        raise NotHereError(f"tensorrt builds plans only on the GPU that runs them: {reason}; use --flavor tensorrt-rtx")
+    return load(taken), gpu
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise EngineError(f"{path}: cannot be read ({error.strerror or error}); gpcnn-export makes one") from error
+
+
+def _engine(content: bytes, path: Path) -> tuple[EngineMetadata, onnx.ModelProto]:
+    try:
+        import onnx
+    except ImportError as error:
+        raise MissingExtraError("onnx", "plan", "building a TensorRT plan") from error
+    try:
+        model = onnx.load_model_from_string(content)
+    except Exception as error:  # protobuf's DecodeError
+        raise EngineError(f"{path} is no ONNX file, or damaged: make one with gpcnn-export") from error
+    if (name := _external(model)) is not None:
+        raise EngineError(
+            f"{path}: tensor '{name}' lies in another file (ONNX external data), which is refused: an engine is one "
+            "self-contained file; make one with gpcnn-export"
+        )
+    for entry in model.metadata_props:
+        if entry.key == METADATA_KEY:
+            return decode_metadata(entry.value, str(path)), model
+    raise EngineError(f"{path} is an ONNX file without gpcnn-deploy metadata: make one with gpcnn-export")
+
+
+def _external(message: Any) -> str | None:
+    """Name of a tensor, at any depth of a protobuf message, whose values lie in another file; None without any."""
+    if message.DESCRIPTOR.name == "TensorProto" and (message.external_data or message.data_location):
+        return str(message.name)
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for part in [value] if hasattr(value, "ListFields") else value:
+                if (name := _external(part)) is not None:
+                    return name
+    return None
+
+
+def _encoder(onnx_path: Path, metadata: EngineMetadata) -> bytes | None:
+    """The encoder engine beside an ONNX engine; None where none is needed, or it is not there.
+
+    Raises:
+        EngineError: another file is in its place.
+    """
+    path = encoder_path(onnx_path)
+    if metadata.encoder_digest is None or not path.exists():
+        return None
+    content = _read(path)
+    if hashlib.sha256(content).hexdigest() != metadata.encoder_digest:
+        raise EngineError(f"{path} is not the encoder that {onnx_path} was exported with: export both anew")
+    return content
+
+
+def _portable(
+    portable: Path | None, target: Path, onnx_path: Path, content: bytes, metadata: EngineMetadata
+) -> bytes | None:
+    """What to write as `model.onnx`; None keeps the file that is there."""
+    if portable is None:
+        if target.exists():
+            with contextlib.suppress(GpcnnError):
+                there = _engine(_read(target), target)[0]
+                if there.role != "encoder" and _origin(there) == _origin(metadata):
+                    return None
+        return content
+    chosen = _read(portable)
+    if _engine(chosen, portable)[0].checkpoint_digest != metadata.checkpoint_digest:
+        raise EngineError(f"{portable} and {onnx_path} were made from different checkpoints: export both anew")
+    return chosen
+
+
+def _origin(metadata: EngineMetadata) -> tuple[str, str | None]:
+    return metadata.checkpoint_digest, metadata.encoder_digest
+
+
+def _write(out: Path, plan: bytes, metadata: bytes, portable: bytes | None, encoder: bytes | None) -> None:
+    with contextlib.ExitStack() as stack:
+        # Left in reverse: the metadata comes last, so that no reader finds it beside an older plan's missing engine.
+        # Each is written while its own context is the innermost, which names it where it cannot be.
+        stack.enter_context(atomic_path(metadata_path(out))).write_bytes(metadata)
+        stack.enter_context(atomic_path(out)).write_bytes(plan)
+        if portable is not None:
+            stack.enter_context(atomic_path(portable_path(out))).write_bytes(portable)
+        if encoder is not None:
+            stack.enter_context(atomic_path(encoder_path(out))).write_bytes(encoder)

@@ -1,0 +1,1 @@
+"""The proof that an engine is the model that was trained."""

@@ -1,0 +1,1 @@
+"""The commands of the runtime: a folder per verb, its flags in `cli`. Commands import nothing of each other."""

@@ -1,0 +1,1 @@
+"""`gpcnn-inspect`."""

@@ -1,0 +1,135 @@
+"""`gpcnn-inspect`: what a file is, read without running any of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from gpcnn_deploy.command import STDOUT, Command, json_option, version_option, write_json
+from gpcnn_deploy.schedule import Schedule
+
+if TYPE_CHECKING:
+    from gpcnn_runtime.inspection import Inspection
+
+SHOWN_CLASSES = 20
+
+
+@click.command(cls=Command)
+@click.argument("engine", type=click.Path(path_type=Path))
+@json_option
+@version_option
+def main(engine: Path, json_path: Path | None) -> None:
+    """Show what ENGINE is: an .onnx engine, a .plan, or a checkpoint. Nothing in it is run.
+
+    \b
+    gpcnn-inspect model.onnx
+    gpcnn-inspect model.plan --json -
+    gpcnn-inspect zoo:mnist-conditional
+    """
+    from rich.box import SIMPLE
+    from rich.markup import escape
+    from rich.table import Table
+
+    from gpcnn_deploy.errors import EngineError
+    from gpcnn_deploy.streams import console
+    from gpcnn_runtime.engines.plan_file import metadata_path
+    from gpcnn_runtime.inspection import inspect_engine
+
+    found = inspect_engine(engine)
+    write_json(json_path, found)
+    table = Table(title=escape(found.path), box=SIMPLE, show_header=False, title_justify="left")
+    for name, text in facts(found):
+        # What a file says of itself may hold codes that a terminal obeys.
+        table.add_row(name, escape("".join(sign if sign.isprintable() else "�" for sign in text)))
+    console(stderr=json_path == STDOUT).print(table)
+    if found.plan is not None and not found.plan.digest_matches:
+        raise EngineError(
+            f"{engine}: is not the plan that {metadata_path(engine).name} was written for: it was changed or "
+            "exchanged, and a plan is code; build it anew"
+        )
+
+
+def facts(found: Inspection) -> Iterator[tuple[str, str]]:
+    """What people want to know, line by line."""
+    spec = found.spec
+    if found.checkpoint is not None:
+        kind = "autoencoder" if found.checkpoint.autoencoder else "model"
+        yield "kind", f"checkpoint of a trained {kind}; gpcnn-export {found.path} makes an engine of it"
+    else:
+        window = "" if found.window is None else f", {Schedule(found.window, found.batch_window, found.batch_from)}"
+        file = "ONNX engine" if found.kind == "onnx" else "TensorRT plan"
+        yield "kind", f"{file}: {found.role}{window}, {found.precision}"
+    colour = "grey" if spec.channels == 1 else "RGB"
+    yield "images", f"{spec.height}×{spec.width} {colour}, {spec.levels} levels"
+    kernels = f"kernels {spec.first_kernel_size} and {spec.kernel_size}"
+    yield "model", f"{spec.layers} layers × {spec.features} features, {kernels}, head of {spec.head_features}"
+    if spec.conditioning == "label":
+        names = found.class_names[:SHOWN_CLASSES]
+        more = f", … {len(found.class_names) - len(names)} more" if len(found.class_names) > len(names) else ""
+        yield "classes", f"{spec.conditioning_size}: {', '.join(names)}{more}"
+    elif spec.conditioning == "embedding":
+        verb = "gives" if found.role == "encoder" else "is conditioned on"
+        yield "embedding", f"{verb} {spec.conditioning_size} numbers"
+    else:
+        yield "conditioning", "none"
+    yield "parameters", f"{found.parameters:,}"
+    if found.multiply_adds is not None:
+        yield "multiply-adds", f"{found.multiply_adds / 1e6:,.1f} M an image"
+    yield "file", f"{found.bytes / 1e6:,.2f} MB, SHA-256 {found.digest}"
+    yield from _plan(found)
+    if found.card is not None:
+        from gpcnn_runtime.zoo.card import card_facts
+
+        yield from card_facts(found.card)
+    yield from _origin(found)
+
+
+def _plan(found: Inspection) -> Iterator[tuple[str, str]]:
+    plan = found.plan
+    if plan is None:
+        return
+    yield "built by", f"{plan.flavor} {plan.tensorrt_version} on {plan.platform}; no other version runs it"
+    yield "runs on", f"GPUs of compute capability {', '.join(plan.compute_capabilities)}"
+    yield "batch", f"1 to {plan.max_batch}, tuned for {plan.opt_batch}"
+    yield "digest", "as its metadata says" if plan.digest_matches else "NOT THAT OF ITS METADATA: changed or exchanged"
+    yield "elsewhere", f"{plan.portable} runs instead" if plan.portable else "nothing: there is no .onnx beside it"
+
+
+def _origin(found: Inspection) -> Iterator[tuple[str, str]]:
+    from gpcnn_deploy.metadata import encoder_path
+
+    checkpoint, parity = found.checkpoint, found.parity
+    if checkpoint is not None:
+        length = f"{checkpoint.epoch:.2f} epochs, {checkpoint.step:,} steps"
+        yield "trained", f"on {checkpoint.data} ({checkpoint.quantization}): {length}"
+        if checkpoint.test_nll is not None:
+            yield "test NLL", f"{checkpoint.test_nll:.2f} nats an image, on {checkpoint.test_images:,} images"
+    else:
+        yield "made from", f"checkpoint {found.checkpoint_digest}" if found.checkpoint_digest else "no checkpoint"
+    if found.encoder_digest is not None:
+        yield "encoder", f"{encoder_path(Path(found.path)).name} beside it, SHA-256 {found.encoder_digest}"
+    if found.tools:
+        yield "made by", ", ".join(f"{name} {version}" for name, version in sorted(found.tools.items()))
+    if parity is not None:
+        ties = f", {parity.near_ties} by proven near-ties not" if parity.near_ties else ""
+        yield (
+            "parity",
+            f"with eager PyTorch at export: {parity.identical} of {parity.images} images identical{ties}; "
+            f"log-probabilities within {parity.log_prob_error:.1e} nats (limit {parity.log_prob_tolerance:.0e})",
+        )
+    elif found.encoder_parity is not None:
+        encoder = found.encoder_parity
+        yield (
+            "parity",
+            f"with eager PyTorch at export: embeddings of {encoder.images} images within "
+            f"{encoder.embedding_error:.1e} (limit {encoder.embedding_tolerance:.0e})",
+        )
+    elif checkpoint is None:
+        yield "parity", "not shown by its export: gpcnn-verify shows it"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,203 @@
+"""`gpcnn-sample`: draw images on an engine. Heavy imports wait until they are needed, so that it starts quickly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from gpcnn_deploy.command import Command, json_option, version_option
+from gpcnn_deploy.errors import EngineError, InterruptedRun, UsageError
+from gpcnn_deploy.outputs import OUTPUT_EITHER
+from gpcnn_runtime.commands.options import (
+    batch_size_option,
+    box_option,
+    candidates_option,
+    complete_option,
+    engine_option,
+    fallback_option,
+    invert_option,
+    label_option,
+    like_option,
+    mask_option,
+    provider_option,
+    rank_by_option,
+    resize_option,
+    rows_option,
+    seed_option,
+    strategy_option,
+    threads_option,
+)
+
+if TYPE_CHECKING:
+    from gpcnn_deploy.metadata import EngineMetadata
+    from gpcnn_runtime.completions import RankBy
+    from gpcnn_runtime.engines.base import Strategy
+    from gpcnn_runtime.engines.onnxruntime.providers import Provider
+
+DEFAULT_OUTPUT = {"grid": "sample.png", "png": "samples", "npz": "samples.npz"}
+COMPLETIONS_OUTPUT = {"grid": "completions.png", "png": "completions", "npz": "completions.npz"}
+
+
+@click.command(cls=Command)
+@engine_option
+@label_option
+@like_option
+@click.option(
+    "--count",
+    type=int,
+    help="Images of each label or picture, or completions.  [default: 1; 4 with --like or --complete]",
+)
+@seed_option
+@click.option("--temperature", type=float, default=1.0, show_default=True, help="Below 1: less varied; 1: the model.")
+@click.option(
+    "-o",
+    "--output",
+    type=OUTPUT_EITHER,
+    help="Where to write; - is standard output.  [default: sample.png, samples/, samples.npz; completions.png, …]",
+)
+@click.option(
+    "--output-format",
+    type=click.Choice(["grid", "png", "npz"]),
+    default="grid",
+    show_default=True,
+    help="One picture of all images; one PNG per image in a folder; one .npz. The last two go on where they stopped.",
+)
+@click.option(
+    "--scale",
+    type=click.IntRange(1, 64),
+    help="Picture pixels per image pixel.  [default: 1; a small grid is enlarged to about 256 pixels]",
+)
+@json_option
+@complete_option
+@rows_option
+@box_option
+@mask_option
+@candidates_option
+@rank_by_option
+@resize_option
+@invert_option
+@strategy_option
+@provider_option
+@fallback_option
+@threads_option
+@batch_size_option
+@version_option
+def main(
+    engine_path: Path | None,
+    labels: tuple[str, ...],
+    likes: tuple[Path, ...],
+    count: int | None,
+    seed: int,
+    temperature: float,
+    output: Path | None,
+    output_format: str,
+    scale: int | None,
+    json_path: Path | None,
+    picture: Path | None,
+    rows: int | None,
+    box: str | None,
+    mask_path: Path | None,
+    candidates: int,
+    rank_by: RankBy,
+    resize: bool,
+    invert: bool,
+    strategy: Strategy,
+    provider: Provider,
+    no_fallback: bool,
+    threads: int | None,
+    batch_size: int,
+) -> None:
+    """Draw images on an exported engine, or complete a picture.
+
+    \b
+    gpcnn-sample --engine model.onnx --label 3
+    gpcnn-sample --label all --count 10 -o sheet.png
+    gpcnn-sample --label 3,5 --count 5000 --output-format npz
+    gpcnn-sample --like digit.png --count 20
+    gpcnn-sample --complete digit.png --rows 14
+    gpcnn-sample --complete digit.png --box 4,4,8,8 --candidates 16 --rank-by known
+
+    --like draws new images from the code of a picture; it needs the engine of an autoencoder, and the encoder beside
+    it. The sheet shows the picture first.
+
+    --complete keeps every known pixel, draws the rest, and ranks what it drew by the likelihood of the whole image. A
+    pixel is drawn from those before it, row by row: known pixels below a gap cannot guide what is drawn into it.
+    --candidates N draws N completions for each one shown, and shows the most likely, or with --rank-by known those
+    that the known pixels fit best. Without --label the known pixels choose it.
+    """
+    from gpcnn_runtime.commands.sample.run import Order, Place, draw_completions, draw_grid, draw_job
+
+    asked = None
+    if picture or mask_path or rows is not None or box is not None or candidates != 1 or rank_by != "image":
+        from gpcnn_runtime.commands.sample.complete_job import to_complete
+
+        asked = to_complete(picture, mask_path, rows, box, candidates, rank_by, resize, invert)
+    elif (resize or invert) and not likes:
+        raise UsageError("--resize and --invert are for pictures that are read: add --complete PICTURE, or --like")
+    if likes and labels:
+        raise UsageError("--like and --label both say what to draw: leave one of them out")
+    if asked is not None and len(likes) > 1:
+        raise UsageError(f"--complete draws from the code of one picture: name one with --like, not {len(likes)}")
+    path = output or Path((COMPLETIONS_OUTPUT if asked else DEFAULT_OUTPUT)[output_format])
+    place = Place(path, output_format, scale, json_path)
+    place.check()
+    try:
+        from gpcnn_runtime.engines.load import DEFAULT_ENGINE, engine_or_default
+        from gpcnn_runtime.sampler import Sampler
+
+        engine = engine_or_default(engine_path, from_zoo=True)
+        with Sampler.load(
+            engine,
+            threads,
+            batch_size,
+            provider=provider,
+            fallback=not no_fallback,
+            warn=lambda text: click.echo(f"Warning: {text}", err=True),
+        ) as sampler:
+            numbers = parse_labels(sampler.metadata, labels)
+            like = None
+            if likes or sampler.metadata.spec.conditioning == "embedding":
+                from gpcnn_runtime.commands.sample.likes import encode_likes
+
+                like = encode_likes(sampler, likes, resize, invert)
+            if count is None:
+                count = 4 if asked or like else 1
+            from_zoo = engine_path is None and engine != DEFAULT_ENGINE
+            order = Order(numbers, count, seed, temperature, strategy, like, from_zoo)
+            if asked is not None:
+                draw_completions(sampler, order, place, asked)
+            elif output_format == "grid":
+                draw_grid(sampler, order, place)
+            else:
+                draw_job(sampler, order, place)
+    except KeyboardInterrupt:
+        raise InterruptedRun("interrupted: nothing was written") from None
+    except MemoryError:
+        from gpcnn_deploy.machine import of_memory
+
+        smaller = f"try --batch-size {max(1, batch_size // 2)}, or --threads 1"
+        raise EngineError(f"not enough memory{of_memory()}: {smaller}") from None
+
+
+def parse_labels(metadata: EngineMetadata, texts: Sequence[str]) -> list[int] | None:
+    """Numbers of the labels asked for: `--label` values, each a name, a number, a comma list, or `all`.
+
+    Raises:
+        UsageError: an unknown label, or a label for a model that has none.
+    """
+    numbers: list[int] = []
+    for text in texts:
+        if text in metadata.class_names:  # a class name may hold a comma, or be `all`
+            numbers.append(metadata.label_number(text))
+        elif text == "all" and metadata.class_names:
+            numbers.extend(range(len(metadata.class_names)))
+        else:
+            numbers.extend(metadata.label_number(part.strip()) for part in text.split(","))
+    return numbers or None
+
+
+if __name__ == "__main__":
+    main()

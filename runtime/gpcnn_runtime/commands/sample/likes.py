@@ -1,0 +1,98 @@
+"""`gpcnn-sample --like`: pictures that an autoencoder encodes, and images drawn from their codes."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gpcnn_deploy.errors import UsageError
+from gpcnn_deploy.pictures import grid, pixels_from_levels
+from gpcnn_runtime.engines.onnxruntime.encoder import Encoder
+from gpcnn_runtime.inputs.picture import read_levels
+from gpcnn_runtime.sampler import Sampler
+from gpcnn_runtime.zoo.catalogue import engine_name
+
+SHEET_COLUMNS = 10
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Likes:
+    """M pictures and their codes.
+
+    Attributes:
+        pictures: the files.
+        levels: int32 [M, C, H, W], what the encoder saw.
+        embedding: float32 [M, E], what it made of them.
+        depth: K, the number of levels.
+    """
+
+    pictures: tuple[Path, ...]
+    levels: npt.NDArray[np.int32]
+    embedding: npt.NDArray[np.float32]
+    depth: int
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __str__(self) -> str:
+        return f"like {self.pictures[0]}" if len(self) == 1 else f"like {len(self)} pictures"
+
+    def digest(self) -> str:
+        """Hexadecimal SHA-256 of what the encoder saw."""
+        return hashlib.sha256(self.levels.tobytes()).hexdigest()
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """What an .npz keeps of them."""
+        return {"original": self.levels.astype(np.uint8), "embedding": self.embedding}
+
+    def sheet(self, drawn: npt.NDArray[np.uint8], count: int) -> npt.NDArray[np.uint8]:
+        """What was drawn beside what it was drawn from.
+
+        One picture comes first, then its images in reading order. Of several, each begins a row of its images; with one
+        image each, the pictures are the first row and the images the second.
+
+        Args:
+            drawn: levels uint8 [M · count, C, H, W], picture by picture.
+            count: images of each picture.
+
+        Returns:
+            uint8 [rows, columns] for grey, [rows, columns, 3] for colour.
+        """
+        images = drawn.reshape(len(self), count, *drawn.shape[1:])
+        both = np.concatenate([self.levels.astype(np.uint8)[:, None], images], axis=1)
+        columns = count + 1
+        if len(self) == 1:
+            columns = max(SHEET_COLUMNS, math.isqrt(count + 1))
+        elif count == 1:
+            both, columns = both.swapaxes(0, 1), len(self)
+        return grid(pixels_from_levels(both.reshape(-1, *drawn.shape[1:]), self.depth), columns)
+
+
+def encode_likes(sampler: Sampler, paths: Sequence[Path], resize: bool = False, invert: bool = False) -> Likes | None:
+    """The pictures that `--like` names, encoded by the encoder beside the engine; None for none.
+
+    Raises:
+        UsageError: pictures for a model that takes none, or none for a model that needs one.
+        EngineError: the encoder is missing, damaged, or that of another engine.
+        DataError: a picture cannot be read, or does not fit the model.
+    """
+    spec, engine = sampler.metadata.spec, engine_name(sampler.engine.info.path)
+    if not paths:
+        if spec.conditioning != "embedding":
+            return None
+        if sampler.metadata.encoder_digest is None:
+            raise UsageError(
+                f"{engine} draws from an embedding and has no encoder to make one of a picture: call "
+                "Sampler.sample(embedding=…) from Python"
+            )
+        raise UsageError(f"{engine} draws from the code of a picture: name one with --like PICTURE")
+    with Encoder.beside(sampler) as encoder:
+        levels = np.stack([read_levels(path, spec, resize=resize, invert=invert) for path in paths])
+        return Likes(tuple(paths), levels, encoder.embed(levels), spec.levels)

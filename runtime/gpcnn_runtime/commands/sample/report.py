@@ -1,0 +1,152 @@
+"""What `gpcnn-sample --json` tells: what was drawn, and what drew it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from gpcnn_deploy.metadata import EngineMetadata, Precision, Role
+from gpcnn_runtime.zoo.catalogue import engine_name
+
+if TYPE_CHECKING:
+    from gpcnn_runtime.completions import Completions
+    from gpcnn_runtime.sampler import Sampler, Samples
+
+
+class EngineReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The engine that drew.
+
+    Attributes:
+        path: its file, or `zoo:NAME`.
+        digest: SHA-256 of the file.
+        role, window, batch_window, batch_from, precision: as in its metadata.
+        runtime, version, provider: what ran it.
+        threads: parts drawn at the same time.
+    """
+
+    path: str
+    digest: str
+    role: Role
+    window: int | None
+    batch_window: int | None
+    batch_from: int | None
+    precision: Precision
+    runtime: str
+    version: str
+    provider: str
+    threads: int
+
+
+class ImageReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One image.
+
+    Attributes:
+        rank: 1 for the most likely; None where images are not ranked.
+        position: number of its noise stream.
+        label: None for a model without labels.
+        class_name: of the label.
+        nats: -log p of the image under the model at temperature 1: smaller is likelier.
+        known_nats: of completions, what the known pixels alone add to it.
+    """
+
+    rank: int | None = None
+    position: int
+    label: int | None
+    class_name: str | None
+    nats: float
+    known_nats: float | None = None
+
+
+class CompletionReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What was completed.
+
+    Attributes:
+        picture: the file.
+        kept_pixels: how many of its H · W pixels stayed.
+        guided: false if some of them come after a drawn one in raster order, and so could not guide it.
+        candidates: completions drawn for each one kept.
+        rank_by: `image` or `known`: by which nats they are ranked.
+        drawn: images drawn in all, under all labels.
+    """
+
+    picture: str
+    kept_pixels: int
+    guided: bool
+    candidates: int
+    rank_by: str
+    drawn: int
+
+
+class SampleReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One run of `gpcnn-sample`.
+
+    Attributes:
+        output: the file or folder written.
+        output_format: `grid`, `png` or `npz`.
+        engine: what drew.
+        labels: labels asked for, in order; None for a model without labels.
+        like: pictures whose codes were drawn from, in order; None where none were.
+        count: images of each label or picture; completions shown. Position p belongs to number p // count of them.
+        seed: of the noise.
+        temperature: divided the logits.
+        drawn_before: images that an earlier run of the same job had drawn.
+        seconds: that drawing took.
+        ms_per_image: of those drawn; None where none was.
+        images: those drawn by this run, in order of position or rank.
+        completion: None where whole images were drawn.
+    """
+
+    output: str
+    output_format: str
+    engine: EngineReport
+    labels: tuple[int, ...] | None
+    like: tuple[str, ...] | None = None
+    count: int
+    seed: int
+    temperature: float
+    drawn_before: int
+    seconds: float
+    ms_per_image: float | None
+    images: tuple[ImageReport, ...]
+    completion: CompletionReport | None = None
+
+
+def engine_report(sampler: Sampler) -> EngineReport:
+    """The engine of a sampler."""
+    metadata, info = sampler.metadata, sampler.engine.info
+    return EngineReport(
+        path=engine_name(info.path),
+        digest=info.digest,
+        role=metadata.role,
+        window=metadata.window,
+        batch_window=metadata.batch_window,
+        batch_from=metadata.batch_from,
+        precision=metadata.precision,
+        runtime=info.runtime,
+        version=info.version,
+        provider=info.provider,
+        threads=sampler.threads,
+    )
+
+
+def image_reports(metadata: EngineMetadata, samples: Samples) -> Iterator[ImageReport]:
+    """One for each image."""
+    for k, (position, log_prob) in enumerate(
+        zip(samples.positions.tolist(), samples.log_likelihood().tolist(), strict=True)
+    ):
+        label = None if samples.labels is None else int(samples.labels[k])
+        yield ImageReport(
+            position=position,
+            label=label,
+            class_name=None if label is None else metadata.class_names[label],
+            nats=-log_prob,
+        )
+
+
+def ranked_reports(metadata: EngineMetadata, completions: Completions) -> Iterator[ImageReport]:
+    """One for each completion, the best first."""
+    known = (-completions.known_log_likelihood()).tolist()
+    for k, report in enumerate(image_reports(metadata, completions)):
+        yield msgspec.structs.replace(report, rank=k + 1, known_nats=known[k])

@@ -1,0 +1,308 @@
+"""One run of `gpcnn-sample`: draw what was ordered, write it, tell what was done. Heavy imports wait, as in `cli`."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import sys
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gpcnn_deploy.command import STDOUT, say, write_json
+from gpcnn_deploy.errors import InterruptedRun, UsageError
+from gpcnn_deploy.outputs import Output, check_outputs
+
+if TYPE_CHECKING:
+    from gpcnn_runtime.commands.sample.complete_job import ToComplete
+    from gpcnn_runtime.commands.sample.jobs import Job
+    from gpcnn_runtime.commands.sample.likes import Likes
+    from gpcnn_runtime.commands.sample.report import CompletionReport, ImageReport
+    from gpcnn_runtime.engines.base import Strategy
+    from gpcnn_runtime.sampler import Sampler, Samples
+
+# The most pixels of one picture: image viewers, Pillow among them, refuse larger ones.
+MAX_SHEET_PIXELS = 89_000_000
+SMALL_SHEET = 256  # a sheet with shorter sides than half of this is hard to see
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """What to draw: the options of the command that decide the images, and the strategy, which does not."""
+
+    labels: list[int] | None
+    count: int
+    seed: int
+    temperature: float
+    strategy: Strategy
+    like: Likes | None = None
+    from_zoo: bool = False  # the engine is the zoo's, since none was named and none is in the folder
+
+    @property
+    def total(self) -> int:
+        """Images asked for."""
+        if self.like is not None:
+            return self.count * len(self.like)
+        return self.count * (1 if self.labels is None else len(self.labels))
+
+    def stream(self, sampler: Sampler, positions: Sequence[int] | None = None) -> Generator[Samples, None, None]:
+        """`Sampler.stream` of this order; checked when this returns, drawn when it is iterated."""
+        return sampler.stream(
+            self.labels,
+            self.seed,
+            self.count,
+            temperature=self.temperature,
+            embedding=None if self.like is None else self.like.embedding,
+            strategy=self.strategy,
+            positions=positions,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where the results go, and in which form."""
+
+    path: Path
+    output_format: str
+    scale: int | None
+    json_path: Path | None
+
+    def check(self) -> None:
+        """Refuse names that say something else than the format, and places that cannot be written.
+
+        Raises:
+            UsageError: another suffix, or one file for two results.
+            OutputError: a folder where a file should be, or nothing can be written there.
+        """
+        suffix, ends = self.path.suffix.lower(), f"-o {self.path} ends in '{self.path.suffix}'"
+        if self.output_format == "png":
+            if suffix in (".png", ".npz"):
+                raise UsageError(f"{ends}, but --output-format png writes a folder of pictures: name a folder")
+        elif self.output_format == "npz":
+            if suffix not in ("", ".npz"):
+                raise UsageError(f"{ends}, but --output-format npz writes an .npz: name it so")
+        elif suffix == ".npz":
+            raise UsageError(f"{ends}, which is no picture: name a .png, or add --output-format npz")
+        elif suffix not in ("", ".png"):
+            raise UsageError(f"{ends}, but pictures are written as .png alone: name it so")
+        outputs = [Output("-o", self.path, "folder" if self.output_format == "png" else "file")]
+        check_outputs(outputs if self.json_path is None else [*outputs, Output("--json", self.json_path)])
+
+    @property
+    def said(self) -> Path | None:
+        """What `say` is told: standard output, where a result goes there."""
+        return STDOUT if STDOUT in (self.path, self.json_path) else None
+
+
+def draw_grid(sampler: Sampler, order: Order, place: Place) -> None:
+    """Draw everything onto one picture."""
+    stream = order.stream(sampler)
+    spec, total, path = sampler.metadata.spec, order.total, place.path
+    _refuse_large(sampler, total + (0 if order.like is None else len(order.like)), place)
+    begin = time.perf_counter()
+    drawn: list[Samples] = []
+    with _progress(total, sampler) as advance, contextlib.closing(stream):
+        for samples in stream:
+            drawn.append(samples)
+            advance(len(samples))
+    seconds = time.perf_counter() - begin
+
+    import numpy as np
+
+    from gpcnn_deploy.pictures import grid, pixels_from_levels, save_png
+
+    levels = np.concatenate([samples.levels for samples in drawn])
+    if order.like is not None:
+        sheet = order.like.sheet(levels, order.count)
+    else:
+        rows_of_labels = order.labels is not None and len(order.labels) > 1 and order.count > 1
+        sheet = grid(pixels_from_levels(levels, spec.levels), order.count if rows_of_labels else None)
+    save_png(path, sheet, place.scale or max(1, SMALL_SHEET // max(sheet.shape[:2])))
+    _tell(sampler, order, place, _images(order, sampler), total, seconds, _listed(sampler, place, drawn))
+
+
+def _refuse_large(sampler: Sampler, images: int, place: Place) -> None:
+    spec, scale = sampler.metadata.spec, place.scale or 1
+    if images * spec.height * spec.width * scale**2 > MAX_SHEET_PIXELS:
+        raise UsageError(
+            f"{images} images at scale {scale} are too many for one picture: draw fewer, or add --output-format png"
+        )
+
+
+def draw_job(sampler: Sampler, order: Order, place: Place) -> None:
+    """Draw a long job: pictures in a folder, or an .npz; go on where an earlier run of it stopped."""
+    from gpcnn_deploy.files import is_stream
+    from gpcnn_runtime.commands.sample.jobs import JobOutput, NpzFile, PngFolder
+
+    order.stream(sampler)  # refuses what cannot be drawn before anything is written
+    spec, total, path = sampler.metadata.spec, order.total, place.path
+    job = _as_job(sampler, order, place)
+    output: JobOutput
+    if job.output_format == "png":
+        output = PngFolder(path, job, spec)
+    else:
+        output = NpzFile(path, job, spec, {} if order.like is None else order.like.arrays())
+    listed: list[ImageReport] = []
+    with contextlib.closing(output):
+        missing = output.open()
+        begin = time.perf_counter()
+        stream = order.stream(sampler, missing)
+        try:
+            with _progress(total, sampler) as advance, contextlib.closing(stream):
+                advance(total - len(missing))
+                for samples in stream:
+                    output.add(samples)
+                    listed += _listed(sampler, place, [samples])
+                    advance(len(samples))
+            output.finish()
+        except KeyboardInterrupt:
+            if is_stream(path):
+                raise InterruptedRun("interrupted: nothing was written") from None
+            raise InterruptedRun(
+                f"interrupted: {output.keep()} of {total} images are kept for {path}; the same command goes on from "
+                "there"
+            ) from None
+        except Exception:
+            with contextlib.suppress(Exception):  # what was drawn is kept, and the error told is the first one
+                output.keep()
+            raise
+    seconds, there = time.perf_counter() - begin, total - len(missing)
+    images = _images(order, sampler) + (f", {there} of them drawn before" if there else "")
+    _tell(sampler, order, place, images, len(missing), seconds, listed, there)
+
+
+def _as_job(sampler: Sampler, order: Order, place: Place) -> Job:
+    from gpcnn_runtime.commands.sample.jobs import Job
+
+    return Job(
+        output_format=place.output_format,
+        engine_digest=sampler.engine.info.digest,
+        labels=None if order.labels is None else tuple(order.labels),
+        count=order.count,
+        seed=order.seed,
+        temperature=order.temperature,
+        scale=(place.scale or 1) if place.output_format == "png" else 1,
+        likes=0 if order.like is None else len(order.like),
+        like_digest=None if order.like is None else order.like.digest(),
+    )
+
+
+def draw_completions(sampler: Sampler, order: Order, place: Place, asked: ToComplete) -> None:
+    """Complete a picture, rank the completions, and write them."""
+    import msgspec
+
+    from gpcnn_runtime.commands.sample import complete_job
+    from gpcnn_runtime.completions import complete, known_first
+
+    levels, mask = asked.read(sampler.metadata.spec)
+    if place.output_format == "grid":
+        _refuse_large(sampler, order.count + 2, place)
+    digest = complete_job.known_digest(levels, mask)
+    plain = _as_job(sampler, order, place)
+    job = msgspec.structs.replace(plain, known_digest=digest, candidates=asked.candidates, rank_by=asked.rank_by)
+    complete_job.refuse_place(place.path, job)
+    tried = 1 if known_first(mask[None]) else len(set(order.labels or sampler.metadata.class_names or (None,)))
+    with _progress(order.count * asked.candidates * tried, sampler) as advance:
+        completions = complete(
+            sampler,
+            levels,
+            mask,
+            labels=order.labels,
+            embedding=None if order.like is None else order.like.embedding,
+            count=order.count,
+            candidates=asked.candidates,
+            seed=order.seed,
+            temperature=order.temperature,
+            rank_by=asked.rank_by,
+            strategy=order.strategy,
+            progress=advance,
+        )
+    complete_job.write_completions(place.path, job, completions, place.scale)
+    listed, report = [], None
+    if place.json_path is not None:
+        from gpcnn_runtime.commands.sample.report import ranked_reports
+
+        listed = list(ranked_reports(sampler.metadata, completions))
+        report = complete_job.completion_report(asked, completions)
+    words = complete_job.in_words(asked, completions)
+    _tell(sampler, order, place, words, completions.drawn, completions.seconds, listed, completion=report)
+    say(place.said, complete_job.ranking(asked, sampler.metadata, completions))
+
+
+@contextlib.contextmanager
+def _progress(total: int, sampler: Sampler) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr for people who wait: more than one round of parts, and a terminal to show it on."""
+    if total <= sampler.threads * sampler.batch_size or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from gpcnn_deploy.streams import console
+
+    columns = (TextColumn("drawing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console(stderr=True), transient=True) as progress:
+        task = progress.add_task("drawing", total=total)
+        yield lambda images: progress.advance(task, images)
+
+
+def _listed(sampler: Sampler, place: Place, drawn: Sequence[Samples]) -> list[ImageReport]:
+    """What `--json` tells about images; nothing where nobody asks."""
+    if place.json_path is None:
+        return []
+    from gpcnn_runtime.commands.sample.report import image_reports
+
+    return [report for samples in drawn for report in image_reports(sampler.metadata, samples)]
+
+
+def _images(order: Order, sampler: Sampler) -> str:
+    spec, count = sampler.metadata.spec, order.total
+    like = "" if order.like is None else f" {order.like}"
+    return f"{count} image{'s' if count > 1 else ''} of {spec.height}×{spec.width}{like}"
+
+
+def _tell(
+    sampler: Sampler,
+    order: Order,
+    place: Place,
+    images: str,
+    drawn: int,
+    seconds: float,
+    listed: Sequence[ImageReport],
+    there: int = 0,
+    completion: CompletionReport | None = None,
+) -> None:
+    """Say what was written, in which time and by what; and as JSON, where that is asked for."""
+    from gpcnn_runtime.zoo.catalogue import engine_name
+
+    metadata, info = sampler.metadata, sampler.engine.info
+    if place.json_path is not None:  # first: the words may find no reader
+        from gpcnn_runtime.commands.sample.report import SampleReport, engine_report
+
+        report = SampleReport(
+            output=str(place.path),
+            output_format=place.output_format,
+            engine=engine_report(sampler),
+            labels=None if order.labels is None else tuple(order.labels),
+            like=None if order.like is None else tuple(map(str, order.like.pictures)),
+            count=order.count,
+            seed=order.seed,
+            temperature=order.temperature,
+            drawn_before=there,
+            seconds=seconds,
+            ms_per_image=seconds / drawn * 1e3 if drawn else None,
+            images=tuple(listed),
+            completion=completion,
+        )
+        write_json(place.json_path, report)
+    each = f" ({seconds / drawn * 1e3:.1f} ms an image)" if drawn else ""
+    took = f"{seconds * 1e3:.1f} ms" if seconds < 10 else f"{seconds:.1f} s"
+    output = "standard output" if place.path == STDOUT else place.path
+    say(place.said, f"{output}: {images}, in {took}{each}")
+    role = metadata.role_words + (", as no model.onnx is in this folder" if order.from_zoo else "")
+    threads = max(1, min(sampler.threads, drawn))
+    say(
+        place.said,
+        f"engine: {engine_name(info.path)} ({role}) on {info.runtime} {info.version}, {info.provider}, "
+        f"{threads} thread{'s' if threads > 1 else ''}",
+    )

@@ -1,0 +1,1 @@
+"""Engines on ONNX Runtime: .onnx files of every role."""

@@ -1,0 +1,242 @@
+"""Engines on ONNX Runtime: one self-contained .onnx file, checked against its own metadata before anything runs."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gpcnn_deploy.errors import EngineError, GpcnnError
+from gpcnn_deploy.metadata import EngineMetadata
+from gpcnn_runtime.engines.base import (
+    EXPORT_ANEW,
+    Engine,
+    EngineInfo,
+    OutOfMemoryError,
+    Request,
+    Result,
+    StepBatch,
+    StepEngine,
+    Strategy,
+    refuse_strategy,
+)
+from gpcnn_runtime.engines.cancel import Cancellation, Cancelled
+from gpcnn_runtime.engines.onnxruntime.providers import CPU, Placement, Provider, place, running
+from gpcnn_runtime.engines.onnxruntime.session import Ports, brief, check_ports, onnx_metadata, open_session, read_onnx
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+_ALLOCATION = re.compile("bad.?alloc|failed to allocate|out of memory", re.IGNORECASE)
+
+
+def load_onnx_engine(path: Path, provider: Provider = "cpu", warn: Callable[[str], None] = warnings.warn) -> Engine:
+    """Load an ONNX engine of either role.
+
+    Args:
+        path: the file; its first bytes decide, not its name.
+        provider: what runs it. `auto` is CUDA for a step, where it starts, and the CPU for everything else: a sampler's
+            loops are driven by the CPU wherever its nodes run.
+        warn: told in one line why `auto` does not take a CUDA that ONNX Runtime has.
+
+    Raises:
+        EngineError: missing, empty, truncated or foreign file, no metadata of ours, a newer schema, inputs and
+            outputs that are not those of its role, or a provider that does not run.
+        MissingExtraError: ONNX Runtime is not installed.
+    """
+    content = read_onnx(path)
+    if provider != "auto":
+        return _load(path, content, place(provider))
+    engine = _load(path, content, CPU)
+    if engine.metadata.role == "step":
+        try:
+            cuda = place("cuda")
+        except EngineError:  # this ONNX Runtime is not made for it
+            return engine
+        try:
+            return _load(path, content, cuda)
+        except EngineError as error:
+            warn(f"{path} runs on the CPU: {error}")
+    return engine
+
+
+def _load(path: Path, content: bytes, placement: Placement) -> Engine:
+    metadata = onnx_metadata(path, content)
+    if metadata.role == "encoder":
+        raise EngineError(
+            f"{path} is an encoder, which draws nothing: name the engine beside it; gpcnn-sample --like finds the "
+            "encoder by itself"
+        )
+    session = open_session(path, content, placement)
+    from onnxruntime import __version__ as version
+
+    check_ports(path, "input", session.get_inputs(), _inputs(metadata))
+    check_ports(path, "output", session.get_outputs(), _outputs(metadata))
+    info = EngineInfo(path, "ONNX Runtime", version, running(session, placement), content)
+    if metadata.role == "sampler" or placement.memory is None:
+        kind = OnnxSampler if metadata.role == "sampler" else OnnxStep
+        engine = kind(session, metadata, info)
+        engine.concurrent = placement.provider == "cpu"  # threads of one GPU would only wait for each other
+        return engine
+    from gpcnn_runtime.engines.onnxruntime.device import OnnxDeviceStep
+
+    return OnnxDeviceStep(session, metadata, info)
+
+
+class _OnnxEngine(Engine):
+    concurrent = True
+
+    def __init__(self, session: onnxruntime.InferenceSession, metadata: EngineMetadata, info: EngineInfo) -> None:
+        self.metadata, self.info = metadata, info
+        self._session: onnxruntime.InferenceSession | None = session
+        self.outputs = tuple(output.name for output in session.get_outputs())
+
+    def close(self) -> None:
+        self._session = None
+
+    @property
+    def session(self) -> onnxruntime.InferenceSession:
+        """ONNX Runtime's session.
+
+        Raises:
+            EngineError: the engine is closed.
+        """
+        if self._session is None:
+            raise EngineError(f"{self.info.path}: the engine is closed: load it again")
+        return self._session
+
+    @contextlib.contextmanager
+    def translated(self, count: int) -> Iterator[None]:
+        """What ONNX Runtime raises inside the block becomes an `EngineError`, or `OutOfMemoryError` for `count`."""
+        try:
+            yield
+        except (GpcnnError, Cancelled):
+            raise
+        except MemoryError as error:
+            raise _out_of_memory(count) from error
+        except Exception as error:  # ONNX Runtime's classes share no base but Exception
+            if _ALLOCATION.search(str(error)):
+                raise _out_of_memory(count) from error
+            raise EngineError(f"{self.info.path}: ONNX Runtime failed ({brief(error)}): {EXPORT_ANEW}") from error
+
+    def evaluate(self, inputs: dict[str, npt.NDArray[Any]], cancellation: Cancellation) -> dict[str, npt.NDArray[Any]]:
+        """Outputs of the graph by name, checked for shape.
+
+        Raises:
+            EngineError: the engine is closed, or ONNX Runtime failed.
+            OutOfMemoryError: not enough memory for this batch.
+            Cancelled: the request was called off.
+        """
+        import onnxruntime
+
+        path = self.info.path
+        shape = inputs["noise"].shape
+        options = onnxruntime.RunOptions()
+        try:
+            with self.translated(shape[0]), cancellation.hook(lambda: setattr(options, "terminate", True)):
+                values = self.session.run(self.outputs, inputs, options)
+        except EngineError:
+            cancellation.check()
+            raise
+        outputs = dict(zip(self.outputs, values, strict=True))
+        levels = outputs.get("image", outputs.get("image_next"))
+        assert levels is not None
+        if levels.shape != shape or outputs["log_prob"].shape != shape:
+            raise EngineError(f"{path}: drew images of shape {levels.shape}, expected {shape}: {EXPORT_ANEW}")
+        return outputs
+
+
+class OnnxSampler(_OnnxEngine):
+    """Role `sampler`: the graph draws the whole image in one call."""
+
+    def run(self, request: Request, strategy: Strategy = "jacobi") -> Result:
+        """Draw one batch in one call of ONNX Runtime; shapes and errors as `Engine.run`."""
+        refuse_strategy(self.metadata, strategy)
+        outputs = self.evaluate(request.inputs(), request.cancellation)
+        counted = outputs.get("evaluations")
+        return Result(outputs["image"], outputs["log_prob"], None if counted is None else int(counted))
+
+
+class OnnxStep(_OnnxEngine, StepEngine):
+    """Role `step`: the graph evaluates the network once; `StepEngine.run` iterates it."""
+
+    @contextlib.contextmanager
+    def open(self, request: Request) -> Iterator[StepBatch]:
+        """A batch in host memory."""
+        yield _OnnxStepBatch(self, request)
+
+
+class _OnnxStepBatch:
+    """Images that a step leaves unchanged have reached their fixed point: they are set aside, the rest goes on."""
+
+    def __init__(self, engine: OnnxStep, request: Request) -> None:
+        self._engine, self._cancellation = engine, request.cancellation
+        self._inputs = request.inputs()
+        self._per_image = [name for name in self._inputs if name != "temperature"]
+        self._log_prob = np.zeros_like(request.noise)
+        self.place(request.start())
+
+    def place(self, levels: npt.NDArray[np.int32]) -> None:
+        self._levels = levels.copy()
+        self._going = np.arange(len(levels))
+        self._going_inputs = self._inputs
+
+    def advance(self, steps: int) -> int:
+        changed = 0
+        for _ in range(steps):
+            guess = {"image": self._levels[self._going], **self._going_inputs}
+            outputs = self._engine.evaluate(guess, self._cancellation)
+            self._levels[self._going] = outputs["image_next"]
+            self._log_prob[self._going] = outputs["log_prob"]
+            changed = int(outputs["changed"].sum())
+            if changed == 0:
+                break
+            still = outputs["changed"] != 0
+            if not still.all():
+                self._going = self._going[still]
+                self._going_inputs = {**self._inputs}
+                for name in self._per_image:
+                    self._going_inputs[name] = self._inputs[name][self._going]
+        return changed
+
+    def read(self) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+        return self._levels, self._log_prob
+
+
+def _out_of_memory(count: int) -> OutOfMemoryError:
+    return OutOfMemoryError(f"not enough memory for {count} images at a time")
+
+
+def _inputs(metadata: EngineMetadata) -> Ports:
+    spec = metadata.spec
+    image = (None, *spec.image_shape)
+    ports: Ports = {
+        "noise": ("tensor(float)", image),
+        "known": ("tensor(int32)", image),
+        "mask": ("tensor(bool)", image),
+        "temperature": ("tensor(float)", ()),
+    }
+    if metadata.role == "step":
+        ports["image"] = ("tensor(int32)", image)
+    if spec.conditioning == "label":
+        ports["label"] = ("tensor(int32)", (None,))
+    elif spec.conditioning == "embedding":
+        ports["embedding"] = ("tensor(float)", (None, spec.conditioning_size))
+    return ports
+
+
+def _outputs(metadata: EngineMetadata) -> Ports:
+    image = (None, *metadata.spec.image_shape)
+    ports: Ports = {"log_prob": ("tensor(float)", image)}
+    if metadata.role == "step":
+        ports["image_next"] = ("tensor(int32)", image)
+        ports["changed"] = ("tensor(int32)", (None,))
+    else:
+        ports["image"] = ("tensor(int32)", image)
+    return ports

@@ -1,0 +1,180 @@
+"""Engines on TensorRT: a plan is checked in every way before it is deserialized; its batches live on the GPU."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+
+from gpcnn_deploy.errors import EngineError, NotHereError, OutputError
+from gpcnn_deploy.files import write_atomic
+from gpcnn_runtime.engines.base import (
+    Engine,
+    EngineInfo,
+    OutOfMemoryError,
+    Request,
+    Result,
+    StepBatch,
+    StepEngine,
+    Strategy,
+    refuse_strategy,
+)
+from gpcnn_runtime.engines.plan_file import (
+    PlanMetadata,
+    PlanTensor,
+    check_described,
+    check_here,
+    check_tensors,
+    most_images,
+    read_plan,
+    read_plan_metadata,
+)
+from gpcnn_runtime.engines.tensorrt.batch import DeviceBatch, out_of_memory
+from gpcnn_runtime.engines.tensorrt.cuda import Stream
+from gpcnn_runtime.engines.tensorrt.gpu import CudaError, Gpu, find_gpu
+from gpcnn_runtime.engines.tensorrt.library import Plan, load
+
+KEPT_BATCH_SIZES = 2  # a call is cut into parts of two sizes at most
+STEPS_PER_LOOK = 4
+
+_NAMES = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT-RTX"}
+
+
+def cache_path(plan: Path) -> Path:
+    """`model.plan` → `model.plan.cache`: kernels that TensorRT-RTX compiled for this machine's GPU."""
+    return plan.with_name(plan.name + ".cache")
+
+
+def load_plan_engine(path: Path) -> Engine:
+    """Load a plan of either role.
+
+    The digest, the flavour, the version and the compute capability are checked before TensorRT sees a byte of it.
+
+    Raises:
+        EngineError: the plan or its metadata is missing, damaged or of a newer schema, the plan was changed, or its
+            inputs and outputs are others than its metadata says.
+        NotHereError: it cannot run on this machine; the message says why.
+        MissingExtraError: its TensorRT or cuda-python is not installed.
+    """
+    metadata = read_plan_metadata(path)
+    content = read_plan(path, metadata)
+    gpu = find_gpu()
+    library = load(metadata.flavor)
+    check_here(path, metadata, gpu.compute_capability, library.version)
+    plan = library.deserialize(content, str(path))
+    tensors = plan.tensors()
+    check_tensors(metadata.engine, tensors, str(path))
+    check_described(path, metadata, tensors)
+    info = EngineInfo(path, _NAMES[metadata.flavor], library.version, gpu.name, content)
+    kind = PlanSampler if metadata.engine.role == "sampler" else PlanStep
+    try:
+        return kind(plan, metadata, tensors, info, gpu)
+    except CudaError as error:
+        raise NotHereError(f"{path}: this GPU cannot be used ({error})") from error
+
+
+class PlanEngine(Engine):
+    """A deserialized plan and, for the batch sizes used last, the memory and contexts to run them."""
+
+    replay = False  # whether the same network runs again and again on the same addresses
+
+    def __init__(
+        self, plan: Plan, metadata: PlanMetadata, tensors: tuple[PlanTensor, ...], info: EngineInfo, gpu: Gpu
+    ) -> None:
+        self.metadata = metadata.engine
+        self.info = info
+        self.gpu = gpu
+        self.max_batch = most_images(tensors)
+        self.tensors = tensors
+        self.plan: Plan | None = plan
+        self.stream = Stream()
+        self.own_graphs = metadata.flavor == "tensorrt"  # TensorRT-RTX replays by itself
+        self._batches: OrderedDict[int, DeviceBatch] = OrderedDict()
+        self._lock = threading.Lock()
+        self._saved_cache = self._read_cache()
+
+    def close(self) -> None:
+        """Release everything on the GPU and keep TensorRT-RTX's kernels for the next process."""
+        with self._lock:
+            if self.plan is None:
+                return
+            with contextlib.suppress(CudaError):  # what can be released is, all the same
+                self.gpu.use()
+            try:
+                cache = self.plan.runtime_cache()
+            finally:
+                while self._batches:
+                    self._batches.popitem()[1].close()
+                self.plan = None
+                self.stream.close()
+        if cache and cache != self._saved_cache:
+            with contextlib.suppress(OutputError):  # a cache that cannot be kept costs the next start some seconds
+                write_atomic(cache_path(self.info.path), cache)
+
+    @contextlib.contextmanager
+    def batch(self, request: Request) -> Iterator[DeviceBatch]:
+        """Memory and contexts for a batch, its inputs uploaded; given up for good if anything fails inside."""
+        count = request.count
+        with self._lock:
+            if self.plan is None:
+                raise EngineError(f"{self.info.path}: the engine is closed: load it again")
+            if self.max_batch is not None and count > self.max_batch:
+                raise EngineError(f"{self.info.path}: {count} images in one call, built for {self.max_batch} at most")
+            self.gpu.use()  # CUDA's current device is one per thread, and any thread may draw
+            try:
+                if count not in self._batches:
+                    if len(self._batches) >= KEPT_BATCH_SIZES:
+                        self._batches.popitem(last=False)[1].close()
+                    self._batches[count] = self._make(self.plan, count)
+                self._batches.move_to_end(count)
+                batch = self._batches[count]
+                batch.upload(request)
+                yield batch
+            except BaseException as error:
+                if count in self._batches:
+                    self._batches.pop(count).close()
+                if out_of_memory(error):
+                    raise OutOfMemoryError(f"not enough GPU memory for {count} images at a time") from error
+                raise
+
+    def launched(self, count: int) -> tuple[int, str | None]:
+        """Of the last call of a batch size: launches by the host, and why none replayed a CUDA graph of ours."""
+        with self._lock:
+            batch = self._batches[count]
+            return batch.launches, batch.graph_refusal
+
+    def _make(self, plan: Plan, count: int) -> DeviceBatch:
+        return DeviceBatch(plan, self.tensors, count, self.stream, self.replay, self.own_graphs, self._saved_cache)
+
+    def _read_cache(self) -> bytes | None:
+        try:
+            return cache_path(self.info.path).read_bytes() if not self.own_graphs else None
+        except OSError:
+            return None
+
+
+class PlanSampler(PlanEngine):
+    """Role `sampler`: the plan draws the whole image in one call."""
+
+    def run(self, request: Request, strategy: Strategy = "jacobi") -> Result:
+        """Draw one batch; shapes and errors as `Engine.run`."""
+        refuse_strategy(self.metadata, strategy)
+        with self.batch(request) as batch:
+            batch.enqueue()
+            return Result(batch.fetch("image"), batch.fetch("log_prob"), int(batch.fetch("evaluations")))
+
+
+class PlanStep(PlanEngine, StepEngine):
+    """Role `step`: the plan evaluates the network once; `StepEngine.run` iterates it on the device."""
+
+    replay = True
+    stride = STEPS_PER_LOOK
+
+    @contextlib.contextmanager
+    def open(self, request: Request) -> Iterator[StepBatch]:
+        """A batch on the GPU, its image at `request.start()`."""
+        with self.batch(request) as batch:
+            batch.place(request.start())
+            yield batch

@@ -1,0 +1,1 @@
+"""What users hand in: pictures, .npz files, masks, streams of many pictures."""

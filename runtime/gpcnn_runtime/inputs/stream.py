@@ -1,0 +1,126 @@
+"""Many pictures in bounded memory: files, folders and .npz, one at a time, each bad one an entry of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from gpcnn_deploy.errors import DataError
+from gpcnn_deploy.spec import ModelSpec
+from gpcnn_runtime.commands.sample.jobs import JOB_FILE
+from gpcnn_runtime.inputs.npz import count_npz, read_npz
+from gpcnn_runtime.inputs.picture import read_pixels
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Picture:
+    """One picture of the inputs.
+
+    Attributes:
+        name: its path; of a picture in an .npz, with its number: `file.npz[12]`.
+        pixels: uint8 [C, H, W].
+        label: the number that an .npz with `labels` gives it, else None.
+    """
+
+    name: str
+    pixels: npt.NDArray[np.uint8]
+    label: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class BadPicture:
+    """An input that cannot be used, and in one line why."""
+
+    name: str
+    error: DataError
+
+
+def pictures(
+    paths: Iterable[str | Path], spec: ModelSpec, *, resize: bool = False, invert: bool = False
+) -> Iterator[Picture | BadPicture]:
+    """Read inputs one by one, in the order given.
+
+    Args:
+        paths: picture files; folders, read with their subfolders in the order of names, without hidden files; .npz
+            files with `images` [N, H, W] or [N, H, W, 3] of integers 0..255 or bool, and perhaps `labels` [N], or with
+            `levels` [N, C, H, W], as gpcnn-sample writes them.
+        spec: what the pictures must fit, as in `read_levels`.
+        resize: convert pictures that do not fit, as in `read_levels`.
+        invert: swap dark and light.
+    """
+    for entry in _entries(paths):
+        if isinstance(entry, BadPicture):
+            yield entry
+        elif _is_npz(entry):
+            for name, found, label in read_npz(entry, shown(entry), spec, resize=resize, invert=invert):
+                yield BadPicture(name, found) if isinstance(found, DataError) else Picture(name, found, label)
+        else:
+            try:
+                yield Picture(shown(entry), read_pixels(entry, spec, resize=resize, invert=invert))
+            except DataError as error:
+                yield BadPicture(shown(entry), error)
+
+
+def count_pictures(paths: Iterable[str | Path]) -> int:
+    """How many entries `pictures` yields at most; damaged files count as one. For progress bars: no picture is read."""
+    total = 0
+    for entry in _entries(paths):
+        total += count_npz(entry) if isinstance(entry, Path) and _is_npz(entry) else 1
+    return total
+
+
+def shown(path: Path) -> str:
+    """A path as text that any output can hold: control characters, and bytes that are not UTF-8, are escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(path))
+
+
+def _entries(paths: Iterable[str | Path]) -> Iterator[Path | BadPicture]:
+    for path in map(Path, paths):
+        if _is_folder(path):
+            yield from _walk(path)
+        else:
+            yield path
+
+
+def _walk(folder: Path) -> Iterator[Path | BadPicture]:
+    pending, empty = [folder], True
+    while pending:
+        here = pending.pop()
+        try:
+            # Text, not Path objects: a folder may hold a hundred thousand names.
+            listed = os.listdir(here)  # noqa: PTH208
+        except OSError as error:
+            yield BadPicture(shown(here), DataError(f"{shown(here)}: cannot be read ({error.strerror})"))
+            empty = False
+            continue
+        names = sorted(name for name in listed if not name.startswith(".") and name != JOB_FILE)
+        folders = []
+        for name in names:
+            path = here / name
+            if not _is_folder(path):
+                empty = False
+                yield path
+            elif not path.is_symlink():  # a link may lead in a circle
+                folders.append(path)
+        pending.extend(reversed(folders))
+    if empty:
+        yield BadPicture(shown(folder), DataError(f"{shown(folder)}: holds no pictures"))
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def _is_npz(path: Path) -> bool:
+    try:
+        return path.suffix.lower() == ".npz" and path.is_file()
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,209 @@
+"""What a file is, without running it: an ONNX engine, a TensorRT plan (which is not deserialized), or a checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from gpcnn_deploy.checkpoint_header import CheckpointFacts, read_checkpoint
+from gpcnn_deploy.errors import EngineError
+from gpcnn_deploy.files import sha256
+from gpcnn_deploy.metadata import (
+    EncoderParity,
+    EngineMetadata,
+    ParityReport,
+    Precision,
+    Role,
+)
+from gpcnn_deploy.spec import ModelSpec
+from gpcnn_runtime.engines.plan_file import PlanMetadata, portable_path, read_plan_metadata
+from gpcnn_runtime.zoo.card import Card
+from gpcnn_runtime.zoo.catalogue import PREFIX, read_card, resolve_engine
+
+CHECKPOINT = "checkpoint.safetensors"
+PLANS = (".plan", ".engine", ".trt")
+
+
+class PlanFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What is true of a plan alone; see `PlanMetadata`.
+
+    Attributes:
+        flavor, tensorrt_version, platform, compute_capabilities, max_batch, opt_batch: as there.
+        digest_matches: the plan is the one that its metadata was written for; if not, no command loads it.
+        portable: the ONNX engine beside it, which runs where it cannot; None without one.
+    """
+
+    flavor: str
+    tensorrt_version: str
+    platform: str
+    compute_capabilities: tuple[str, ...]
+    max_batch: int
+    opt_batch: int
+    digest_matches: bool
+    portable: str | None
+
+
+class Inspection(msgspec.Struct, frozen=True, kw_only=True):
+    """What a file is.
+
+    Attributes:
+        path: the file.
+        kind: what sort of file.
+        bytes: its size.
+        digest: its SHA-256.
+        spec, class_names: the model's.
+        parameters: number of weights.
+        multiply_adds: of one image, each row and column evaluated once: the arithmetic floor of a sampler; None for an
+            encoder.
+        role, precision, window, batch_window, batch_from, checkpoint_digest, encoder_digest, parity, encoder_parity: of
+            an engine, as in `EngineMetadata`; None for a checkpoint.
+        tools: package → version that wrote the file.
+        plan: a plan's own facts; None for other files.
+        checkpoint: a checkpoint's own facts; None for engines.
+        card: of a model of the zoo; None for other files.
+    """
+
+    path: str
+    kind: Literal["onnx", "plan", "checkpoint"]
+    bytes: int
+    digest: str
+    spec: ModelSpec
+    class_names: tuple[str, ...]
+    parameters: int
+    multiply_adds: int | None
+    role: Role | None = None
+    precision: Precision | None = None
+    window: int | None = None
+    batch_window: int | None = None
+    batch_from: int | None = None
+    checkpoint_digest: str | None = None
+    encoder_digest: str | None = None
+    parity: ParityReport | None = None
+    encoder_parity: EncoderParity | None = None
+    tools: dict[str, str]
+    plan: PlanFacts | None = None
+    checkpoint: CheckpointFacts | None = None
+    card: Card | None = None
+
+
+def inspect_engine(path: str | Path) -> Inspection:
+    """Read what a file says about itself; its suffix decides what it is taken for.
+
+    Args:
+        path: an .onnx engine, `zoo:NAME`, a plan with its `.json` beside it, or a checkpoint or run folder, which is no
+            engine but says as much.
+
+    Raises:
+        EngineError: missing, damaged, foreign or of a newer schema.
+        CheckpointError: a checkpoint that is.
+    """
+    name, path = str(path), resolve_engine(path)
+    if name.startswith(PREFIX):
+        return msgspec.structs.replace(_onnx(path), path=name, card=read_card(name[len(PREFIX) :]))
+    if path.is_dir() and (path / CHECKPOINT).is_file():
+        path = path / CHECKPOINT
+    suffix = path.suffix.lower()
+    if suffix == ".onnx":
+        return _onnx(path)
+    if suffix in PLANS:
+        return _plan(path)
+    if suffix == ".safetensors":
+        return _checkpoint(path)
+    raise EngineError(
+        f"{path}: expected an engine whose name ends in .onnx or .plan, or a checkpoint that ends in .safetensors"
+    )
+
+
+def engine_metadata(path: Path) -> EngineMetadata:
+    """Metadata of an .onnx engine or of a plan; only the file beside a plan is read.
+
+    Raises:
+        EngineError: missing, damaged, foreign or of a newer schema.
+    """
+    path = resolve_engine(path)
+    if path.suffix.lower() in PLANS:
+        return read_plan_metadata(path).engine
+    from gpcnn_runtime.engines.onnxruntime.session import onnx_metadata, read_onnx
+
+    return onnx_metadata(path, read_onnx(path))
+
+
+def _onnx(path: Path) -> Inspection:
+    import hashlib
+
+    from gpcnn_runtime.engines.onnxruntime.session import onnx_metadata, read_onnx
+
+    content = read_onnx(path)
+    digest = hashlib.sha256(content).hexdigest()
+    return _engine(path, "onnx", len(content), digest, onnx_metadata(path, content))
+
+
+def _plan(path: Path) -> Inspection:
+    metadata = read_plan_metadata(path)
+    try:
+        size, digest = path.stat().st_size, sha256(path)
+    except OSError as error:
+        raise EngineError(f"{path}: cannot be read ({error.strerror or error})") from error
+    return _engine(path, "plan", size, digest, metadata.engine, metadata)
+
+
+def _engine(
+    path: Path,
+    kind: Literal["onnx", "plan"],
+    size: int,
+    digest: str,
+    metadata: EngineMetadata,
+    plan: PlanMetadata | None = None,
+) -> Inspection:
+    facts = None
+    if plan is not None:
+        portable = portable_path(path)
+        facts = PlanFacts(
+            flavor=plan.flavor,
+            tensorrt_version=plan.tensorrt_version,
+            platform=plan.platform,
+            compute_capabilities=plan.compute_capabilities,
+            max_batch=plan.max_batch,
+            opt_batch=plan.opt_batch,
+            digest_matches=digest == plan.digest,
+            portable=str(portable) if portable.is_file() else None,
+        )
+    return Inspection(
+        path=str(path),
+        kind=kind,
+        bytes=size,
+        digest=digest,
+        spec=metadata.spec,
+        class_names=metadata.class_names,
+        parameters=metadata.parameters,
+        multiply_adds=None if metadata.role == "encoder" else metadata.spec.multiply_adds(),
+        role=metadata.role,
+        precision=metadata.precision,
+        window=metadata.window,
+        batch_window=metadata.batch_window,
+        batch_from=metadata.batch_from,
+        checkpoint_digest=metadata.checkpoint_digest,
+        encoder_digest=metadata.encoder_digest,
+        parity=metadata.parity,
+        encoder_parity=metadata.encoder_parity,
+        tools=metadata.tools,
+        plan=facts,
+    )
+
+
+def _checkpoint(path: Path) -> Inspection:
+    header = read_checkpoint(path)
+    return Inspection(
+        path=str(path),
+        kind="checkpoint",
+        bytes=path.stat().st_size,
+        digest=sha256(path),
+        spec=header.spec,
+        class_names=header.class_names,
+        parameters=header.parameters,
+        multiply_adds=header.spec.multiply_adds(),
+        tools=header.tools,
+        checkpoint=header.facts,
+    )

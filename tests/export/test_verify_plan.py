@@ -1,0 +1,69 @@
+"""gpcnn-verify on plans: run by TensorRT (the double here) and by nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from click.testing import CliRunner, Result
+from small_plans import LABEL, engine_metadata, model_of, write_plan
+from tensorrt_double import Machine, install
+
+import gpcnn_export.commands.verify.verification
+from gpcnn_deploy.child import Answer
+from gpcnn_export.commands.verify.cli import main
+from gpcnn_export.commands.verify.judge import main as judge_main
+from gpcnn_training.checkpoint import Header, checkpoint_digest, save_checkpoint
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    def in_process(module: str, arguments: list[str], answer: type[Answer], smaller: str) -> Answer:
+        done = CliRunner().invoke(judge_main, arguments, catch_exceptions=False)
+        return msgspec.json.decode(done.stdout.splitlines()[-1], type=answer)
+
+    monkeypatch.setattr(gpcnn_export.commands.verify.verification, "run_child", in_process)
+    return install(monkeypatch, "tensorrt")
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    names = tuple(map(str, range(LABEL.conditioning_size)))
+    header = Header(spec=LABEL, class_names=names, data="none", quantization="nearest")
+    save_checkpoint(tmp_path / "c.safetensors", model_of(LABEL), header)
+    return tmp_path / "c.safetensors"
+
+
+def plan_of(folder: Path, checkpoint: Path, window: int | None, **change: Any) -> Path:
+    engine = msgspec.structs.replace(engine_metadata(LABEL, window), checkpoint_digest=checkpoint_digest(checkpoint))
+    return write_plan(folder, LABEL, window, engine=engine, **change)
+
+
+def run(plan: Path, checkpoint: Path) -> Result:
+    return CliRunner().invoke(main, [str(plan), "--checkpoint", str(checkpoint), "--images", "3"])
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize("window", [None, 5])
+def test_a_plan_is_proven_on_the_gpu(tmp_path: Path, checkpoint: Path, window: int | None) -> None:
+    done = run(plan_of(tmp_path, checkpoint, window), checkpoint)
+    assert done.exit_code == 0, done.output
+    assert "TensorRT 99.1, Double 3000" in " ".join(done.stdout.split())
+    assert "PROVEN" in done.stdout
+
+
+@pytest.mark.parametrize("change", [{"devices": 0}, {"compute_capability": (7, 5)}])
+def test_where_the_plan_cannot_run_nothing_runs_in_its_place(
+    tmp_path: Path, checkpoint: Path, gpu: Machine, change: dict[str, Any]
+) -> None:
+    for name, value in change.items():
+        setattr(gpu, name, value)
+    done = run(plan_of(tmp_path, checkpoint, None), checkpoint)
+    assert done.exit_code == 1
+    assert done.stdout == ""
+    (line,) = done.stderr.strip().splitlines()
+    reason = "no NVIDIA GPU answers" if "devices" in change else "runs on GPUs of compute capability 8.6, 8.9"
+    assert line.startswith("Error: ")
+    assert reason in line

@@ -1,0 +1,1 @@
+"""The commands of training: a folder per verb, its flags in `cli`."""

@@ -1,0 +1,112 @@
+"""`gpcnn-evaluate`: the flags, and the result in words. What it does is in `evaluate`, imported when it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gpcnn_deploy.command import Command, data_dir_option, json_option, say, write_json
+from gpcnn_training.commands.extra import train_extra
+
+if TYPE_CHECKING:
+    from gpcnn_training.commands.evaluate.run import Evaluation, Spread
+    from gpcnn_training.evaluation.class_consistency import ClassConsistency
+
+
+@click.command(cls=Command)
+@click.argument("checkpoint", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--data",
+    metavar="NAME|PATH",
+    help="Test images, as for gpcnn-train.  [default: the data set that the checkpoint names]",
+)
+@data_dir_option
+@click.option("--test-images", type=click.IntRange(1), help="Take only the first so many test images.  [default: all]")
+@click.option(
+    "--binarization",
+    type=click.Choice(["stochastic", "fixed"]),
+    help="Of grey images with two levels: at random, or at 0.5.  [default: as in training]",
+)
+@click.option(
+    "--draws", type=click.IntRange(1, 1000), help="Stochastic binarizations of the test images.  [default: 4]"
+)
+@click.option(
+    "--samples",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Draw N samples, equally many of each class, and count how many a classifier takes for their class.",
+)
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Of the samples.  [default: 0]")
+@click.option("--temperature", type=click.FloatRange(0.01, 100), help="Of the samples.  [default: 1]")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:0 or mps.")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: PyTorch's]")
+@json_option
+@click.version_option(package_name="gpcnn-deploy")
+def main(json_path: Path | None, **flags: Any) -> None:
+    """Measure how good CHECKPOINT is (a file or a run folder; the newest run without it).
+
+    The negative log-likelihood of the test images, in nats an image, nats a pixel and bits a dimension; with --samples
+    the class consistency too, by a small classifier that is trained for it on the real images (a minute on MNIST).
+
+    \b
+    gpcnn-evaluate runs/mnist-conditional
+    gpcnn-evaluate runs/mnist-conditional --samples 1000 --json result.json
+    gpcnn-evaluate runs/mnist-conditional --binarization fixed
+    """
+    with train_extra("evaluating a checkpoint"):
+        from gpcnn_training.commands.evaluate.run import Request, evaluate
+
+        evaluation = evaluate(Request(**flags))
+    write_json(json_path, evaluation)
+    say(json_path, describe(evaluation))
+
+
+def describe(evaluation: Evaluation) -> str:
+    """The result in words."""
+    lines = [
+        f"checkpoint  {evaluation.checkpoint} (step {evaluation.step:,}, {evaluation.epoch:.1f} epochs)",
+        f"data        {evaluation.data}, {_of(evaluation.test_images, evaluation.all_test_images)} test images",
+        f"protocol    {evaluation.protocol}",
+        f"test NLL    {_figure(evaluation.nats_per_image, 3)} nats/image",
+        f"            {_figure(evaluation.nats_per_pixel, 6)} nats/pixel",
+        f"            {_figure(evaluation.bits_per_dim, 5)} bits/dim",
+    ]
+    if evaluation.class_consistency is not None:
+        lines += _describe_consistency(evaluation.class_consistency)
+    return "\n".join(lines)
+
+
+def _describe_consistency(consistency: ClassConsistency) -> list[str]:
+    rows = consistency.classes
+    width = max(len("class"), *(len(row.name) for row in rows))
+    return [
+        f"consistency {consistency.accuracy:.1%} of {consistency.samples:,} samples are taken for their class "
+        f"({rows[0].samples:,} of each, seed {consistency.seed}, temperature {consistency.temperature:g})",
+        f"classifier  takes {consistency.classifier_accuracy:.1%} of the {consistency.test_images:,} real test images "
+        "for their class",
+        "",
+        f"{'class':{width}}  samples  test images  samples most often mistaken for",
+        *(
+            f"{row.name:{width}}  {row.accuracy:7.1%}  {_share(row.classifier_accuracy):>11}  {row.mistaken_for or '-'}"
+            for row in rows
+        ),
+    ]
+
+
+def _figure(spread: Spread, digits: int) -> str:
+    deviation = "" if spread.std is None else f" ± {spread.std:.{digits}f}"
+    return f"{spread.mean:.{digits}f}{deviation}"
+
+
+def _share(value: float | None) -> str:
+    return "none" if value is None else f"{value:.1%}"
+
+
+def _of(part: int, whole: int) -> str:
+    return f"{part:,}" if part == whole else f"{part:,} of {whole:,}"
+
+
+if __name__ == "__main__":
+    main()

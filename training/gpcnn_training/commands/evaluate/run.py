@@ -1,0 +1,258 @@
+"""One call of `gpcnn-evaluate`: a checkpoint's test likelihood and the class consistency of its samples."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import click
+import msgspec
+import numpy as np
+
+from gpcnn_deploy.errors import CheckpointError, DataError, TrainingError, UsageError, lacks_memory
+from gpcnn_deploy.machine import of_memory
+from gpcnn_deploy.spec import ModelSpec
+from gpcnn_training.checkpoint import Header, checkpoint_digest, load_checkpoint
+from gpcnn_training.data.dataset import DataSet
+from gpcnn_training.data.quantize import Quantization
+from gpcnn_training.data.sources import NAMES, load_data
+from gpcnn_training.evaluation.class_consistency import ClassConsistency, class_consistency
+from gpcnn_training.evaluation.likelihood import bits_per_dim, negative_log_likelihood
+from gpcnn_training.runs import checkpoint_path, newest_run
+from gpcnn_training.trainer.compute import limit_threads, threads_set
+from gpcnn_training.trainer.device import resolve_device
+from gpcnn_training.trainer.display import Display
+
+DRAWS = 4
+
+
+@dataclass(frozen=True)
+class Request:
+    """The flags of `gpcnn-evaluate`; None where one was not given."""
+
+    checkpoint: Path | None = None
+    data: str | None = None
+    data_dir: Path | None = None
+    test_images: int | None = None
+    binarization: Literal["stochastic", "fixed"] | None = None
+    draws: int | None = None
+    samples: int | None = None
+    seed: int | None = None
+    temperature: float | None = None
+    device: str = "auto"
+    threads: int | None = None
+
+
+class Spread(msgspec.Struct, frozen=True, kw_only=True):
+    """Mean and sample standard deviation (n - 1) over the draws; of a single one there is no deviation."""
+
+    mean: float
+    std: float | None
+
+
+class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
+    """The result.
+
+    Attributes:
+        checkpoint: path of the file.
+        checkpoint_digest: its SHA-256.
+        step: optimizer steps that it was trained.
+        epoch: passes over the training images.
+        data: name of the data set.
+        test_images: how many test images were scored: the first ones.
+        all_test_images: how many there are.
+        protocol: how pixels became levels, in words.
+        draws: negative log-likelihood of each draw, in nats an image.
+        nats_per_image: over the draws.
+        nats_per_pixel: the same divided by height × width.
+        bits_per_dim: the same in bits, divided by channels × height × width.
+        class_consistency: of samples; None if none were asked for.
+    """
+
+    checkpoint: str
+    checkpoint_digest: str
+    step: int
+    epoch: float
+    data: str
+    test_images: int
+    all_test_images: int
+    protocol: str
+    draws: tuple[float, ...]
+    nats_per_image: Spread
+    nats_per_pixel: Spread
+    bits_per_dim: Spread
+    class_consistency: ClassConsistency | None = None
+
+
+def evaluate(request: Request) -> Evaluation:
+    """Do what was asked; progress is shown on stderr.
+
+    Raises:
+        GpcnnError: the request, the data or the checkpoint is at fault.
+    """
+    device = resolve_device(request.device)
+    limit_threads()
+    path = newest_run() if request.checkpoint is None else checkpoint_path(request.checkpoint)
+    if request.checkpoint is None:
+        click.echo(f"Evaluating {path}, the newest run.", err=True)
+    model, header = load_checkpoint(path)
+    spec = header.spec
+    quantization, draws = _protocol(request, header)
+    _check_samples(request, header)
+    data = _data(request, path, header)
+    try:
+        with _threads(request.threads):
+            model = model.to(device)
+            pixels, labels = data.test_pixels[: request.test_images], data.test_labels[: request.test_images]
+            scores: list[float] = []
+            with Display("scoring the test images") as display:
+
+                def progress(share: float) -> None:
+                    display.update((len(scores) + share) / draws)
+
+                for draw in range(draws):
+                    scores.append(negative_log_likelihood(model, pixels, labels, quantization, progress, draw))
+            if not all(math.isfinite(score) for score in scores):
+                raise CheckpointError(f"{path}: its log-probabilities are not finite: take another, or train it anew")
+            consistency = None
+            if request.samples is not None:
+                with _Tasks() as tasks:
+                    consistency = class_consistency(
+                        model,
+                        data,
+                        header.quantization,
+                        request.samples,
+                        request.seed or 0,
+                        request.test_images,
+                        tasks.update,
+                        1.0 if request.temperature is None else request.temperature,
+                    )
+    except (RuntimeError, MemoryError) as error:
+        if not lacks_memory(error):
+            raise
+        raise TrainingError(
+            f"{device} has not enough memory{of_memory()} for {spec.height}×{spec.width} images: try another --device"
+        ) from error
+    return Evaluation(
+        checkpoint=str(path),
+        checkpoint_digest=checkpoint_digest(path),
+        step=header.step,
+        epoch=header.epoch,
+        data=data.name,
+        test_images=len(pixels),
+        all_test_images=len(data.test_pixels),
+        protocol=_in_words(spec, quantization, draws),
+        draws=tuple(scores),
+        nats_per_image=spread(scores, 1),
+        nats_per_pixel=spread(scores, 1 / (spec.height * spec.width)),
+        bits_per_dim=spread(scores, bits_per_dim(1.0, spec)),
+        class_consistency=consistency,
+    )
+
+
+def spread(scores: list[float], unit: float) -> Spread:
+    """Mean and standard deviation of scores in nats an image, times what one of these is in another unit."""
+    std = float(np.std(scores, ddof=1)) * unit if len(scores) > 1 else None
+    return Spread(mean=float(np.mean(scores)) * unit, std=std)
+
+
+def _protocol(request: Request, header: Header) -> tuple[Quantization, int]:
+    """(how pixels become levels, how often they are drawn)."""
+    spec, quantization = header.spec, header.quantization
+    if request.binarization is not None:
+        if spec.levels != 2 or spec.channels != 1:
+            colours = "RGB" if spec.channels == 3 else "grey"
+            raise UsageError(
+                f"--binarization {request.binarization} goes with grey images of 2 levels, this model's are {colours} "
+                f"of {spec.levels}: leave it out"
+            )
+        quantization = "stochastic-binary" if request.binarization == "stochastic" else "nearest"
+    if quantization == "stochastic-binary":
+        return quantization, request.draws or DRAWS
+    if request.draws is not None:
+        raise UsageError(
+            f"--draws {request.draws} goes with stochastic binarization: here pixels are rounded, leave it out"
+        )
+    return quantization, 1
+
+
+def _in_words(spec: ModelSpec, quantization: Quantization, draws: int) -> str:
+    if quantization == "stochastic-binary":
+        of = f"mean ± standard deviation of {draws} draws" if draws > 1 else "1 draw"
+        return f"stochastic binarization (a pixel is 1 with probability value/255), {of} from fixed seeds"
+    if spec.levels == 2:
+        return "fixed binarization (a pixel is 1 from 128 up)"
+    if spec.levels == 256:
+        return "8-bit pixels as they are, 256 levels"
+    return f"pixels rounded to the nearest of {spec.levels} levels"
+
+
+def _check_samples(request: Request, header: Header) -> None:
+    spec = header.spec
+    if request.samples is None:
+        if request.seed is not None:
+            raise UsageError(f"--seed {request.seed} goes with --samples: the test images need none")
+        if request.temperature is not None:
+            raise UsageError(f"--temperature {request.temperature} goes with --samples: test images are scored at 1")
+        return
+    if spec.conditioning != "label":
+        kinds = {"none": "unconditional", "embedding": "conditioned on a code"}
+        what = "an autoencoder" if header.encoder is not None else kinds[spec.conditioning]
+        raise UsageError(
+            f"--samples {request.samples} measures how samples fit their label, but this model is {what}: leave it out"
+        )
+    if request.samples % spec.conditioning_size:
+        raise UsageError(
+            f"--samples {request.samples}: expected a multiple of {spec.conditioning_size}, equally many of each class"
+        )
+
+
+def _data(request: Request, path: Path, header: Header) -> DataSet:
+    """The data set, which must be of the model's size and classes."""
+    if request.data is None and header.data not in NAMES:
+        raise UsageError(
+            f"{path} was trained on '{header.data}', which is none of {', '.join(NAMES)}: name its file or folder "
+            "with --data"
+        )
+    name = request.data or header.data
+    data, spec = load_data(name, request.data_dir), header.spec
+    if data.image_shape != spec.image_shape:
+        raise DataError(
+            f"{name}: images are {'×'.join(map(str, data.image_shape))}, the model's "
+            f"{'×'.join(map(str, spec.image_shape))} (channels × height × width): name the data that it was trained on"
+        )
+    if spec.conditioning == "label" and data.class_names != header.class_names:
+        raise DataError(
+            f"{name}: its classes ({_some(data.class_names)}) are not the model's ({_some(header.class_names)}): "
+            "name the data that it was trained on"
+        )
+    return data
+
+
+def _some(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:4]) + (", …" if len(names) > 4 else "") if names else "none"
+
+
+@contextlib.contextmanager
+def _threads(threads: int | None) -> Iterator[None]:
+    if threads is None:
+        yield
+    else:
+        with threads_set(threads):
+            yield
+
+
+class _Tasks(contextlib.ExitStack):
+    """A display for each task in turn."""
+
+    task = ""
+
+    def update(self, task: str, share: float) -> None:
+        if task != self.task:
+            self.close()
+            self.task, self.display = task, self.enter_context(Display(task))
+        self.display.update(share)

@@ -1,0 +1,399 @@
+"""One call of `gpcnn-train`, from a checked request to the last line it prints."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import msgspec
+import torch
+from lightning_fabric import Fabric
+
+from gpcnn_deploy.command import say, write_json
+from gpcnn_deploy.errors import (
+    CheckpointError,
+    DataError,
+    GpcnnError,
+    InterruptedRun,
+    SpecError,
+    TrainingError,
+    UsageError,
+    lacks_memory,
+)
+from gpcnn_deploy.files import check_file, check_folder
+from gpcnn_deploy.lock import held
+from gpcnn_deploy.machine import of_memory
+from gpcnn_deploy.spec import ModelSpec
+from gpcnn_training.checkpoint import Header, load_checkpoint, save_checkpoint
+from gpcnn_training.commands.train.presets import OWN_DATA, PRESETS
+from gpcnn_training.commands.train.request import Request
+from gpcnn_training.data.dataset import DataSet
+from gpcnn_training.data.quantize import quantization_for
+from gpcnn_training.data.sources import NAMES, load_data
+from gpcnn_training.encoder import EncoderSpec
+from gpcnn_training.evaluation.likelihood import bits_per_dim, draw_samples
+from gpcnn_training.model import GatedPixelCNN, parameter_count
+from gpcnn_training.runs import CHECKPOINT, LOCK, RUNS, SAMPLES, STATE, checkpoint_path, make_run_folder, newest_run
+from gpcnn_training.trainer.compute import limit_threads, threads_set
+from gpcnn_training.trainer.device import make_fabric, resolve_device
+from gpcnn_training.trainer.display import Display
+from gpcnn_training.trainer.initial import initial_weights
+from gpcnn_training.trainer.interrupt import Interrupt
+from gpcnn_training.trainer.settings import Settings, duration
+from gpcnn_training.trainer.state import load_state, read_state
+from gpcnn_training.trainer.trainer import Trainer, final_header, resumed
+
+_LOGITS_OF_A_BATCH = 1 << 26  # float32 numbers, 256 MiB: larger images get smaller batches by default
+_SHAPE = ("layers", "features", "head_features", "kernel_size", "first_kernel_size", "code_size", "levels")
+_OPTIMIZER = ("batch_size", "optimizer", "warm_up", "weight_decay", "clip", "ema", "init", "precision", "compile")
+_ONLY_NEW = ("model", "seed", "out", *_SHAPE, *_OPTIMIZER)
+_ONLY_TRAINING = ("max_steps", "time_limit", "learning_rate", "recipe", *_SHAPE, *_OPTIMIZER)
+
+
+def run(request: Request) -> int:
+    """Do what was asked; returns the exit code.
+
+    Raises:
+        GpcnnError: the request, the data, a checkpoint or the output folder is at fault.
+    """
+    if request.devices > 1 and ":" in request.device:
+        kind = request.device.partition(":")[0]
+        raise UsageError(f"--device {request.device} names one, --devices {request.devices} takes several: name {kind}")
+    device = resolve_device(request.device)
+    if request.epochs == 0:
+        return _only_samples(request, device)
+    request = request.with_recipe()
+    fabric = make_fabric(device, request.devices, request.nodes)
+    limit_threads()
+    with contextlib.ExitStack() as stack:
+        trainer: Trainer | None = None
+        try:
+            trainer = _go_on(request, fabric, stack) if request.resume else _start(request, fabric, stack)
+            return _train(trainer, request, fabric)
+        except GpcnnError:
+            if fabric.is_global_zero:
+                raise
+            return 1  # the first process says why
+        except (RuntimeError, MemoryError) as error:
+            if not lacks_memory(error):
+                raise
+            saved = trainer is not None and trainer.step and (trainer.run / STATE).exists()
+            kept = f"; {trainer.run} keeps what was trained" if trainer is not None and saved else ""
+            raise TrainingError(
+                f"{device} has not enough memory{of_memory()}: try a smaller --batch-size, --features or --layers{kept}"
+            ) from error
+
+
+def _note(fabric: Fabric) -> Callable[[str], None]:
+    """Where a trainer says what is worth knowing."""
+    return lambda text: click.echo(text, err=True) if fabric.is_global_zero else None
+
+
+def _hold(folder: Path, fabric: Fabric, stack: contextlib.ExitStack) -> None:
+    """Let no second process train in the folder meanwhile."""
+    if fabric.is_global_zero:
+        stack.enter_context(held(folder / LOCK, folder))
+
+
+def _start(request: Request, fabric: Fabric, stack: contextlib.ExitStack) -> Trainer:
+    if fabric.is_global_zero:
+        check_folder(request.out or RUNS, "--out")  # before a download
+    name = request.data or "digits"
+    data = load_data(name, request.data_dir)
+    model = request.model or "conditional"
+    if model == "conditional" and not data.class_names:
+        raise DataError(f"{name}: has no labels: add them, or train with --model unconditional")
+    if model != "autoencoder" and request.code_size is not None:
+        raise UsageError("--code-size is the length of an autoencoder's code: leave it out, or add --model autoencoder")
+    try:
+        spec = _spec(request, data, model)
+    except SpecError as error:
+        raise UsageError(str(error)) from error
+    settings = _settings(request, spec, fabric.device)
+    torch.manual_seed(settings.seed)
+    network = GatedPixelCNN(spec, EncoderSpec() if model == "autoencoder" else None)
+    if request.init is not None:
+        initial_weights(network, request.init)
+    folder: Path | None = None
+    if fabric.is_global_zero:
+        folder = make_run_folder(f"{data.name}-{model}", request.out)
+    folder = fabric.broadcast(folder) if fabric.world_size > 1 else folder
+    assert folder is not None
+    _hold(folder, fabric, stack)
+    try:
+        return Trainer(
+            folder,
+            network,
+            data,
+            quantization_for(spec.channels, spec.levels),
+            settings,
+            fabric,
+            precision=request.precision or "auto",
+            compiling=request.compile or "auto",
+            note=_note(fabric),
+        )
+    except GpcnnError:
+        if fabric.is_global_zero and request.out is None and all(file.name == LOCK for file in folder.iterdir()):
+            (folder / LOCK).unlink(missing_ok=True)
+            folder.rmdir()
+        raise
+
+
+def _spec(request: Request, data: DataSet, model: str) -> ModelSpec:
+    preset = PRESETS.get(request.data or "digits", OWN_DATA)
+    channels, height, width = data.image_shape
+    conditioning_size = {"conditional": len(data.class_names), "autoencoder": request.code_size or 10}
+    return ModelSpec(
+        height=height,
+        width=width,
+        channels=channels,
+        levels=request.levels or preset.levels,
+        features=request.features or preset.features,
+        layers=request.layers or preset.layers,
+        head_features=request.head_features or preset.head_features,
+        kernel_size=request.kernel_size or preset.kernel_size,
+        first_kernel_size=request.first_kernel_size or preset.first_kernel_size,
+        conditioning="label" if model == "conditional" else "embedding" if model == "autoencoder" else "none",
+        conditioning_size=conditioning_size.get(model, 0),
+    )
+
+
+def _settings(request: Request, spec: ModelSpec, device: torch.device) -> Settings:
+    name = request.data or "digits"
+    preset = PRESETS.get(name, OWN_DATA)
+    stepwise = request.epochs is not None or request.max_steps is not None
+    time_limit = request.time_limit
+    if time_limit is None and not stepwise and device.type == "cpu":
+        time_limit = preset.cpu_time_limit
+    fitting = max(1, min(preset.batch_size, _LOGITS_OF_A_BATCH // (spec.subpixels * spec.levels)))
+    defaults = Settings(
+        data=_data_name(name),
+        data_dir=str(request.data_dir.resolve()) if request.data_dir else None,
+        batch_size=request.batch_size or fitting,
+        learning_rate=request.learning_rate or preset.learning_rate,
+        seed=request.seed or 0,
+        epochs=request.epochs if stepwise else preset.epochs,
+        max_steps=request.max_steps,
+        time_limit=time_limit,
+    )
+    given = {
+        flag: getattr(request, flag)
+        for flag in ("optimizer", "warm_up", "weight_decay", "clip", "ema")
+        if getattr(request, flag) is not None
+    }
+    return msgspec.structs.replace(defaults, **given)
+
+
+def _go_on(request: Request, fabric: Fabric, stack: contextlib.ExitStack) -> Trainer:
+    assert request.resume is not None
+    request.refuse(_ONLY_NEW, f"--resume goes on with {request.resume} as it was begun")
+    if not request.resume.exists():
+        raise CheckpointError(f"{request.resume}: no such run: name a run folder, or the checkpoint in it")
+    folder = request.resume if request.resume.is_dir() else request.resume.parent
+    if fabric.is_global_zero:
+        read_state(folder)  # says what is missing, before anything is written
+        check_folder(folder, "--resume")
+    _hold(folder, fabric, stack)
+    restored = load_state(folder)
+    settings = restored.state.settings
+    if request.epochs or request.max_steps or request.time_limit:
+        settings = msgspec.structs.replace(
+            settings, epochs=request.epochs, max_steps=request.max_steps, time_limit=request.time_limit
+        )
+    if request.learning_rate is not None:
+        settings = msgspec.structs.replace(settings, learning_rate=request.learning_rate)
+    data_dir = _data_dir(request, settings)
+    if request.data is not None:  # where they are now
+        settings = msgspec.structs.replace(settings, data=_data_name(request.data))
+    if not _is_there(settings.data):
+        raise CheckpointError(
+            f"{folder}: was trained on {settings.data}, which is not there any more: say where these data are now with "
+            f"--data NEW, such as gpcnn-train --resume {shlex.quote(str(folder))} --data NEW"
+        )
+    data = load_data(settings.data, data_dir)
+    settings = msgspec.structs.replace(settings, data_dir=str(data_dir.resolve()) if data_dir else None)
+    return resumed(folder, restored, data, settings, fabric, _note(fabric))
+
+
+def _data_name(name: str) -> str:
+    """How a run remembers its data: a published name as it is, a path from the root."""
+    return name if name in NAMES else str(Path(name).resolve())
+
+
+def _is_there(name: str) -> bool:
+    return name in NAMES or Path(name).exists()
+
+
+def _data_dir(request: Request, settings: Settings) -> Path | None:
+    """The folder of published data sets: as it was given now, or else as it was at the beginning.
+
+    One that the environment names and that is not there (what a command line names is) gives way to the latter.
+    """
+    before = Path(settings.data_dir) if settings.data_dir else None
+    if request.data_dir is None or (before is not None and before.is_dir() and not request.data_dir.is_dir()):
+        return before
+    return request.data_dir
+
+
+def _only_samples(request: Request, device: torch.device) -> int:
+    """`--epochs 0`: draw a sheet of samples from a checkpoint that is there."""
+    request.refuse(_ONLY_TRAINING, "--epochs 0 trains nothing, it only draws samples")
+    checkpoint = request.resume
+    if checkpoint is None:
+        checkpoint = newest_run(prefix=_prefix(request))
+    elif request.model:
+        raise UsageError(f"--epochs 0 draws from {checkpoint} as it is: leave out --model, or --resume")
+    model, header = load_checkpoint(checkpoint)
+    if header.encoder is None and request.resume is not None and request.data:
+        raise UsageError(f"--epochs 0 draws from {checkpoint} as it is: leave out --data, or --resume")
+    limit_threads()
+    path = (request.out or checkpoint_path(checkpoint).parent) / SAMPLES
+    check_file(path, "--out")
+    data = _pictures_of(checkpoint, request, header) if header.encoder is not None else None
+    count = draw_samples(path, model.to(device), header.seed if request.seed is None else request.seed, data)
+    click.echo(f"{count} samples of {checkpoint_path(checkpoint)}\nsamples     {path}")
+    return 0
+
+
+def _pictures_of(checkpoint: Path, request: Request, header: Header) -> DataSet:
+    """The data that an autoencoder was trained on, whose pictures its samples follow."""
+    name, data_dir = request.data or header.data, request.data_dir
+    folder = checkpoint_path(checkpoint).parent
+    if request.data is None and header.data not in NAMES and (folder / STATE).is_file():
+        name = read_state(folder).settings.data
+    if not _is_there(name):
+        raise DataError(f"{checkpoint}: was trained on {name}, which is not here: say where it is with --data")
+    return load_data(name, data_dir)
+
+
+def _prefix(request: Request) -> str:
+    """How the names of the runs begin that `--data` and `--model` ask for."""
+    if request.data is None:
+        if request.model is not None:
+            raise UsageError("--epochs 0 with --model needs --data too, or a run with --resume")
+        return ""
+    name = request.data if request.data in NAMES else Path(request.data).resolve().stem
+    return f"{name}-{request.model or ''}"
+
+
+def _train(trainer: Trainer, request: Request, fabric: Fabric) -> int:
+    main = fabric.is_global_zero
+    if main:
+        _announce(trainer, request)
+    code = InterruptedRun.exit_code
+    with Interrupt() as interrupt, Display("training", silent=not main) as display:
+        ended = trainer.train(display, lambda: interrupt.requested)
+        code = interrupt.exit_code
+    if not main:
+        return 0  # another status would make the launcher end the first process, which has work left
+    try:
+        if not ended:
+            raise KeyboardInterrupt
+        _finish(trainer, request)
+    except KeyboardInterrupt:
+        go_on = f"gpcnn-train --resume {shlex.quote(str(trainer.run))}"
+        if request.device != "auto":
+            go_on += f" --device {request.device}"
+        if request.devices * request.nodes > 1:
+            go_on += f" --devices {request.devices} --nodes {request.nodes}"
+        click.echo(f"\ninterrupted at step {trainer.step}, saved in {trainer.run}; go on with:\n  {go_on}", err=True)
+        return code
+    return 0
+
+
+class _Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What `--json` writes about a finished run."""
+
+    checkpoint: str
+    samples: str
+    steps: int
+    epochs: float
+    seconds: float
+    test_nats_per_image: float
+    test_bits_per_dim: float
+    test_images: int
+    best_step: int
+    parameters: int
+    compute: str
+
+
+def _finish(trainer: Trainer, request: Request) -> None:
+    """Score and sample the best checkpoint, which is what will be exported."""
+    checkpoint = trainer.run / CHECKPOINT
+    model, header = load_checkpoint(checkpoint)
+    model = model.to(trainer.device)
+    everything = len(trainer.data.test_pixels)
+    scored = min(request.test_images or everything, everything)
+    with threads_set(trainer.compute.threads):
+        with Display("scoring the test images") as display:
+            nll = trainer.score(model, test=scored, on_progress=display.update)
+        save_checkpoint(checkpoint, model, final_header(header, nll, scored))
+        trainer.record_test(nll, scored)
+        draw_samples(trainer.run / SAMPLES, model, trainer.settings.seed, trainer.data)
+    report = _Report(
+        checkpoint=str(checkpoint),
+        samples=str(trainer.run / SAMPLES),
+        steps=trainer.step,
+        epochs=trainer.epoch,
+        seconds=trainer.seconds,
+        test_nats_per_image=nll,
+        test_bits_per_dim=bits_per_dim(nll, trainer.spec),
+        test_images=scored,
+        best_step=header.step,
+        parameters=parameter_count(model),
+        compute=trainer.compute.describe(),
+    )
+    write_json(request.json_path, report)
+    of = f" of {everything:,}" if scored < everything else ""
+    say(
+        request.json_path,
+        f"trained {trainer.step:,} steps ({trainer.epoch:.1f} epochs) in {duration(trainer.seconds)}\n"
+        f"test NLL    {nll:.2f} nats/image, {report.test_bits_per_dim:.4f} bits/dim ({scored:,}{of} test images)\n"
+        f"samples     {report.samples}\n"
+        f"checkpoint  {checkpoint}\n"
+        f"next        gpcnn-export {shlex.quote(str(checkpoint))} --format onnx",
+    )
+    _say_what_more_gives(trainer, request)
+
+
+def _say_what_more_gives(trainer: Trainer, request: Request) -> None:
+    preset = PRESETS.get(trainer.settings.data)
+    given = request.recipe or request.epochs or request.max_steps or request.time_limit
+    if given or preset is None or preset.recipe is None or trainer.spec.conditioning != "label":
+        return
+    if trainer.device.type == "cpu":
+        click.echo(f"better      gpcnn-train --recipe {preset.recipe}  ({preset.recipe_gives})", err=True)
+
+
+def _announce(trainer: Trainer, request: Request) -> None:
+    data, spec, settings = trainer.data, trainer.spec, trainer.settings
+    size = f"{spec.height}×{spec.width}" + (" RGB" if spec.channels == 3 else "")
+    binarized = ", binarized anew each epoch" if trainer.quantization == "stochastic-binary" else ""
+    kind = {
+        "label": f"conditional on {len(data.class_names)} classes",
+        "embedding": f"conditional on a code of {spec.conditioning_size} numbers",
+        "none": "unconditional",
+    }[spec.conditioning]
+    weights = f"{parameter_count(trainer.model):,} weights"
+    if trainer.model.encoder is not None:
+        weights += f", {parameter_count(trainer.model.encoder):,} of them the encoder's"
+    place = f"{trainer.device} with {trainer.compute.describe()}"
+    if trainer.processes > 1:
+        place += f", {trainer.processes} processes"
+    click.echo(
+        f"{data.name}: {len(trainer.train_images):,} training, {len(trainer.validation_images):,} validation and "
+        f"{len(data.test_pixels):,} test images, {size}, {spec.levels} levels{binarized}\n"
+        f"model: {spec.layers} layers × {spec.features} features, {weights}, {kind}\n"
+        f"training on {place} for {settings.limits()}, in {trainer.run}; Ctrl-C saves",
+        err=True,
+    )
+    limits = (request.time_limit, request.epochs, request.max_steps, request.resume)
+    if all(limit is None for limit in limits) and settings.time_limit is not None:
+        click.echo("train longer, and better, with for example --time-limit 1h", err=True)
+    if trainer.progress >= 1:
+        click.echo("that is reached already; to train on, give a larger limit, which counts from step 0", err=True)
+    elif trainer.step:
+        click.echo(f"going on at step {trainer.step:,}, {trainer.progress:.0%} of the way", err=True)

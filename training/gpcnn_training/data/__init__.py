@@ -1,0 +1,1 @@
+"""Data sets: by name, by path, and how pixels become levels."""

@@ -1,0 +1,120 @@
+"""How good a model is: negative log-likelihood in nats an image and bits a dimension, and a sheet of samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from gpcnn_deploy.noise import noise
+from gpcnn_deploy.pictures import grid, pixels_from_levels, save_png
+from gpcnn_deploy.spec import ModelSpec
+from gpcnn_training.data.dataset import DataSet, Labels, Pixels
+from gpcnn_training.data.quantize import Quantization, quantization_for, stream, to_levels
+from gpcnn_training.model import GatedPixelCNN
+from gpcnn_training.sampling import sample_cached, score
+
+BINARIZATION_SEED = 2016  # of the test images: fixed, so that figures of different runs can be compared
+_SUBPIXELS_AT_ONCE = 100_000
+_SUBPIXELS_OF_A_SHEET = 80_000  # drawn in seconds; a sheet of larger images holds fewer
+
+
+def bits_per_dim(nats_per_image: float, spec: ModelSpec) -> float:
+    """Nats an image → bits a sub-pixel."""
+    return nats_per_image / spec.subpixels / math.log(2)
+
+
+def levels_of_draw(
+    pixels: Pixels, spec: ModelSpec, quantization: Quantization, part: range, draw: int = 0
+) -> npt.NDArray[np.int64]:
+    """Levels int64 [n, C, H, W] of the test images in `part`; `draw` chooses one of their random binarizations."""
+    streams = [stream(BINARIZATION_SEED + (draw << 32), k) for k in part]
+    return np.stack([to_levels(pixels[k], spec.levels, quantization, s) for k, s in zip(part, streams, strict=True)])
+
+
+def negative_log_likelihood(
+    model: GatedPixelCNN,
+    pixels: Pixels,
+    labels: Labels,
+    quantization: Quantization,
+    on_progress: Callable[[float], None] | None = None,
+    draw: int = 0,
+) -> float:
+    """Mean negative log-likelihood in nats an image.
+
+    Stochastic binarization draws image k's levels from a fixed stream of its own, whatever images surround it; each
+    `draw` (0 to 2^31 - 1) has other streams.
+
+    Args:
+        model: on the device to use; evaluated in float32.
+        pixels: uint8 [N, C, H, W].
+        labels: int64 [N]; not used by an unconditional model.
+        quantization: how pixels become levels.
+        on_progress: called with the share that is done.
+        draw: which binarization of the images.
+    """
+    spec = model.spec
+    device = next(model.parameters()).device
+    batch = max(1, _SUBPIXELS_AT_ONCE // spec.subpixels)
+    total = 0.0
+    for start in range(0, len(pixels), batch):
+        part = range(start, min(start + batch, len(pixels)))
+        levels = levels_of_draw(pixels, spec, quantization, part, draw)
+        condition = (
+            torch.from_numpy(labels[part.start : part.stop]).to(device) if spec.conditioning == "label" else None
+        )
+        log_prob = score(model, torch.from_numpy(levels).to(device), condition)
+        total -= float(log_prob.cpu().double().sum())
+        if on_progress is not None:
+            on_progress(part.stop / len(pixels))
+    return total / len(pixels)
+
+
+def sample_sheet(
+    model: GatedPixelCNN, seed: int, data: DataSet | None = None, most: int = 80
+) -> tuple[npt.NDArray[np.uint8], int]:
+    """A sheet of samples, one column per class (of at most the first ten); image k of the sheet is image k of the seed.
+
+    An autoencoder's sheet has test images of `data` in its first row, and under each one images drawn from its code.
+
+    Returns:
+        (uint8 [rows, columns] or [rows, columns, 3], number of samples).
+    """
+    spec = model.spec
+    device = next(model.parameters()).device
+    most = max(1, min(most, _SUBPIXELS_OF_A_SHEET // spec.subpixels))
+    columns = min(10, most, spec.conditioning_size if spec.conditioning == "label" else 10)
+    originals: npt.NDArray[np.int64] | None = None
+    if model.encoder is not None:
+        assert data is not None
+        columns = min(columns, len(data.test_pixels))
+        quantization = quantization_for(spec.channels, spec.levels)
+        originals = levels_of_draw(data.test_pixels, spec, quantization, range(columns))
+    rows = max(1, min(8, most // columns))
+    count = rows * columns
+    condition = torch.arange(count, device=device) % columns if spec.conditioning == "label" else None
+    if originals is not None:
+        with torch.no_grad():
+            condition = model.embed(torch.from_numpy(originals).to(device)).repeat(rows, 1)
+    uniforms = torch.from_numpy(noise(spec, seed, count)).to(device)
+    window = spec.width if device.type != "cpu" else max(1, spec.width // 4)
+    levels, _ = sample_cached(model, uniforms, condition, window=window)
+    shown = levels.cpu().numpy().astype(np.int64)
+    if originals is not None:
+        shown = np.concatenate([originals, shown])
+    return grid(pixels_from_levels(shown, spec.levels), columns), count
+
+
+def draw_samples(path: Path, model: GatedPixelCNN, seed: int, data: DataSet | None = None) -> int:
+    """Write `sample_sheet` as PNG; returns how many samples it holds.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    sheet, count = sample_sheet(model, seed, data)
+    save_png(path, sheet, scale=max(2, 40 // max(model.spec.height, model.spec.width)))
+    return count
