@@ -31,9 +31,10 @@ from gpcnn_deploy.metadata import Precision, Role
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_runtime.engines.base import Request
 from gpcnn_runtime.engines.plan_file import Flavor
-from gpcnn_runtime.engines.tensorrt.engine import PlanEngine, load_plan_engine
+from gpcnn_runtime.engines.tensorrt.engine import PlanEngine
 from gpcnn_runtime.engines.tensorrt.gpu import Gpu, find_gpu
 from gpcnn_runtime.engines.tensorrt.library import is_installed, load
+from gpcnn_runtime.engines.tensorrt.load import load_plan_engine
 
 if TYPE_CHECKING:
     from gpcnn_training.model import GatedPixelCNN

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-README = Path(__file__).parents[1] / "README.md"
+README = Path(__file__).parents[2] / "README.md"
 COMMANDS = [
     line
     for block in re.findall(r"```sh\n(.*?)```", README.read_text("utf-8"), re.DOTALL)

@@ -19,7 +19,7 @@ from click.shell_completion import BashComplete, FishComplete, ShellComplete, Zs
 from gpcnn_deploy.metadata import METADATA_KEY, EngineMetadata, encode_metadata
 from gpcnn_deploy.spec import ModelSpec
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SCRIPTS = dict(re.findall(r'^(gpcnn-\w+) = "([\w.]+):main"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE))
 SPEC = ModelSpec(height=2, width=2, conditioning="label", conditioning_size=4)
 NAMES = ("cat", "cow", "red bag", "a,b")

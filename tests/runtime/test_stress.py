@@ -18,7 +18,7 @@ from small_engines import LABELLED, NAMES, PLAIN, Make, engine_bytes
 
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_runtime.completions import complete
-from gpcnn_runtime.engines.onnxruntime.engine import load_onnx_engine
+from gpcnn_runtime.engines.onnxruntime.load import load_onnx_engine
 from gpcnn_runtime.sampler import Sampler
 from gpcnn_runtime.scores import score
 

@@ -220,7 +220,7 @@ def test_a_changed_or_missing_file_is_refused_before_it_is_loaded(
     def loaded(*_: object) -> None:
         raise AssertionError("loaded")
 
-    monkeypatch.setattr("gpcnn_runtime.engines.onnxruntime.engine.load_onnx_engine", loaded)
+    monkeypatch.setattr("gpcnn_runtime.engines.onnxruntime.load.load_onnx_engine", loaded)
     engine = folder / f"{SMALL}.onnx"
     content = bytearray(engine.read_bytes())
     content[len(content) // 2] ^= 1
@@ -310,7 +310,7 @@ def _condition(sampler: Sampler) -> dict[str, object]:
         return {"labels": 0}
     if spec.conditioning == "none":
         return {}
-    with Encoder.beside(sampler) as encoder:
+    with Encoder.beside(sampler.engine) as encoder:
         parity: EncoderParity | None = encoder.metadata.encoder_parity
         assert parity is not None
         assert parity.embedding_error <= parity.embedding_tolerance

@@ -5,7 +5,8 @@
                                  single pixel is exact, since no pixel reads itself)
         evaluation      horizontal stack, skip sum, head; the channels of a pixel are drawn one after another
 
-Layout as in `gpcnn_export.graphs.sampler`; M = w · N. Where w = 1 a cache is [N, k//2 · inputs], else [k//2 · N, inputs].
+Layout as in `gpcnn_export.graphs.sampler`; M = w · N. Where w = 1 a cache is [N, k//2 · inputs], else
+[k//2 · N, inputs].
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ def load_plan_or_portable(plan: Path, fallback: bool, warn: Callable[[str], None
         EngineError: neither can run; the message says why for both.
         NotHereError, MissingExtraError: without `fallback`, the plan cannot run here.
     """
-    from gpcnn_runtime.engines.tensorrt.engine import load_plan_engine
+    from gpcnn_runtime.engines.tensorrt.load import load_plan_engine
 
     try:
         return load_plan_engine(plan)
@@ -36,7 +36,7 @@ def load_plan_or_portable(plan: Path, fallback: bool, warn: Callable[[str], None
 
 
 def _portable(plan: Path, reason: EngineError | MissingExtraError, warn: Callable[[str], None]) -> Engine:
-    from gpcnn_runtime.engines.onnxruntime.engine import load_onnx_engine
+    from gpcnn_runtime.engines.onnxruntime.load import load_onnx_engine
 
     portable = portable_path(plan)
     cannot = f"{plan} cannot run here: {reason}"

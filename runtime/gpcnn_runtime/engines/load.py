@@ -54,7 +54,7 @@ def load_engine(
     path = resolve_engine(path)
     suffix = path.suffix.lower()
     if suffix == ".onnx":
-        from gpcnn_runtime.engines.onnxruntime.engine import load_onnx_engine
+        from gpcnn_runtime.engines.onnxruntime.load import load_onnx_engine
 
         return load_onnx_engine(path, provider, warn)
     if suffix in (".plan", ".engine", ".trt"):

@@ -12,9 +12,11 @@ import numpy.typing as npt
 
 from gpcnn_deploy.errors import DataError
 from gpcnn_deploy.spec import ModelSpec
-from gpcnn_runtime.commands.sample.jobs import JOB_FILE
 from gpcnn_runtime.inputs.npz import count_npz, read_npz
 from gpcnn_runtime.inputs.picture import read_pixels
+
+JOB_FILE = "job.json"
+"""What a long job of `gpcnn-sample` keeps in its folder: no picture."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

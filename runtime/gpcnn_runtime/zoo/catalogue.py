@@ -16,7 +16,7 @@ from gpcnn_runtime.zoo.card import CARD_SCHEMA, Card
 
 MAX_CARD_BYTES = 1 << 20
 PREFIX = "zoo:"
-FOLDER = Path(__file__).parent / "zoo"
+FOLDER = Path(__file__).parent / "models"
 DEFAULT = "mnist-conditional"
 
 

@@ -388,7 +388,7 @@ def test_help_says_what_raster_order_means() -> None:
 
 
 def test_the_python_of_the_docs(folder: Path) -> None:
-    page = Path(__file__).parents[2] / "docs" / "completing.md"
+    page = Path(__file__).parents[3] / "docs" / "completing.md"
     (code,) = re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
     (folder / "digit.png").write_bytes((folder / "picture.png").read_bytes())
     code = code.replace("spec, 14", "spec, 3").replace("labels=8", "labels=1").replace("sample(8,", "sample(1,")
@@ -396,7 +396,7 @@ def test_the_python_of_the_docs(folder: Path) -> None:
 
 
 def test_the_commands_of_the_docs(folder: Path) -> None:
-    page = Path(__file__).parents[2] / "docs" / "completing.md"
+    page = Path(__file__).parents[3] / "docs" / "completing.md"
     lines = [line for line in page.read_text("utf-8").splitlines() if line.startswith("gpcnn-sample ")]
     assert len(lines) == 3
     (folder / "digit.png").write_bytes((folder / "picture.png").read_bytes())

@@ -79,7 +79,7 @@ def test_what_is_here_is_found() -> None:
 
 def test_packages_are_those_of_pyproject() -> None:
     tomllib = pytest.importorskip("tomllib")
-    text = (Path(__file__).parents[2] / "pyproject.toml").read_text()
+    text = (Path(__file__).parents[3] / "pyproject.toml").read_text()
     project = tomllib.loads(text)["project"]
     extras = {name: texts for name, texts in project["optional-dependencies"].items() if name != "dev"}
     texts = [text for group in (project["dependencies"], *extras.values()) for text in group]

@@ -398,7 +398,7 @@ def test_what_is_missing_of_a_huge_job_takes_no_memory(folder: Path) -> None:
 
 @pytest.mark.parametrize("output_format", ["png", "npz"])
 def test_a_real_ctrl_c_exits_130_with_whole_files(folder: Path, sampler_path: Path, output_format: str) -> None:
-    code = "import gpcnn_runtime.commands.sample.jobs, gpcnn_runtime.commands.sample.cli; gpcnn_runtime.commands.sample.jobs.PART_SECONDS = 0.2; gpcnn_runtime.commands.sample.cli.main()"
+    code = "from gpcnn_runtime.commands.sample import cli, jobs\njobs.PART_SECONDS = 0.2\ncli.main()"
     command = [sys.executable, "-c", code, "--engine", str(sampler_path)]
     command += ["--label", "0", "--count", "1000000", "--output-format", output_format, "-o", "out"]
     place = folder / ("out" if output_format == "png" else "out.parts")

@@ -24,7 +24,7 @@ from gpcnn_deploy.noise import noise
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_runtime.engines.base import Engine, OutOfMemoryError, Request, Result
 from gpcnn_runtime.engines.cancel import Cancellation, Cancelled
-from gpcnn_runtime.engines.onnxruntime.engine import load_onnx_engine
+from gpcnn_runtime.engines.onnxruntime.load import load_onnx_engine
 from gpcnn_runtime.sampler import Sampler, Samples
 from gpcnn_training.sampling import sample_raster, score
 

@@ -15,7 +15,7 @@ from gpcnn_deploy.errors import EngineError, MissingExtraError, UsageError
 from gpcnn_deploy.metadata import SCHEMA, encode_metadata
 from gpcnn_runtime.engines.base import OutOfMemoryError, Request
 from gpcnn_runtime.engines.load import load_engine
-from gpcnn_runtime.engines.onnxruntime.engine import load_onnx_engine
+from gpcnn_runtime.engines.onnxruntime.load import load_onnx_engine
 
 
 def refused(path: Path, match: str) -> None:

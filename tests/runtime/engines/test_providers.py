@@ -18,7 +18,7 @@ from gpcnn_deploy.errors import EngineError, UsageError
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_runtime.engines.onnxruntime import providers
 from gpcnn_runtime.engines.onnxruntime.device import OnnxDeviceStep
-from gpcnn_runtime.engines.onnxruntime.engine import load_onnx_engine
+from gpcnn_runtime.engines.onnxruntime.load import load_onnx_engine
 from gpcnn_runtime.engines.onnxruntime.providers import CPU, Placement, place, running
 from gpcnn_runtime.sampler import Sampler
 
@@ -114,7 +114,7 @@ def test_a_step_with_its_state_on_the_device(
     path = onnx_file(spec, None)
     with Sampler(load_onnx_engine(path)) as plain:
         monkeypatch.setattr(
-            "gpcnn_runtime.engines.onnxruntime.engine.place", lambda provider: Placement("cpu", CPU.name, memory="cpu")
+            "gpcnn_runtime.engines.onnxruntime.load.place", lambda provider: Placement("cpu", CPU.name, memory="cpu")
         )
         monkeypatch.setattr(OnnxDeviceStep, "memory", "cpu")
         with Sampler(load_onnx_engine(path, "cuda")) as bound:

@@ -269,7 +269,10 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("package", ["torch", "safetensors", "lightning_fabric"])
 def test_a_missing_extra_is_named(package: str) -> None:
-    code = f"import sys; sys.modules[{package!r}] = None; from gpcnn_training.commands.train.cli import main; main(['--max-steps', '1'])"
+    code = (
+        f"import sys; sys.modules[{package!r}] = None\n"
+        "from gpcnn_training.commands.train.cli import main; main(['--max-steps', '1'])"
+    )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert result.returncode == 1
     name = package.replace("_", "-")

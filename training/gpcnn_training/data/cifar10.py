@@ -16,7 +16,7 @@ import numpy as np
 
 from gpcnn_deploy.errors import DataError
 from gpcnn_training.data.dataset import DataSet, Labels, Pixels
-from gpcnn_training.download import download
+from gpcnn_training.data.download import download
 
 _URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 _MD5 = "c32a1d4ab5d03f1284b67883e8d87530"

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from gpcnn_deploy.errors import DataError
 from gpcnn_training.data.dataset import DataSet
-from gpcnn_training.download import download
+from gpcnn_training.data.download import download
 
 
 class _File(NamedTuple):

@@ -158,7 +158,7 @@ def _draw(sampler: Sampler, request: Arrays, seed: int, tell: Callable[[str], No
     if "encoder.image" in request:
         from gpcnn_runtime.engines.onnxruntime.encoder import Encoder
 
-        with Encoder.beside(sampler) as encoder:
+        with Encoder.beside(sampler.engine) as encoder:
             drawn["encoder.embedding"] = encoder.embed(request["encoder.image"])
     if "data.levels" in request:
         tell(f"the engine scores {len(request['data.levels'])} test images")

@@ -1,7 +1,8 @@
 """What `gpcnn-bench` reports: measurements in processes of their own, made into rows that compare.
 
 The arithmetic floor of an image is `ModelSpec.multiply_adds()` at the peak fp32 GEMM rate of one core
-(`gpcnn_runtime.engines.onnxruntime.gemm`), the fastest seen in the run. `floor_ratio` charges every thread that draws as one core.
+(`gpcnn_runtime.engines.onnxruntime.gemm`), the fastest seen in the run. `floor_ratio` charges every thread that draws
+as one core.
 """
 
 from __future__ import annotations

@@ -31,11 +31,11 @@ from gpcnn_deploy.files import atomic_path, is_stream, write_atomic
 from gpcnn_deploy.lock import held
 from gpcnn_deploy.pictures import png_bytes
 from gpcnn_deploy.spec import ModelSpec
+from gpcnn_runtime.inputs.stream import JOB_FILE
 
 if TYPE_CHECKING:
     from gpcnn_runtime.sampler import Samples
 
-JOB_FILE = "job.json"
 LOCK_FILE = ".lock"
 # A part of an .npz is written when it holds this many sub-pixels (5 bytes each), or after this many seconds.
 PART_SUBPIXELS = 1 << 20

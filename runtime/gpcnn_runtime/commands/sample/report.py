@@ -7,36 +7,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from gpcnn_deploy.metadata import EngineMetadata, Precision, Role
-from gpcnn_runtime.zoo.catalogue import engine_name
+from gpcnn_deploy.metadata import EngineMetadata
+from gpcnn_runtime.engines.report import EngineReport
 
 if TYPE_CHECKING:
     from gpcnn_runtime.completions import Completions
-    from gpcnn_runtime.sampler import Sampler, Samples
-
-
-class EngineReport(msgspec.Struct, frozen=True, kw_only=True):
-    """The engine that drew.
-
-    Attributes:
-        path: its file, or `zoo:NAME`.
-        digest: SHA-256 of the file.
-        role, window, batch_window, batch_from, precision: as in its metadata.
-        runtime, version, provider: what ran it.
-        threads: parts drawn at the same time.
-    """
-
-    path: str
-    digest: str
-    role: Role
-    window: int | None
-    batch_window: int | None
-    batch_from: int | None
-    precision: Precision
-    runtime: str
-    version: str
-    provider: str
-    threads: int
+    from gpcnn_runtime.sampler import Samples
 
 
 class ImageReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,24 +87,6 @@ class SampleReport(msgspec.Struct, frozen=True, kw_only=True):
     ms_per_image: float | None
     images: tuple[ImageReport, ...]
     completion: CompletionReport | None = None
-
-
-def engine_report(sampler: Sampler) -> EngineReport:
-    """The engine of a sampler."""
-    metadata, info = sampler.metadata, sampler.engine.info
-    return EngineReport(
-        path=engine_name(info.path),
-        digest=info.digest,
-        role=metadata.role,
-        window=metadata.window,
-        batch_window=metadata.batch_window,
-        batch_from=metadata.batch_from,
-        precision=metadata.precision,
-        runtime=info.runtime,
-        version=info.version,
-        provider=info.provider,
-        threads=sampler.threads,
-    )
 
 
 def image_reports(metadata: EngineMetadata, samples: Samples) -> Iterator[ImageReport]:

@@ -277,12 +277,13 @@ def _tell(
 
     metadata, info = sampler.metadata, sampler.engine.info
     if place.json_path is not None:  # first: the words may find no reader
-        from gpcnn_runtime.commands.sample.report import SampleReport, engine_report
+        from gpcnn_runtime.commands.sample.report import SampleReport
+        from gpcnn_runtime.engines.report import engine_report
 
         report = SampleReport(
             output=str(place.path),
             output_format=place.output_format,
-            engine=engine_report(sampler),
+            engine=engine_report(sampler.engine, sampler.threads),
             labels=None if order.labels is None else tuple(order.labels),
             like=None if order.like is None else tuple(map(str, order.like.pictures)),
             count=order.count,

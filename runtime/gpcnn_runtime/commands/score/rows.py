@@ -18,7 +18,7 @@ from gpcnn_deploy.files import atomic_path, is_stream
 from gpcnn_deploy.lock import held
 from gpcnn_deploy.text import json_bytes
 from gpcnn_runtime.anomaly import Method
-from gpcnn_runtime.commands.sample.report import EngineReport
+from gpcnn_runtime.engines.report import EngineReport
 from gpcnn_runtime.scores import Binarization
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ import numpy as np
 
 from gpcnn_deploy.errors import DataError, UsageError
 from gpcnn_runtime.anomaly import Method, Threshold, anomaly_scores, calibrate
-from gpcnn_runtime.commands.sample.report import engine_report
 from gpcnn_runtime.commands.score.heatmap import save_heatmap
 from gpcnn_runtime.commands.score.rows import Head, Row
 from gpcnn_runtime.engines.onnxruntime.encoder import Encoder
+from gpcnn_runtime.engines.report import engine_report
 from gpcnn_runtime.inputs.stream import BadPicture, Picture, pictures, shown
 from gpcnn_runtime.sampler import Sampler
 from gpcnn_runtime.scores import Binarization, check_has_likelihood, score, to_levels
@@ -63,7 +63,7 @@ class Scoring:
         spec = sampler.metadata.spec
         self.encoder: Encoder | None = None
         if sampler.metadata.encoder_digest is not None:
-            self.encoder = Encoder.beside(sampler)
+            self.encoder = Encoder.beside(sampler.engine)
         else:
             check_has_likelihood(sampler)
         if options.label is not None and spec.conditioning != "label":
@@ -117,8 +117,10 @@ class Scoring:
         """What all rows have in common."""
         options = self.options
         return Head(
-            engine=engine_report(self.sampler),
-            background=None if self.background is None else engine_report(self.background),
+            engine=engine_report(self.sampler.engine, self.sampler.threads),
+            background=None
+            if self.background is None
+            else engine_report(self.background.engine, self.background.threads),
             class_names=self.sampler.metadata.class_names,
             label=options.label,
             binarization=options.binarization,

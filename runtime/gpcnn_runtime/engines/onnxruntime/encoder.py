@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from gpcnn_deploy.errors import EngineError, UsageError
 from gpcnn_deploy.metadata import EngineMetadata, encoder_path
-from gpcnn_runtime.engines.base import EXPORT_ANEW
+from gpcnn_runtime.engines.base import EXPORT_ANEW, Engine
 from gpcnn_runtime.engines.onnxruntime.providers import CPU
 from gpcnn_runtime.engines.onnxruntime.session import brief, check_ports, onnx_metadata, open_session, read_onnx
 from gpcnn_runtime.zoo.catalogue import engine_name
@@ -23,8 +23,6 @@ from gpcnn_runtime.zoo.catalogue import engine_name
 if TYPE_CHECKING:
     import onnxruntime
     from typing_extensions import Self
-
-    from gpcnn_runtime.sampler import Sampler
 
 BATCH_SIZE = 64
 
@@ -62,7 +60,7 @@ class Encoder:
         return cls(Path(path), read_onnx(Path(path)))
 
     @classmethod
-    def beside(cls, sampler: Sampler) -> Self:
+    def beside(cls, engine: Engine) -> Self:
         """Load the encoder that was exported with an engine, from beside it.
 
         Raises:
@@ -70,24 +68,24 @@ class Encoder:
             EngineError: as `load`; or the file there is not the one that the engine names by its digest.
             MissingExtraError: ONNX Runtime is not installed.
         """
-        metadata, engine = sampler.metadata, sampler.engine.info.path
-        digest = _digest(metadata, engine)
-        path = encoder_path(engine)
+        metadata, file = engine.metadata, engine.info.path
+        digest = _digest(metadata, file)
+        path = encoder_path(file)
         if not path.exists():
             raise EngineError(
-                f"{path}: no such file, but {engine.name} needs it to encode pictures: gpcnn-export wrote it beside "
+                f"{path}: no such file, but {file.name} needs it to encode pictures: gpcnn-export wrote it beside "
                 "the engine, copy it there too"
             )
         content = read_onnx(path)
         found = hashlib.sha256(content).hexdigest()
         if found != digest:
             raise EngineError(
-                f"{path}: its digest {found[:12]}… is not the {digest[:12]}… that {engine.name} was exported with: "
+                f"{path}: its digest {found[:12]}… is not the {digest[:12]}… that {file.name} was exported with: "
                 "export both anew, or copy the one that belongs to it"
             )
         encoder = cls(path, content)
         if encoder.metadata.spec != metadata.spec:
-            raise EngineError(f"{path} is for other images than {engine.name}: export both anew")
+            raise EngineError(f"{path} is for other images than {file.name}: export both anew")
         return encoder
 
     def embed(self, levels: npt.ArrayLike) -> npt.NDArray[np.float32]:

@@ -1,12 +1,10 @@
-"""Engines on ONNX Runtime: one self-contained .onnx file, checked against its own metadata before anything runs."""
+"""Engines on ONNX Runtime: the whole image in one call, or a step that the runtime iterates."""
 
 from __future__ import annotations
 
 import contextlib
 import re
-import warnings
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,66 +25,12 @@ from gpcnn_runtime.engines.base import (
     refuse_strategy,
 )
 from gpcnn_runtime.engines.cancel import Cancellation, Cancelled
-from gpcnn_runtime.engines.onnxruntime.providers import CPU, Placement, Provider, place, running
-from gpcnn_runtime.engines.onnxruntime.session import Ports, brief, check_ports, onnx_metadata, open_session, read_onnx
+from gpcnn_runtime.engines.onnxruntime.session import brief
 
 if TYPE_CHECKING:
     import onnxruntime
 
 _ALLOCATION = re.compile("bad.?alloc|failed to allocate|out of memory", re.IGNORECASE)
-
-
-def load_onnx_engine(path: Path, provider: Provider = "cpu", warn: Callable[[str], None] = warnings.warn) -> Engine:
-    """Load an ONNX engine of either role.
-
-    Args:
-        path: the file; its first bytes decide, not its name.
-        provider: what runs it. `auto` is CUDA for a step, where it starts, and the CPU for everything else: a sampler's
-            loops are driven by the CPU wherever its nodes run.
-        warn: told in one line why `auto` does not take a CUDA that ONNX Runtime has.
-
-    Raises:
-        EngineError: missing, empty, truncated or foreign file, no metadata of ours, a newer schema, inputs and
-            outputs that are not those of its role, or a provider that does not run.
-        MissingExtraError: ONNX Runtime is not installed.
-    """
-    content = read_onnx(path)
-    if provider != "auto":
-        return _load(path, content, place(provider))
-    engine = _load(path, content, CPU)
-    if engine.metadata.role == "step":
-        try:
-            cuda = place("cuda")
-        except EngineError:  # this ONNX Runtime is not made for it
-            return engine
-        try:
-            return _load(path, content, cuda)
-        except EngineError as error:
-            warn(f"{path} runs on the CPU: {error}")
-    return engine
-
-
-def _load(path: Path, content: bytes, placement: Placement) -> Engine:
-    metadata = onnx_metadata(path, content)
-    if metadata.role == "encoder":
-        raise EngineError(
-            f"{path} is an encoder, which draws nothing: name the engine beside it; gpcnn-sample --like finds the "
-            "encoder by itself"
-        )
-    session = open_session(path, content, placement)
-    from onnxruntime import __version__ as version
-
-    check_ports(path, "input", session.get_inputs(), _inputs(metadata))
-    check_ports(path, "output", session.get_outputs(), _outputs(metadata))
-    info = EngineInfo(path, "ONNX Runtime", version, running(session, placement), content)
-    if metadata.role == "sampler" or placement.memory is None:
-        kind = OnnxSampler if metadata.role == "sampler" else OnnxStep
-        engine = kind(session, metadata, info)
-        engine.concurrent = placement.provider == "cpu"  # threads of one GPU would only wait for each other
-        return engine
-    from gpcnn_runtime.engines.onnxruntime.device import OnnxDeviceStep
-
-    return OnnxDeviceStep(session, metadata, info)
 
 
 class _OnnxEngine(Engine):
@@ -211,32 +155,3 @@ class _OnnxStepBatch:
 
 def _out_of_memory(count: int) -> OutOfMemoryError:
     return OutOfMemoryError(f"not enough memory for {count} images at a time")
-
-
-def _inputs(metadata: EngineMetadata) -> Ports:
-    spec = metadata.spec
-    image = (None, *spec.image_shape)
-    ports: Ports = {
-        "noise": ("tensor(float)", image),
-        "known": ("tensor(int32)", image),
-        "mask": ("tensor(bool)", image),
-        "temperature": ("tensor(float)", ()),
-    }
-    if metadata.role == "step":
-        ports["image"] = ("tensor(int32)", image)
-    if spec.conditioning == "label":
-        ports["label"] = ("tensor(int32)", (None,))
-    elif spec.conditioning == "embedding":
-        ports["embedding"] = ("tensor(float)", (None, spec.conditioning_size))
-    return ports
-
-
-def _outputs(metadata: EngineMetadata) -> Ports:
-    image = (None, *metadata.spec.image_shape)
-    ports: Ports = {"log_prob": ("tensor(float)", image)}
-    if metadata.role == "step":
-        ports["image_next"] = ("tensor(int32)", image)
-        ports["changed"] = ("tensor(int32)", (None,))
-    else:
-        ports["image"] = ("tensor(int32)", image)
-    return ports

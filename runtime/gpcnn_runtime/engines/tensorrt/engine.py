@@ -1,4 +1,4 @@
-"""Engines on TensorRT: a plan is checked in every way before it is deserialized; its batches live on the GPU."""
+"""Engines on TensorRT: a deserialized plan whose batches live on the GPU."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 
-from gpcnn_deploy.errors import EngineError, NotHereError, OutputError
+from gpcnn_deploy.errors import EngineError, OutputError
 from gpcnn_deploy.files import write_atomic
 from gpcnn_runtime.engines.base import (
     Engine,
@@ -21,58 +21,19 @@ from gpcnn_runtime.engines.base import (
     Strategy,
     refuse_strategy,
 )
-from gpcnn_runtime.engines.plan_file import (
-    PlanMetadata,
-    PlanTensor,
-    check_described,
-    check_here,
-    check_tensors,
-    most_images,
-    read_plan,
-    read_plan_metadata,
-)
+from gpcnn_runtime.engines.plan_file import PlanMetadata, PlanTensor, most_images
 from gpcnn_runtime.engines.tensorrt.batch import DeviceBatch, out_of_memory
 from gpcnn_runtime.engines.tensorrt.cuda import Stream
-from gpcnn_runtime.engines.tensorrt.gpu import CudaError, Gpu, find_gpu
-from gpcnn_runtime.engines.tensorrt.library import Plan, load
+from gpcnn_runtime.engines.tensorrt.gpu import CudaError, Gpu
+from gpcnn_runtime.engines.tensorrt.library import Plan
 
 KEPT_BATCH_SIZES = 2  # a call is cut into parts of two sizes at most
 STEPS_PER_LOOK = 4
-
-_NAMES = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT-RTX"}
 
 
 def cache_path(plan: Path) -> Path:
     """`model.plan` → `model.plan.cache`: kernels that TensorRT-RTX compiled for this machine's GPU."""
     return plan.with_name(plan.name + ".cache")
-
-
-def load_plan_engine(path: Path) -> Engine:
-    """Load a plan of either role.
-
-    The digest, the flavour, the version and the compute capability are checked before TensorRT sees a byte of it.
-
-    Raises:
-        EngineError: the plan or its metadata is missing, damaged or of a newer schema, the plan was changed, or its
-            inputs and outputs are others than its metadata says.
-        NotHereError: it cannot run on this machine; the message says why.
-        MissingExtraError: its TensorRT or cuda-python is not installed.
-    """
-    metadata = read_plan_metadata(path)
-    content = read_plan(path, metadata)
-    gpu = find_gpu()
-    library = load(metadata.flavor)
-    check_here(path, metadata, gpu.compute_capability, library.version)
-    plan = library.deserialize(content, str(path))
-    tensors = plan.tensors()
-    check_tensors(metadata.engine, tensors, str(path))
-    check_described(path, metadata, tensors)
-    info = EngineInfo(path, _NAMES[metadata.flavor], library.version, gpu.name, content)
-    kind = PlanSampler if metadata.engine.role == "sampler" else PlanStep
-    try:
-        return kind(plan, metadata, tensors, info, gpu)
-    except CudaError as error:
-        raise NotHereError(f"{path}: this GPU cannot be used ({error})") from error
 
 
 class PlanEngine(Engine):

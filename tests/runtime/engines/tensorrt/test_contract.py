@@ -20,7 +20,7 @@ import gpcnn_runtime.engines.tensorrt.library as compat
 
 pytest.importorskip("tensorrt_rtx")
 SOURCE = Path(compat.__file__)
-RECORDED = json.loads(Path(__file__).with_name("recorded_api.json").read_text())
+RECORDED = json.loads((Path(__file__).parents[3] / "helpers" / "recorded_api.json").read_text())
 # Names that only TensorRT-RTX has, behind a test of the flavour.
 ONLY_RTX = {
     "ComputeCapability",
@@ -110,7 +110,8 @@ def test_nothing_but_the_compat_module_imports_tensorrt() -> None:
 
 def test_importing_our_packages_imports_no_tensorrt() -> None:
     code = (
-        "import sys, gpcnn_runtime.engines.tensorrt.library, gpcnn_runtime.engines.tensorrt.engine, gpcnn_export.onnx_to_plan\n"
+        "import sys, gpcnn_runtime.engines.tensorrt.library, gpcnn_runtime.engines.tensorrt.load\n"
+        "import gpcnn_export.onnx_to_plan\n"
         "print([name for name in ('tensorrt', 'tensorrt_rtx', 'cuda', 'torch', 'onnx') if name in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"

@@ -13,7 +13,7 @@ from tensorrt_double import Machine, install
 from gpcnn_deploy.errors import EngineError, GpcnnError, MissingExtraError, NotHereError
 from gpcnn_runtime.engines.base import OutOfMemoryError
 from gpcnn_runtime.engines.plan_file import PlanTensor, encode_plan_metadata, metadata_path, read_plan_metadata
-from gpcnn_runtime.engines.tensorrt.engine import load_plan_engine
+from gpcnn_runtime.engines.tensorrt.load import load_plan_engine
 from gpcnn_runtime.sampler import Sampler
 
 

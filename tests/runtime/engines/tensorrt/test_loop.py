@@ -13,8 +13,9 @@ from tensorrt_double import install, nothing_left
 
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_runtime.engines.base import Request, StepEngine
-from gpcnn_runtime.engines.onnxruntime.engine import load_onnx_engine
-from gpcnn_runtime.engines.tensorrt.engine import STEPS_PER_LOOK, cache_path, load_plan_engine
+from gpcnn_runtime.engines.onnxruntime.load import load_onnx_engine
+from gpcnn_runtime.engines.tensorrt.engine import STEPS_PER_LOOK, cache_path
+from gpcnn_runtime.engines.tensorrt.load import load_plan_engine
 from gpcnn_runtime.sampler import Sampler, Samples
 
 FLAVORS = ("tensorrt", "tensorrt-rtx")

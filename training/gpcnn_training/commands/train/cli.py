@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from gpcnn_deploy.command import Command, data_dir_option, json_option
 from gpcnn_deploy.errors import MissingExtraError
 from gpcnn_deploy.outputs import OUTPUT_FOLDER
 from gpcnn_deploy.spec import MAX_FEATURES, MAX_LAYERS
+from gpcnn_training.commands.train.duration import DURATION
 
 _TRAIN_EXTRA = {
     "torch": "torch",
@@ -20,28 +20,6 @@ _TRAIN_EXTRA = {
     "lightning_fabric": "lightning-fabric",
     "pooch": "pooch",
 }
-_SECONDS = {"s": 1, "m": 60, "h": 3600}
-
-
-class Duration(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
-    """`90s`, `10m`, `1h30m`: a time, in seconds."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """`90s`, `10m`, `1h30m` → seconds."""
-        if isinstance(value, float):
-            return value
-        parts = re.findall(r"(\d+(?:\.\d+)?)([smh])", value)
-        if not parts or "".join(number + unit for number, unit in parts) != value:
-            self.fail(f"'{value}': expected for example 90s, 10m or 1h30m", param, ctx)
-        seconds = sum(float(number) * _SECONDS[unit] for number, unit in parts)
-        if not 0 < seconds < 1e9:
-            self.fail(f"'{value}': expected more than 0 seconds, and less than 30 years", param, ctx)
-        return seconds
-
-
-DURATION = Duration()
 
 
 def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:

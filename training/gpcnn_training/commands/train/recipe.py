@@ -13,8 +13,8 @@ from gpcnn_deploy.spec import MAX_FEATURES, MAX_LAYERS
 from gpcnn_training.trainer.compute import CompileChoice, PrecisionChoice
 from gpcnn_training.trainer.settings import Count, Decay, OptimizerName, Positive, Share
 
-_HERE = Path(__file__).parent
-FOLDERS = (_HERE / "recipes", _HERE.parent / "recipes")  # in an installed package; in a clone
+_PACKAGE = Path(__file__).parents[2]
+FOLDERS = (_PACKAGE / "recipes", _PACKAGE.parent / "recipes")  # in an installed package; in a clone
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="kebab"):

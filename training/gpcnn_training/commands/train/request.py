@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gpcnn_deploy.errors import UsageError
+from gpcnn_training.commands.train.duration import DURATION
 from gpcnn_training.commands.train.recipe import read_recipe
 from gpcnn_training.trainer.compute import CompileChoice, PrecisionChoice
 from gpcnn_training.trainer.settings import OptimizerName
@@ -59,8 +60,6 @@ class Request:
             return self
         if self.resume is not None:
             raise UsageError(f"--resume goes on with {self.resume} as it was begun: leave out --recipe")
-        from gpcnn_training.commands.train.cli import DURATION
-
         flags: dict[str, Any] = read_recipe(self.recipe).flags()
         if "time_limit" in flags:
             flags["time_limit"] = DURATION.convert(flags["time_limit"], None, None)
