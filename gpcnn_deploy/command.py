@@ -159,7 +159,7 @@ def _one_line(interrupts: list[int]) -> Iterator[None]:
     try:
         yield
     except click.ClickException as error:
-        error.message = bounded(error.message)
+        error.message = bounded(error.message)  # type: ignore[misc]
         raise
     except (click.exceptions.Exit, click.Abort, BrokenPipeError):
         raise

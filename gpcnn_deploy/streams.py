@@ -66,9 +66,9 @@ def guarded() -> Iterator[None]:
         if isinstance(stream, io.TextIOWrapper):
             with contextlib.suppress(OSError, ValueError):
                 stream.reconfigure(errors="replace" if stream is before[0] else "backslashreplace")
-    out = _Guarded(before[0] if before[0] is not None else _Closed(), _refuse)
-    side = _Guarded(before[1] if before[1] is not None else io.StringIO(), _drop)
-    sys.stdout, sys.stderr = cast(TextIO, out), cast(TextIO, side)
+    out = cast(TextIO, _Guarded(before[0] if before[0] is not None else _Closed(), _refuse))
+    sys.stdout = out
+    sys.stderr = cast(TextIO, _Guarded(before[1] if before[1] is not None else io.StringIO(), _drop))
     try:
         yield
     finally:

@@ -94,9 +94,9 @@ def main(
         raise UsageError(f"{out}: expected a name that ends in .onnx, by which gpcnn-sample knows the engine")
     outputs = [Output("-o", out)] + ([] if json_path is None else [Output("--json", json_path)])
     if form == "trt":
-        from gpcnn_runtime.engines.plan_file import metadata_path, portable_path
+        from gpcnn_runtime.engines import plan_file
 
-        outputs += [Output("-o", metadata_path(out)), Output("-o", portable_path(out))]
+        outputs += [Output("-o", plan_file.metadata_path(out)), Output("-o", plan_file.portable_path(out))]
     check_outputs(outputs)
     if form == "trt":
         from gpcnn_export.onnx_to_plan import check_request

@@ -170,9 +170,8 @@ class CsvRows:
             raise self._failed(error) from error
 
     def _failed(self, error: OSError) -> OutputError:
-        return OutputError(
-            f"cannot write {self._path}: {error.strerror or error}; free space, or name another file with --csv"
-        )
+        reason = error.strerror or error
+        return OutputError(f"cannot write {self._path}: {reason}; free space, or name another file with --csv")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
