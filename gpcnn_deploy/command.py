@@ -74,8 +74,12 @@ def write_json(path: Path | None, value: Any) -> None:
 
 
 def say(json_path: Path | None, text: str) -> None:
-    """Print a result for people: to standard output, or beside it where `--json -` has that for itself."""
-    click.echo(text, err=json_path == STDOUT)
+    """Tell people of a result that is saved: on standard output, or beside it where `--json -` has that for itself.
+
+    A reader that has gone (`| head`) is no error, since nothing is lost.
+    """
+    with contextlib.suppress(BrokenPipeError):
+        click.echo(text, err=json_path == STDOUT)
 
 
 class Command(click.Command):

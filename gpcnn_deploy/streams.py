@@ -31,13 +31,19 @@ class _Guarded:
 
     def __init__(self, stream: TextIO, failed: Callable[[Exception], None]) -> None:
         self._stream, self._failed = stream, failed
+        self._error: Exception | None = None  # once it has failed, it stays so
 
     def write(self, text: str) -> int:
+        if text == "":  # by which click finds out what it has before it: no time for an error
+            return 0
         try:
-            return self._stream.write(text)
+            if self._error is None:
+                return self._stream.write(text)
         except (OSError, ValueError) as error:  # ValueError: closed
-            self._failed(error)
-            return len(text)
+            self._error = error
+        if self._error is not None:
+            self._failed(self._error)
+        return len(text)
 
     def writelines(self, lines: Any) -> None:
         for line in lines:
@@ -45,11 +51,15 @@ class _Guarded:
 
     def flush(self) -> None:
         try:
-            self._stream.flush()
+            if self._error is None:
+                self._stream.flush()
         except (OSError, ValueError) as error:
+            self._error = error
             self._failed(error)
 
     def __getattr__(self, name: str) -> Any:
+        if name == "buffer":  # by which click would go around this, where the encoding is ASCII
+            raise AttributeError(name)
         return getattr(self._stream, name)
 
 
@@ -119,7 +129,7 @@ def write_bytes(stream: TextIO, content: bytes) -> None:
     if stdout_is_closed() and stream is sys.stdout:
         raise OutputError(f"cannot write to {_STDOUT}: it is closed; name a file")
     stream.flush()
-    binary = getattr(stream, "buffer", None)
+    binary = getattr(getattr(stream, "_stream", stream), "buffer", None)
     if binary is None:
         raise OutputError(f"cannot write to {_STDOUT}: it takes text alone; name a file")
     try:
