@@ -64,7 +64,7 @@ NO_TORCH_MEMORY = (
     [
         (
             OSError(28, "No space left on device"),
-            "No space left on device: free space; temporary files go where TMPDIR",
+            "No space left on device: free space; temporary files go",
         ),
         (FileNotFoundError(2, "No usable temporary directory found in ['/tmp']"), "let TMPDIR name a folder"),
         (PermissionError(13, "Permission denied", "some\nwhere"), "some\\nwhere: Permission denied"),

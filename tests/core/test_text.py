@@ -45,9 +45,7 @@ def test_json_of_our_own_brings_the_bytes_back() -> None:
     assert decode_versioned(text, Named, 1, "x", CheckpointError, damaged) == value
 
 
-@pytest.mark.parametrize(
-    "text", ['{"name": 3}', '{"name": "\\ud800', '{"name": "\\ud800", "schema": "x"}', "[", b"\xff"]
-)
+@pytest.mark.parametrize("text", ['{"name": 3}', '{"name": "\\ud800', "[", b"\xff"])
 def test_what_is_no_such_json_is_refused(text: str | bytes) -> None:
     with pytest.raises((msgspec.DecodeError, UnicodeDecodeError)):
         read_exact_json(text, Named)
