@@ -29,7 +29,7 @@ import numpy.typing as npt
 from gpcnn_deploy.errors import GpcnnError
 from gpcnn_deploy.metadata import Precision, Role
 from gpcnn_deploy.spec import ModelSpec
-from gpcnn_runtime.engines.base import Request
+from gpcnn_runtime.engines.onnxruntime.load import onnx_engine
 from gpcnn_runtime.engines.plan_file import Flavor
 from gpcnn_runtime.engines.tensorrt.engine import PlanEngine
 from gpcnn_runtime.engines.tensorrt.gpu import Gpu, find_gpu
@@ -108,22 +108,16 @@ def model_of(spec: ModelSpec) -> GatedPixelCNN:
     return model
 
 
-def request(feed: dict[str, Array]) -> Request:
-    """Inputs of a graph as the runtime takes them."""
-    values: dict[str, Any] = {name: np.ascontiguousarray(array) for name, array in feed.items()}
-    return Request(**{**values, "temperature": float(feed["temperature"])})
-
-
 def check_plan(report: Report, case: Case, engine: PlanEngine, onnx: bytes, model: GatedPixelCNN) -> None:
     """Images and log-probabilities of one plan against eager PyTorch and against the CPU engine."""
-    from gpcnn_export.proof.parity import LOG_PROB_TOLERANCE, compare, feeds, onnx_draw
+    from gpcnn_export.proof.parity import LOG_PROB_TOLERANCE, compare, draw_on, feeds, request_of
     from gpcnn_training.divergence import NEAR_TIE
 
-    on_cpu = onnx_draw(onnx, case.role)
+    on_cpu = draw_on(onnx_engine(Path("model.onnx"), onnx))
     images = divergent = unproven = as_on_cpu = 0
     error = drift = 0.0
     for feed in feeds(model.spec, PROOF_IMAGES // 3):
-        result = engine.run(request(feed))
+        result = engine.run(request_of(feed))
         found = compare(model, feed, result.levels, result.log_prob)
         images += found.images
         divergent += len(found.divergences)
@@ -131,7 +125,7 @@ def check_plan(report: Report, case: Case, engine: PlanEngine, onnx: bytes, mode
         error = max(error, found.log_prob_error)
         as_on_cpu += int((on_cpu(feed)[0] == result.levels).all(axis=(1, 2, 3)).sum())
         score = {**feed, "known": on_cpu(feed)[0], "mask": np.ones_like(feed["mask"])}
-        scored = engine.run(request(score)).log_prob.mean(), on_cpu(score)[1].mean()
+        scored = engine.run(request_of(score)).log_prob.mean(), on_cpu(score)[1].mean()
         drift = max(drift, abs(float(scored[0] - scored[1])) / np.log(2))
     # fp16 promises closeness, not equality: what it reaches is reported, and only nonsense fails.
     good = unproven == 0 and error <= LOG_PROB_TOLERANCE if case.precision == "fp32" else drift < 0.05
@@ -165,10 +159,10 @@ def median_ms(work: Callable[[], Any]) -> float:
 
 def time_plan(report: Report, case: Case, engine: PlanEngine) -> None:
     """Time per image, network evaluations and launches of one plan at each batch size."""
-    from gpcnn_export.proof.parity import feeds
+    from gpcnn_export.proof.parity import feeds, request_of
 
     for batch in BATCHES:
-        ask = request(feeds(engine.metadata.spec, batch)[0])
+        ask = request_of(feeds(engine.metadata.spec, batch)[0])
         milliseconds = median_ms(lambda ask=ask: engine.run(ask))  # type: ignore[misc]
         evaluations = engine.run(ask).evaluations
         launches, refusal = engine.launched(batch)
@@ -213,14 +207,14 @@ def time_eager(report: Report, headline: ModelSpec) -> None:
 
 def run_flavor(report: Report, flavor: Flavor, folder: Path, timings: list[Callable[[], None]]) -> None:
     """Build, check and time every plan of one flavour."""
-    from gpcnn_export.checkpoint_to_onnx import random_engine
+    from gpcnn_export.onnx_engine import draft_engine
     from gpcnn_export.onnx_to_plan import build_plan
 
     for number, case in enumerate(cases(flavor)):
         model = model_of(SPECS[case.name])
         onnx = folder / f"{list(SPECS).index(case.name)}-{case.role}-{case.window}.onnx"
         if not onnx.exists():
-            onnx.write_bytes(random_engine(model, case.role, case.window).content)
+            onnx.write_bytes(draft_engine(model, case.role, case.window).content)
         plan = folder / flavor / f"{number}.plan"
         try:
             build_plan(onnx, plan, flavor=flavor, precision=case.precision, max_batch=MAX_BATCH)

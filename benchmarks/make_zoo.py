@@ -21,8 +21,9 @@ from gpcnn_deploy.errors import DataError, GpcnnError, UsageError
 from gpcnn_deploy.files import write_atomic
 from gpcnn_deploy.metadata import encoder_path
 from gpcnn_deploy.schedule import Schedule
-from gpcnn_export.checkpoint_to_onnx import OnnxEngine, make_engine, write_engine
+from gpcnn_export.checkpoint_to_onnx import make_engine, write_engine
 from gpcnn_export.commands.export.cli import WindowType
+from gpcnn_export.onnx_engine import OnnxEngine
 from gpcnn_runtime.commands.bench.report import BenchReport
 from gpcnn_runtime.inspection import engine_metadata
 from gpcnn_runtime.zoo import catalogue as zoo

@@ -9,7 +9,7 @@ import msgspec
 import torch
 
 from gpcnn_deploy.spec import ModelSpec
-from gpcnn_export.checkpoint_to_onnx import random_engine
+from gpcnn_export.onnx_engine import draft_engine
 from gpcnn_training.checkpoint import Header, load_checkpoint, save_checkpoint
 from gpcnn_training.data.quantize import quantization_for
 from gpcnn_training.model import GatedPixelCNN
@@ -43,7 +43,7 @@ class Model:
         """The engine file of a sampler, or of the step where window is None; made once."""
         path = self.folder / ("step.onnx" if window is None else f"w{window}.onnx")
         if not path.exists():
-            path.write_bytes(random_engine(self.model, "step" if window is None else "sampler", window).content)
+            path.write_bytes(draft_engine(self.model, "step" if window is None else "sampler", window).content)
         return path
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from gpcnn_deploy.spec import ModelSpec
-from gpcnn_export.checkpoint_to_onnx import random_engine
+from gpcnn_export.onnx_engine import draft_engine
 from gpcnn_training.model import GatedPixelCNN
 
 ROOT = Path(__file__).parents[1]
@@ -65,7 +65,7 @@ def main() -> None:
         folder = Path(name)
         torch.manual_seed(0)
         engine = folder / "model.onnx"
-        engine.write_bytes(random_engine(GatedPixelCNN(SPEC).eval(), "sampler").content)
+        engine.write_bytes(draft_engine(GatedPixelCNN(SPEC).eval(), "sampler").content)
         levels = {version: draw(python, folder / version, engine) for version, python in pythons.items()}
     first = next(iter(levels))
     for version, drawn in levels.items():

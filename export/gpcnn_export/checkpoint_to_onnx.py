@@ -3,53 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import importlib.metadata
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import onnx
+import msgspec
 
-import gpcnn_deploy
 from gpcnn_deploy.errors import UsageError
 from gpcnn_deploy.files import atomic_path
-from gpcnn_deploy.metadata import METADATA_KEY, EngineMetadata, Role, encode_metadata, encoder_path
-from gpcnn_deploy.schedule import LARGEST_FROM, Schedule, window_fields
-from gpcnn_export.graphs.encoder import encoder_graph, onnx_embed, prove_encoder
-from gpcnn_export.graphs.sampler import sampler_graph
-from gpcnn_export.graphs.step import step_graph
-from gpcnn_export.proof.parity import onnx_draw, prove
+from gpcnn_deploy.metadata import Role, encoder_path
+from gpcnn_deploy.schedule import LARGEST_FROM, Schedule
+from gpcnn_export.onnx_engine import OnnxEngine, draft_engine
+from gpcnn_export.proof.encoder import prove_encoder
+from gpcnn_export.proof.parity import draw_on, prove
 from gpcnn_export.tuning import tune_schedule, tune_window
 from gpcnn_training.checkpoint import Header, checkpoint_digest, load_checkpoint
-from gpcnn_training.model import GatedPixelCNN, parameter_count
+from gpcnn_training.model import GatedPixelCNN
 
 PROOF_IMAGES = 8
 """Images of each kind of input that a proof compares, at least, per window."""
 
 Tell = Callable[[str], None]
 """Shown one line about what is going on."""
-
-
-@dataclass(frozen=True)
-class OnnxEngine:
-    """A finished engine: the file's bytes and what they say about themselves.
-
-    Attributes:
-        content: the file.
-        metadata: what is in it.
-        encoder: of an autoencoder's sampler or step, the encoder engine that belongs beside it.
-    """
-
-    content: bytes
-    metadata: EngineMetadata
-    encoder: OnnxEngine | None = None
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the file."""
-        return hashlib.sha256(self.content).hexdigest()
 
 
 def make_engine(
@@ -91,37 +66,25 @@ def make_engine(
     if tune_batch is not None and tune_batch < 1:
         raise UsageError(f"--tune-batch is {tune_batch}: expected 1 or more")
     digest = checkpoint_digest(checkpoint)
-    batches: tuple[int, ...]
     if role == "encoder":
         return _encoder(model, header, digest)
     if model.encoder is not None and encoder is None:
         tell("exporting the encoder")
         encoder = _encoder(model, header, digest)
+    chosen: Schedule | None = None
     if role == "step":
         tell("exporting the single-step network")
-        graph, chosen, batches = step_graph(model), None, (PROOF_IMAGES,)
+    elif schedule != "auto":
+        chosen = schedule
     else:
+        chosen = tune_schedule(model, tell) if tune_batch is None else Schedule(tune_window(model, tune_batch, tell))
+    if chosen is not None:
         tell("building the sampler graph")
-        if schedule == "auto":
-            if tune_batch is None:
-                schedule = tune_schedule(model, tell)
-            else:
-                schedule = Schedule(tune_window(model, tune_batch, tell))
-        graph, chosen, batches = sampler_graph(model, schedule), schedule, proof_batches(schedule)
-    onnx.checker.check_model(graph, full_check=True)
+    draft = draft_engine(model, role, chosen, class_names=header.class_names, checkpoint_digest=digest, encoder=encoder)
     tell("checking images against eager PyTorch")
-    metadata = EngineMetadata(
-        role=role,
-        spec=spec,
-        class_names=header.class_names,
-        **window_fields(chosen),
-        parameters=decoder_parameters(model),
-        checkpoint_digest=digest,
-        encoder_digest=None if encoder is None else encoder.digest,
-        tools=_tools(),
-        parity=prove(model, onnx_draw(graph.SerializeToString(), role), batches),
-    )
-    return OnnxEngine(_with_metadata(graph, metadata), metadata, encoder)
+    with draft.load() as engine:
+        parity = prove(model, draw_on(engine), (PROOF_IMAGES,) if chosen is None else proof_batches(chosen))
+    return draft.with_metadata(msgspec.structs.replace(draft.metadata, parity=parity))
 
 
 def proof_batches(schedule: Schedule) -> tuple[int, ...]:
@@ -135,18 +98,10 @@ def proof_batches(schedule: Schedule) -> tuple[int, ...]:
 def _encoder(model: GatedPixelCNN, header: Header, digest: str) -> OnnxEngine:
     if model.encoder is None:
         raise UsageError("this model has no encoder: gpcnn-train --model autoencoder trains one that has")
-    graph = encoder_graph(model.encoder, model.spec)
-    onnx.checker.check_model(graph, full_check=True)
-    metadata = EngineMetadata(
-        role="encoder",
-        spec=model.spec,
-        class_names=header.class_names,
-        parameters=parameter_count(model.encoder),
-        checkpoint_digest=digest,
-        tools=_tools(),
-        encoder_parity=prove_encoder(model, onnx_embed(graph.SerializeToString())),
-    )
-    return OnnxEngine(_with_metadata(graph, metadata), metadata)
+    draft = draft_engine(model, "encoder", class_names=header.class_names, checkpoint_digest=digest)
+    with draft.load_encoder() as encoder:
+        parity = prove_encoder(model, encoder.embed)
+    return draft.with_metadata(msgspec.structs.replace(draft.metadata, encoder_parity=parity))
 
 
 def write_engine(path: Path, engine: OnnxEngine) -> None:
@@ -160,41 +115,3 @@ def write_engine(path: Path, engine: OnnxEngine) -> None:
         stack.enter_context(atomic_path(path)).write_bytes(engine.content)
         if engine.encoder is not None:
             stack.enter_context(atomic_path(encoder_path(path))).write_bytes(engine.encoder.content)
-
-
-def decoder_parameters(model: GatedPixelCNN) -> int:
-    """Number of trained weights of a sampler or step, an autoencoder's encoder left out."""
-    return parameter_count(model) - (0 if model.encoder is None else parameter_count(model.encoder))
-
-
-def _with_metadata(graph: onnx.ModelProto, metadata: EngineMetadata) -> bytes:
-    graph.metadata_props.append(onnx.StringStringEntryProto(key=METADATA_KEY, value=encode_metadata(metadata)))
-    content: bytes = graph.SerializeToString(deterministic=True)
-    return content
-
-
-def _tools() -> dict[str, str]:
-    packages = ("torch", "onnx", "onnxscript", "numpy")
-    versions = {name: importlib.metadata.version(name) for name in packages}
-    try:
-        import onnxruntime
-    except ImportError:  # an unproven engine is made without it
-        return {"gpcnn-deploy": gpcnn_deploy.__version__, **versions}
-    return {"gpcnn-deploy": gpcnn_deploy.__version__, **versions, "onnxruntime": onnxruntime.__version__}
-
-
-def random_engine(model: GatedPixelCNN, role: Role, window: int | None = None) -> OnnxEngine:
-    """An engine of a model that was never saved, unproven: for benchmarks and tests of size, not for deployment."""
-    graph = step_graph(model) if role == "step" else sampler_graph(model, window or model.spec.width)
-    spec = model.spec
-    names = tuple(map(str, range(spec.conditioning_size))) if spec.conditioning == "label" else ()
-    metadata = EngineMetadata(
-        role=role,
-        spec=spec,
-        class_names=names,
-        **window_fields(None if role == "step" else window or spec.width),
-        parameters=decoder_parameters(model),
-        checkpoint_digest="",
-        tools=_tools(),
-    )
-    return OnnxEngine(_with_metadata(graph, metadata), metadata)

@@ -9,13 +9,15 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from gpcnn_deploy.errors import EngineError, GpcnnError, MissingExtraError, NotHereError, OutputError, UsageError
 from gpcnn_deploy.files import atomic_path
-from gpcnn_deploy.metadata import METADATA_KEY, EngineMetadata, Precision, decode_metadata, encoder_path
+from gpcnn_deploy.metadata import EngineMetadata, Precision, encoder_path
+from gpcnn_runtime.engines.base import EXPORT_ANEW
+from gpcnn_runtime.engines.onnxruntime.session import onnx_metadata, read_onnx
 from gpcnn_runtime.engines.plan_file import (
     Flavor,
     PlanMetadata,
@@ -108,8 +110,8 @@ def build_plan(
         OutputError: a file cannot be written.
     """
     opt_batch = check_request(out, flavor, max_batch, opt_batch)
-    content = _read(onnx_path)
-    metadata, model = _engine(content, onnx_path)
+    content = read_onnx(onnx_path)
+    metadata, model = onnx_metadata(onnx_path, content), _graph(content, onnx_path)
     if metadata.role == "encoder":
         raise EngineError(f"{onnx_path} is an encoder, which ONNX Runtime runs as it is: name the engine beside it")
     library, gpu = choose(flavor)
@@ -193,43 +195,15 @@ def choose(flavor: FlavorChoice) -> tuple[TensorRT, Gpu | None]:
     return load(taken), gpu
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise EngineError(f"{path}: cannot be read ({error.strerror or error}); gpcnn-export makes one") from error
-
-
-def _engine(content: bytes, path: Path) -> tuple[EngineMetadata, onnx.ModelProto]:
+def _graph(content: bytes, path: Path) -> onnx.ModelProto:
     try:
         import onnx
     except ImportError as error:
         raise MissingExtraError("onnx", "plan", "building a TensorRT plan") from error
     try:
-        model = onnx.load_model_from_string(content)
+        return onnx.load_model_from_string(content)
     except Exception as error:  # protobuf's DecodeError
-        raise EngineError(f"{path} is no ONNX file, or damaged: make one with gpcnn-export") from error
-    if (name := _external(model)) is not None:
-        raise EngineError(
-            f"{path}: tensor '{name}' lies in another file (ONNX external data), which is refused: an engine is one "
-            "self-contained file; make one with gpcnn-export"
-        )
-    for entry in model.metadata_props:
-        if entry.key == METADATA_KEY:
-            return decode_metadata(entry.value, str(path)), model
-    raise EngineError(f"{path} is an ONNX file without gpcnn-deploy metadata: make one with gpcnn-export")
-
-
-def _external(message: Any) -> str | None:
-    """Name of a tensor, at any depth of a protobuf message, whose values lie in another file; None without any."""
-    if message.DESCRIPTOR.name == "TensorProto" and (message.external_data or message.data_location):
-        return str(message.name)
-    for field, value in message.ListFields():
-        if field.message_type is not None:
-            for part in [value] if hasattr(value, "ListFields") else value:
-                if (name := _external(part)) is not None:
-                    return name
-    return None
+        raise EngineError(f"{path} is no ONNX file, or damaged: {EXPORT_ANEW}") from error
 
 
 def _encoder(onnx_path: Path, metadata: EngineMetadata) -> bytes | None:
@@ -241,7 +215,7 @@ def _encoder(onnx_path: Path, metadata: EngineMetadata) -> bytes | None:
     path = encoder_path(onnx_path)
     if metadata.encoder_digest is None or not path.exists():
         return None
-    content = _read(path)
+    content = read_onnx(path)
     if hashlib.sha256(content).hexdigest() != metadata.encoder_digest:
         raise EngineError(f"{path} is not the encoder that {onnx_path} was exported with: export both anew")
     return content
@@ -254,12 +228,12 @@ def _portable(
     if portable is None:
         if target.exists():
             with contextlib.suppress(GpcnnError):
-                there = _engine(_read(target), target)[0]
+                there = onnx_metadata(target, read_onnx(target))
                 if there.role != "encoder" and _origin(there) == _origin(metadata):
                     return None
         return content
-    chosen = _read(portable)
-    if _engine(chosen, portable)[0].checkpoint_digest != metadata.checkpoint_digest:
+    chosen = read_onnx(portable)
+    if onnx_metadata(portable, chosen).checkpoint_digest != metadata.checkpoint_digest:
         raise EngineError(f"{portable} and {onnx_path} were made from different checkpoints: export both anew")
     return chosen
 

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 
 from gpcnn_deploy.schedule import Schedule
-from gpcnn_export.graphs.sampler import sampler_graph
-from gpcnn_export.proof.parity import Feed, cpu_session, feeds
+from gpcnn_export.onnx_engine import draft_engine
+from gpcnn_export.proof.parity import draw_on, feeds
 from gpcnn_training.model import GatedPixelCNN
 
 WORTH = 0.97
@@ -83,16 +83,15 @@ class _Draw:
     """A sampler of one window, to be timed."""
 
     def __init__(self, model: GatedPixelCNN, window: int) -> None:
-        self._spec = model.spec
-        self._session = cpu_session(sampler_graph(model, window).SerializeToString())
+        self._spec, self._draw = model.spec, draw_on(draft_engine(model, "sampler", window).load())
 
     def seconds(self, batch: int, enough: float = math.inf) -> float:
         """Median time of a batch, of fewer runs where one takes over `enough` seconds or all over LONG."""
-        feed: Feed = feeds(self._spec, batch, seed=1)[0]
+        feed = feeds(self._spec, batch, seed=1)[0]
         times: list[float] = []
         for _ in range(ROUNDS + 1):  # the first run allocates
             begin = time.perf_counter()
-            self._session.run(["image"], feed)
+            self._draw(feed)
             times.append(time.perf_counter() - begin)
             if times[-1] > enough or sum(times) > LONG:
                 break

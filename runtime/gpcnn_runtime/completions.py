@@ -21,7 +21,8 @@ from gpcnn_deploy.pictures import grid, pixels_from_levels
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_runtime.conditions import check_conditions
 from gpcnn_runtime.engines.base import Strategy
-from gpcnn_runtime.sampler import MAX_IMAGES, Labels, Sampler, Samples
+from gpcnn_runtime.sampler import MAX_IMAGES, Labels, Sampler
+from gpcnn_runtime.samples import Samples
 
 RankBy = Literal["image", "known"]
 """What the best completion is: the most likely image, or the one that fits the known pixels best."""

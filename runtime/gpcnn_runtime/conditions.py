@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from gpcnn_deploy.errors import UsageError
 from gpcnn_deploy.metadata import EngineMetadata
-from gpcnn_deploy.noise import MAX_SEED
+from gpcnn_deploy.philox import MAX_SEED
 
 MIN_TEMPERATURE = 1e-6
 """Below it, logits divided by the temperature would leave the range of float32."""

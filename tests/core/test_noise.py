@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gpcnn_deploy.errors import UsageError
-from gpcnn_deploy.noise import MAX_SEED, noise
+from gpcnn_deploy.philox import MAX_SEED, noise
 from gpcnn_deploy.spec import ModelSpec
 
 RGB = ModelSpec(height=2, width=3, channels=3)

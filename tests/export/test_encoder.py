@@ -12,21 +12,16 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-import gpcnn_export.checkpoint_to_onnx
+import gpcnn_export.onnx_engine
 from gpcnn_deploy.errors import EngineError, ParityError, UsageError
 from gpcnn_deploy.metadata import METADATA_KEY, EngineMetadata, decode_metadata
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_export.checkpoint_to_onnx import make_engine
 from gpcnn_export.commands.export.cli import main
-from gpcnn_export.graphs.encoder import (
-    EMBEDDING_TOLERANCE,
-    check_images,
-    embedding_error,
-    encoder_graph,
-    onnx_embed,
-    prove_encoder,
-)
+from gpcnn_export.graphs.encoder import encoder_graph
+from gpcnn_export.onnx_engine import draft_engine
 from gpcnn_export.onnx_to_plan import build_plan
+from gpcnn_export.proof.encoder import EMBEDDING_TOLERANCE, check_images, embedding_error, prove_encoder
 from gpcnn_training.checkpoint import Header, checkpoint_digest, save_checkpoint
 from gpcnn_training.encoder import Encoder, EncoderSpec
 from gpcnn_training.model import GatedPixelCNN, parameter_count
@@ -73,11 +68,10 @@ def metadata_of(path: Path) -> EngineMetadata:
 def test_embeddings_are_the_eager_encoders(spec: ModelSpec, batch: int) -> None:
     model = autoencoder(spec)
     assert model.encoder is not None
-    graph = encoder_graph(model.encoder, spec)
-    onnx.checker.check_model(graph, full_check=True)
+    encoder = draft_engine(model, "encoder").load_encoder()
     rng = np.random.default_rng(4)
     levels = rng.integers(0, spec.levels, (batch, *spec.image_shape), np.int32)
-    found = onnx_embed(graph.SerializeToString())(levels)
+    found = encoder.embed(levels)
     with torch.no_grad():
         eager = model.embed(torch.from_numpy(levels)).numpy()
         black = model.embed(torch.zeros((1, *spec.image_shape), dtype=torch.int32)).numpy()
@@ -104,7 +98,7 @@ def test_a_changed_weight_is_no_parity(weight: str) -> None:
     with torch.no_grad():
         getattr(other.encoder, weight).weight[0] += 0.3
     with pytest.raises(ParityError, match=r"embeddings differ from eager PyTorch's by up to .*: expected at most"):
-        prove_encoder(model, onnx_embed(encoder_graph(other.encoder, SPEC).SerializeToString()))
+        prove_encoder(model, draft_engine(other, "encoder").load_encoder().embed)
 
 
 def test_nan_and_other_shapes_are_no_parity() -> None:
@@ -174,7 +168,7 @@ def test_an_encoder_that_encodes_otherwise_is_an_error_and_leaves_no_file(
         assert wrong is not None
         return encoder_graph(wrong, spec)
 
-    monkeypatch.setattr(gpcnn_export.checkpoint_to_onnx, "encoder_graph", other)
+    monkeypatch.setattr(gpcnn_export.onnx_engine, "encoder_graph", other)
     result = run(checkpoint, "--window", "2")
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: embeddings differ from eager PyTorch's by up to ")

@@ -17,6 +17,7 @@ import torch
 from click.testing import CliRunner, Result
 
 import gpcnn_export.checkpoint_to_onnx
+import gpcnn_export.onnx_engine
 import gpcnn_export.tuning
 from gpcnn_deploy.metadata import METADATA_KEY, EngineMetadata, decode_metadata
 from gpcnn_deploy.schedule import Schedule
@@ -24,8 +25,9 @@ from gpcnn_deploy.spec import ModelSpec
 from gpcnn_export.commands.export.cli import main
 from gpcnn_export.commands.export.result import ExportResult
 from gpcnn_export.graphs.sampler import sampler_graph
-from gpcnn_export.proof.parity import feeds, onnx_draw
+from gpcnn_export.proof.parity import draw_on, feeds
 from gpcnn_export.tuning import tune_schedule
+from gpcnn_runtime.engines.load import load_engine
 from gpcnn_training.checkpoint import Header, checkpoint_digest, save_checkpoint
 from gpcnn_training.model import GatedPixelCNN, parameter_count
 
@@ -132,7 +134,7 @@ def test_an_engine_of_two_windows(checkpoint: Path) -> None:
     assert metadata.parity is not None
     assert metadata.parity.images == 4 * 3 * 2 + 3 * 8, "both windows are proven"
     assert run(checkpoint, "--window", "6", "-o", "one.onnx").exit_code == 0
-    draw = [onnx_draw(Path(name).read_bytes(), "sampler") for name in ("model.onnx", "one.onnx")]
+    draw = [draw_on(load_engine(name)) for name in ("model.onnx", "one.onnx")]
     for images in (2, 3):
         for feed in feeds(SPEC, images):
             np.testing.assert_array_equal(draw[0](feed)[0], draw[1](feed)[0])
@@ -194,7 +196,7 @@ def test_an_engine_that_draws_otherwise_is_an_error_and_leaves_no_file(
         return sampler_graph(wrong, window)
 
     Path("model.onnx").write_bytes(b"older")
-    monkeypatch.setattr(gpcnn_export.checkpoint_to_onnx, "sampler_graph", other_weights)
+    monkeypatch.setattr(gpcnn_export.onnx_engine, "sampler_graph", other_weights)
     result = run(checkpoint, "--window", "2")
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: ")

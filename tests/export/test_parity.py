@@ -7,18 +7,21 @@ from collections.abc import Iterator
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 
 from gpcnn_deploy.errors import EngineError, ParityError
-from gpcnn_deploy.noise import noise
+from gpcnn_deploy.philox import noise
 from gpcnn_deploy.schedule import Schedule
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_export.checkpoint_to_onnx import proof_batches
 from gpcnn_export.graphs.one_window import first_schedule
 from gpcnn_export.graphs.sampler import sampler_graph
 from gpcnn_export.graphs.step import step_graph
-from gpcnn_export.proof.parity import NEAR_TIE, Feed, compare, cpu_session, feeds, onnx_draw, prove
+from gpcnn_export.onnx_engine import draft_engine
+from gpcnn_export.proof.parity import NEAR_TIE, Feed, compare, draw_on, feeds, prove, request_of
+from gpcnn_runtime.engines.base import Engine
 from gpcnn_training.model import GatedPixelCNN
 from gpcnn_training.sampling import sample_cached, sample_jacobi, sample_raster
 
@@ -54,6 +57,11 @@ def model_of(name: str) -> GatedPixelCNN:
 def graph_of(name: str, window: int | Schedule | None) -> onnx.ModelProto:
     model = model_of(name)
     return step_graph(model) if window is None else sampler_graph(model, window)
+
+
+@functools.cache
+def engine_of(name: str, window: int | Schedule | None) -> Engine:
+    return draft_engine(model_of(name), "step" if window is None else "sampler", window).load()
 
 
 def schedules_of(spec: ModelSpec) -> list[Schedule]:
@@ -98,14 +106,14 @@ def test_all_schedules_draw_the_image_of_the_eager_raster_loop(name: str) -> Non
         assert evaluations <= spec.subpixels + 1
         np.testing.assert_array_equal(jacobi.numpy(), eager)
         for schedule in schedules_of(spec):
-            draw = onnx_draw(graph_of(name, schedule).SerializeToString(), "sampler")
+            draw = draw_on(engine_of(name, schedule))
             assert_same(model, feed, *draw(feed), eager)
         for window in windows_of(spec):
             cached, log_prob = sample_cached(model, **arguments, window=window)
             assert_same(model, feed, cached.numpy(), log_prob.numpy(), eager)
-            draw = onnx_draw(graph_of(name, window).SerializeToString(), "sampler")
+            draw = draw_on(engine_of(name, window))
             assert_same(model, feed, *draw(feed), eager)
-        draw = onnx_draw(graph_of(name, None).SerializeToString(), "step")
+        draw = draw_on(engine_of(name, None))
         assert_same(model, feed, *draw(feed), eager)
 
 
@@ -116,7 +124,7 @@ def test_an_image_does_not_depend_on_its_batch(name: str, batch: int) -> None:
     feed = feeds(spec, batch, seed=5)[0]
     alone_feed = {key: value[-1:] if value.ndim else value for key, value in feed.items()}
     for window in (1, 2, spec.width, None):
-        draw = onnx_draw(graph_of(name, window).SerializeToString(), "step" if window is None else "sampler")
+        draw = draw_on(engine_of(name, window))
         image, log_prob = draw(feed)
         alone, alone_log_prob = draw(alone_feed)
         np.testing.assert_array_equal(image[-1:], alone)
@@ -126,19 +134,15 @@ def test_an_image_does_not_depend_on_its_batch(name: str, batch: int) -> None:
 def test_window_evaluations_are_counted() -> None:
     spec = SPECS["binary, label"]
     feed = feeds(spec, 3)[0]
-    session_inputs = feed
-    import onnxruntime
-
     for window in (1, 2, spec.width):
-        session = onnxruntime.InferenceSession(graph_of("binary, label", window).SerializeToString())
-        (count,) = session.run(["evaluations"], session_inputs)
+        count = engine_of("binary, label", window).run(request_of(feed)).evaluations
         pixels = spec.height * spec.width
         assert count == pixels if window == 1 else spec.height <= count <= pixels
 
 
 def test_the_second_window_draws_large_batches_unless_all_is_known() -> None:
     spec = SPECS["binary, label"]
-    session = cpu_session(graph_of("binary, label", Schedule(spec.width, 1, 3)).SerializeToString())
+    session = engine_of("binary, label", Schedule(spec.width, 1, 3)).session
     pixels = spec.height * spec.width
     for images in (1, 2, 3, 4):
         samples, completions, scores = feeds(spec, images)
@@ -147,7 +151,7 @@ def test_the_second_window_draws_large_batches_unless_all_is_known() -> None:
             assert count == pixels if images >= 3 else count < pixels
         (count,) = session.run(["evaluations"], scores)
         assert count == spec.height, "images that are known take one evaluation a row"
-    session = cpu_session(graph_of("binary, label", Schedule(1, spec.width, 3)).SerializeToString())
+    session = engine_of("binary, label", Schedule(1, spec.width, 3)).session
     for images in (1, 2, 3, 4):
         samples, _, scores = feeds(spec, images)
         (count,) = session.run(["evaluations"], samples)
@@ -163,7 +167,7 @@ def test_what_known_holds_where_nothing_is_known_does_not_matter(name: str, garb
     feed = feeds(spec, 3)[1]
     dirty = {**feed, "known": np.where(feed["mask"], feed["known"], np.int32(garbage))}
     for window in (1, 2, spec.width, Schedule(spec.width, 1, 3)):
-        draw = onnx_draw(graph_of(name, window).SerializeToString(), "sampler")
+        draw = draw_on(engine_of(name, window))
         np.testing.assert_array_equal(draw(dirty)[0], draw(feed)[0])
 
 
@@ -171,7 +175,7 @@ def test_rows_that_are_known_take_one_evaluation() -> None:
     spec = SPECS["17 levels, embedding"]
     feed = feeds(spec, 4, seed=2)[1]
     feed["mask"][:, :, :3] = True
-    session = cpu_session(graph_of("17 levels, embedding", spec.width).SerializeToString())
+    session = engine_of("17 levels, embedding", spec.width).session
     image, count = session.run(["image", "evaluations"], feed)
     np.testing.assert_array_equal(image[:, :, :3], feed["known"][:, :, :3])
     assert count <= 3 + (spec.height - 3) * (spec.width + 1)
@@ -179,7 +183,7 @@ def test_rows_that_are_known_take_one_evaluation() -> None:
 
 def test_a_proof_makes_both_windows_draw() -> None:
     seen = []
-    draw = onnx_draw(graph_of("binary, label", Schedule(6, 1, 3)).SerializeToString(), "sampler")
+    draw = draw_on(engine_of("binary, label", Schedule(6, 1, 3)))
 
     def counted(feed: Feed) -> tuple[np.ndarray, np.ndarray]:
         seen.append(len(feed["noise"]))
@@ -229,14 +233,15 @@ def test_one_schedule_of_two_can_be_taken_out() -> None:
     assert first_schedule(single, "x") is single
     assert single.ByteSize() < 0.6 * both.ByteSize()
     feed = feeds(SPECS["binary, label"], 4)[0]
-    expected = cpu_session(graph_of("binary, label", 6).SerializeToString()).run(None, feed)
-    for found, right in zip(cpu_session(single.SerializeToString()).run(None, feed), expected, strict=True):
+    expected = engine_of("binary, label", 6).session.run(None, feed)
+    session = onnxruntime.InferenceSession(single.SerializeToString())
+    for found, right in zip(session.run(None, feed), expected, strict=True):
         np.testing.assert_array_equal(found, right)
 
 
 def test_a_divergence_that_is_no_near_tie_is_an_error_with_numbers() -> None:
     model = model_of("binary, label")
-    draw = onnx_draw(graph_of("binary, label", 1).SerializeToString(), "sampler")
+    draw = draw_on(engine_of("binary, label", 1))
 
     def doctored(feed: Feed) -> tuple[np.ndarray, np.ndarray]:
         image, log_prob = draw(feed)
@@ -251,7 +256,7 @@ def test_a_divergence_that_is_no_near_tie_is_an_error_with_numbers() -> None:
 
 def test_wrong_log_probabilities_and_changed_known_pixels_are_errors() -> None:
     model = model_of("binary, label")
-    draw = onnx_draw(graph_of("binary, label", 1).SerializeToString(), "sampler")
+    draw = draw_on(engine_of("binary, label", 1))
     with pytest.raises(ParityError, match=r"log-probabilities differ .* 1\.0.e-03"):
         prove(model, lambda feed: (draw(feed)[0], draw(feed)[1] + np.float32(1e-3)))
     for bad in range(3):  # not-a-number in the results of one kind of input alone
@@ -290,7 +295,7 @@ def test_extreme_noise_and_temperatures(temperature: float, u: float) -> None:
         feed["noise"][:, :, ::2] = u
         feed["temperature"] = np.array(temperature, np.float32)
         for window in (1, 2, None):
-            draw = onnx_draw(graph_of(name, window).SerializeToString(), "step" if window is None else "sampler")
+            draw = draw_on(engine_of(name, window))
             comparison = compare(model, feed, *draw(feed))
             assert all(divergence.worst <= NEAR_TIE for divergence in comparison.divergences)
 

@@ -14,7 +14,7 @@ from PIL import Image
 from small_engines import EMBEDDED, LABELLED, PLAIN, Make, model_of
 
 from gpcnn_deploy.errors import DataError, UsageError
-from gpcnn_deploy.noise import noise
+from gpcnn_deploy.philox import noise
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_runtime.completions import Completions, complete, known_first
 from gpcnn_runtime.inputs.masks import keep_outside, keep_rows, read_mask

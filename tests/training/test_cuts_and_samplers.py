@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gpcnn_deploy.errors import UsageError
-from gpcnn_deploy.noise import noise
+from gpcnn_deploy.philox import noise
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_training.model import GatedPixelCNN
 from gpcnn_training.sampling import inverse_cdf, log_probability, sample_cached, sample_jacobi, sample_raster, score

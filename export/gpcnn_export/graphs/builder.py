@@ -10,13 +10,15 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from gpcnn_deploy.ports import Ports
+
 OPSET = 18
 IR_VERSION = 9  # what onnxruntime 1.16 and later read
 
 Array = npt.NDArray[Any]
 
 ONNX_TYPES: dict[str, int] = {
-    "float": TensorProto.FLOAT,
+    "float32": TensorProto.FLOAT,
     "int32": TensorProto.INT32,
     "int64": TensorProto.INT64,
     "bool": TensorProto.BOOL,
@@ -101,9 +103,14 @@ class Graph:
         bounds = [bound if isinstance(bound, str) else self.int64(bound) for bound in (start, stop)]
         return self.op("Slice", value, *bounds, self.int64(axis))
 
-    def input(self, stem: str, dtype: str, shape: Sequence[Any] | None, exact: bool = False) -> str:
-        """Declare an input; bodies get a fresh name, the outermost graph's inputs keep theirs (`exact`)."""
-        name = stem if exact else self.fresh(stem)
+    def take(self, ports: Ports) -> None:
+        """Declare the inputs of the outermost graph, which keep their names."""
+        for name, port in ports.items():
+            self.inputs.append(helper.make_tensor_value_info(name, ONNX_TYPES[port.dtype], port.shape))
+
+    def input(self, stem: str, dtype: str, shape: Sequence[Any] | None) -> str:
+        """Declare an input of a body, under a fresh name."""
+        name = self.fresh(stem)
         self.inputs.append(helper.make_tensor_value_info(name, ONNX_TYPES[dtype], shape))
         return name
 

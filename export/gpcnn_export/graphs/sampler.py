@@ -20,11 +20,11 @@ the zero column), Wp that of the windows together (a multiple of w at least W, o
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx
 
+from gpcnn_deploy import ports
 from gpcnn_deploy.schedule import Schedule
 from gpcnn_export.graphs.builder import Graph
 from gpcnn_export.graphs.weights import condition_weights, gate_biases, head_weights, layer_weights
@@ -41,42 +41,28 @@ def sampler_graph(model: GatedPixelCNN, schedule: Schedule | int) -> onnx.ModelP
             second window for larger batches, too, which has matrices of its own.
 
     Returns:
-        A model with inputs noise float32 [N, C, H, W], label int32 [N] or embedding float32 [N, E], known int32
-        [N, C, H, W], mask bool [N, C, H, W], temperature float32 scalar; outputs image int32 [N, C, H, W], log_prob
-        float32 [N, C, H, W] (nats, temperature 1), evaluations int32 scalar (of a window). Metadata is not set yet.
+        A model with the inputs and outputs that `gpcnn_deploy.ports` gives a sampler. Metadata is not set yet.
     """
     if isinstance(schedule, int):
         schedule = Schedule(schedule)
     spec = model.spec
     g = Graph("sampler")
-    shape = ["N", *spec.image_shape]
-    noise = g.input("noise", "float", shape, exact=True)
-    condition: str | None = None
-    if spec.conditioning == "label":
-        condition = g.input("label", "int32", ["N"], exact=True)
-    elif spec.conditioning == "embedding":
-        condition = g.input("embedding", "float", ["N", spec.conditioning_size], exact=True)
-    known = g.input("known", "int32", shape, exact=True)
-    mask = g.input("mask", "bool", shape, exact=True)
-    temperature = g.input("temperature", "float", [], exact=True)
-    inputs = _Inputs(noise, condition, known, mask, temperature)
-    outputs: list[tuple[str, str, list[Any]]] = [
-        ("image", "int32", shape),
-        ("log_prob", "float", shape),
-        ("evaluations", "int32", []),
-    ]
+    g.take(ports.inputs("sampler", spec))
+    condition = None if spec.conditioning == "none" else spec.conditioning
+    inputs = _Inputs("noise", condition, "known", "mask", "temperature")
+    results = ports.outputs("sampler", spec)
     if schedule.batch_window is None:
         values = _SamplerGraph(model, g, schedule.window).build(inputs)
     else:
         branches = {}
         for name, window in (("then_branch", schedule.batch_window), ("else_branch", schedule.window)):
             body = g.body(name)
-            for value, (_, dtype, form) in zip(_SamplerGraph(model, body, window).build(inputs), outputs, strict=True):
-                body.output(value, dtype, form)
+            for value, port in zip(_SamplerGraph(model, body, window).build(inputs), results.values(), strict=True):
+                body.output(value, port.dtype, port.shape)
             branches[name] = body.proto()
-        values = g.ops("If", len(outputs), _many(g, inputs, schedule), **branches)
-    for value, (name, dtype, form) in zip(values, outputs, strict=True):
-        g.output(value, dtype, form, name)
+        values = g.ops("If", len(results), _many(g, inputs, schedule), **branches)
+    for value, (name, port) in zip(values, results.items(), strict=True):
+        g.output(value, port.dtype, port.shape, name)
     return g.model()
 
 
@@ -228,15 +214,15 @@ class _SamplerGraph:
             *[self.no_rows] * (above * (spec.layers - 1)),
         ]
         r = g.body("row")
-        in_above = r.input("above", "float", None)
-        guess = r.input("guess", "float", None)
+        in_above = r.input("above", "float32", None)
+        guess = r.input("guess", "float32", None)
         count = r.input("count", "int32", None)
-        in_rows = [[r.input("v", "float", None) for _ in range(above)] for _ in self.layers[1:]]
-        scanned = [r.input("noise", "float", None)]
+        in_rows = [[r.input("v", "float32", None) for _ in range(above)] for _ in self.layers[1:]]
+        scanned = [r.input("noise", "float32", None)]
         if not self.binary:
             scanned += [r.input("known", "int32", None), r.input("free", "bool", None)]
         if start:  # from what is known, and else from the row above
-            guess = r.op("Where", r.input("free", "bool", None), guess, r.input("value", "float", None))
+            guess = r.op("Where", r.input("free", "bool", None), guess, r.input("value", "float32", None))
 
         links, out_rows = self._vertical_row(r, in_above, in_rows)
         drawn = self.windows.row(r, guess, links, scanned, count)
@@ -248,14 +234,14 @@ class _SamplerGraph:
             row = r.op("Concat", row, self.zero_pixel, axis=0)
         if first_above > 1:
             row = r.op("Concat", r.slice(in_above, 1, c, first_above * c), row, axis=1)
-        r.output(row, "float", [None, first_above * c])
-        r.output(drawn.values, "float", [None, c])
+        r.output(row, "float32", [None, first_above * c])
+        r.output(drawn.values, "float32", [None, c])
         r.output(drawn.count, "int32", [])
         for layer_rows in out_rows:
             for v in layer_rows:
-                r.output(v, "float", [None, spec.features])
-        r.output(drawn.image, "float" if self.binary else "int32", [None, c])
-        r.output(drawn.extra, "float", [None, c])
+                r.output(v, "float32", [None, spec.features])
+        r.output(drawn.image, "float32" if self.binary else "int32", [None, c])
+        r.output(drawn.extra, "float32", [None, c])
         rows = [*rows, *start]
         results = g.ops("Scan", len(states) + 2, *states, *rows, body=r.proto(), num_scan_inputs=len(rows))
         return results[-2], results[-1], results[2]

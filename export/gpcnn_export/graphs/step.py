@@ -16,6 +16,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from gpcnn_deploy import ports
 from gpcnn_export.graphs.builder import OPSET
 from gpcnn_training.model import GatedPixelCNN
 from gpcnn_training.sampling import inverse_cdf, log_probability
@@ -61,8 +62,7 @@ def step_graph(model: GatedPixelCNN) -> onnx.ModelProto:
     """Export the single-step network, batch dynamic, with no trace of where it was made.
 
     Returns:
-        A model with inputs image, noise, known, mask, temperature and label or embedding, and outputs image_next,
-        log_prob, changed; see `StepNetwork.forward` for shapes. Metadata is not set yet.
+        A model with the inputs and outputs that `gpcnn_deploy.ports` gives a step. Metadata is not set yet.
     """
     spec = model.spec
     n = 2  # torch.export takes 0 and 1 for constants
@@ -97,7 +97,7 @@ def step_graph(model: GatedPixelCNN) -> onnx.ModelProto:
             arguments,
             kwargs=keywords,
             input_names=names,
-            output_names=["image_next", "log_prob", "changed"],
+            output_names=list(ports.outputs("step", spec)),
             dynamic_shapes=shapes,
             dynamo=True,
             opset_version=OPSET,

@@ -115,7 +115,7 @@ class Windows:
         if self.windows == 1:
             return self._window(r, guess, links, scanned, self.start, count)
         pieces = [*links, *scanned] if self.window == 1 else [*links, guess, *scanned]
-        dtypes = ["float"] * (len(pieces) - len(scanned)) + ["float", "int32", "bool"][: len(scanned)]
+        dtypes = ["float32"] * (len(pieces) - len(scanned)) + ["float32", "int32", "bool"][: len(scanned)]
         widths = [spec.features] * len(links) + [spec.channels] * (len(pieces) - len(links))
         pieces = [
             r.op("Reshape", piece, self.graph.int64(self.windows, -1, width))
@@ -123,16 +123,16 @@ class Windows:
         ]
         b = r.body("window")
         in_count = b.input("count", "int32", None)
-        in_caches = [b.input("cache", "float", None) for _ in self.start]
+        in_caches = [b.input("cache", "float32", None) for _ in self.start]
         in_pieces = [b.input("piece", dtype, None) for dtype in dtypes]
         in_links, in_scanned = in_pieces[: len(links)], in_pieces[len(links) :]
         in_guess = "" if self.window == 1 else in_scanned.pop(0)
         drawn = self._window(b, in_guess, in_links, in_scanned, in_caches, in_count)
         b.output(drawn.count, "int32", [])
         for cache in drawn.caches:
-            b.output(cache, "float", [None, None])
+            b.output(cache, "float32", [None, None])
         results = [drawn.values, drawn.extra] if self.binary else [drawn.values, drawn.extra, drawn.image]
-        for result, dtype in zip(results, ["float", "float", "int32"], strict=False):
+        for result, dtype in zip(results, ["float32", "float32", "int32"], strict=False):
             b.output(result, dtype, [None, spec.channels])
         states = [count, *self.start]
         outputs = r.ops(
@@ -166,21 +166,21 @@ class Windows:
         i = b.body("iteration")
         i.input("trip", "int64", [])
         i.input("condition", "bool", [])
-        in_values = i.input("values", "float", None)
+        in_values = i.input("values", "float32", None)
         in_count = i.input("count", "int32", None)
         if not self.binary:
             i.input("levels", "int32", None)
         for _ in range(spec.channels + inputs):
-            i.input("previous", "float", None)
+            i.input("previous", "float32", None)
         drawn = self._evaluate(i, in_values, links, scanned, caches)
         difference = i.op("ReduceSumSquare", i.op("Sub", drawn.values, in_values), keepdims=0)
         i.output(i.op("Cast", difference, to=onnx.TensorProto.BOOL), "bool", [])
-        i.output(drawn.values, "float", None)
+        i.output(drawn.values, "float32", None)
         i.output(i.op("Add", in_count, np.array(1, np.int32)), "int32", None)
         if not self.binary:
             i.output(drawn.levels, "int32", None)
         for value in [*drawn.logits, *drawn.inputs[:inputs]]:
-            i.output(value, "float", None)
+            i.output(value, "float32", None)
         # Loop-carried values need a first value of their own shape, though each iteration replaces them.
         m = b.op("Mul", self.n, self.graph.int64(self.window))
         states = [guess, count]

@@ -15,10 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from gpcnn_deploy.errors import MissingExtraError, ParityError
-from gpcnn_deploy.metadata import ParityReport, Role
-from gpcnn_deploy.noise import noise as draw_noise
+from gpcnn_deploy.errors import ParityError
+from gpcnn_deploy.metadata import ParityReport
+from gpcnn_deploy.philox import noise as draw_noise
 from gpcnn_deploy.spec import ModelSpec
+from gpcnn_runtime.engines.base import Engine, Request, Strategy
 from gpcnn_training.divergence import NEAR_TIE, Divergence, first_divergences
 from gpcnn_training.model import GatedPixelCNN
 from gpcnn_training.sampling import inverse_cdf, log_probability
@@ -173,42 +174,17 @@ def prove(model: GatedPixelCNN, draw: Draw, batches: Sequence[int] = (8,)) -> Pa
     )
 
 
-def onnx_draw(engine: bytes, role: Role) -> Draw:
-    """Run an ONNX engine on ONNX Runtime's CPU provider; a `step` is iterated until no image changes.
-
-    Raises:
-        MissingExtraError: ONNX Runtime is not installed.
-    """
-    session = cpu_session(engine)
-
-    def sampler(feed: Feed) -> tuple[Array, Array]:
-        image, log_prob = session.run(["image", "log_prob"], feed)
-        return image, log_prob
-
-    def step(feed: Feed) -> tuple[Array, Array]:
-        image = np.where(feed["mask"], feed["known"], np.int32(0))
-        for _ in range(feed["noise"][0].size + 1):
-            image_next, log_prob, changed = session.run(["image_next", "log_prob", "changed"], {**feed, "image": image})
-            if not changed.any():
-                return image, log_prob
-            image = image_next
-        raise ParityError(f"the step has no fixed point after {feed['noise'][0].size} evaluations: it is not causal")
-
-    return sampler if role == "sampler" else step
+def request_of(feed: Feed) -> Request:
+    """The inputs of a graph as the runtime's engines take them."""
+    arrays: dict[str, Any] = {name: np.ascontiguousarray(array) for name, array in feed.items()}
+    return Request(**{**arrays, "temperature": float(feed["temperature"])})
 
 
-def cpu_session(engine: bytes) -> Any:
-    """An ONNX Runtime session on one thread of the CPU, as the runtime makes it.
+def draw_on(engine: Engine, strategy: Strategy = "jacobi") -> Draw:
+    """Run an engine of the runtime, as its users do."""
 
-    Raises:
-        MissingExtraError: ONNX Runtime is not installed.
-    """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingExtraError("onnxruntime", "cpu", "the check against eager PyTorch") from error
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(engine, options, providers=["CPUExecutionProvider"])
+    def draw(feed: Feed) -> tuple[Array, Array]:
+        result = engine.run(request_of(feed), strategy)
+        return result.levels, result.log_prob
+
+    return draw

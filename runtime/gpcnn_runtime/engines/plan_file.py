@@ -16,6 +16,7 @@ import msgspec
 
 from gpcnn_deploy.errors import EngineError, NotHereError
 from gpcnn_deploy.metadata import MAX_METADATA_BYTES, EngineMetadata, check_metadata
+from gpcnn_deploy.ports import Ports, inputs, outputs
 from gpcnn_deploy.schema import decode_versioned
 
 PLAN_SCHEMA = 1
@@ -126,25 +127,15 @@ def check_tensors(engine: EngineMetadata, tensors: tuple[PlanTensor, ...], sourc
     Raises:
         EngineError: names the tensor, what it is and what was expected.
     """
-    spec = engine.spec
-    image, one = (-1, *spec.image_shape), (-1,)
+    sides: tuple[tuple[Mode, Ports], ...] = (
+        ("input", inputs(engine.role, engine.spec)),
+        ("output", outputs(engine.role, engine.spec)),
+    )
     expected: dict[tuple[Mode, str], tuple[str, tuple[int, ...]]] = {
-        ("input", "noise"): ("float32", image),
-        ("input", "known"): ("int32", image),
-        ("input", "mask"): ("bool", image),
-        ("input", "temperature"): ("float32", ()),
-        ("output", "log_prob"): ("float32", image),
+        (mode, name): (port.dtype, tuple(-1 if length == "N" else length for length in port.shape))
+        for mode, ports in sides
+        for name, port in ports.items()
     }
-    if spec.conditioning == "label":
-        expected["input", "label"] = "int32", one
-    elif spec.conditioning == "embedding":
-        expected["input", "embedding"] = "float32", (-1, spec.conditioning_size)
-    if engine.role == "step":
-        expected["input", "image"] = expected["output", "image_next"] = "int32", image
-        expected["output", "changed"] = "int32", one
-    else:
-        expected["output", "image"] = "int32", image
-        expected["output", "evaluations"] = "int32", ()
     found = {(tensor.mode, tensor.name): (tensor.dtype, tensor.shape) for tensor in tensors}
     for key in sorted(expected.keys() | found.keys()):
         wanted, is_there = expected.get(key), found.get(key)

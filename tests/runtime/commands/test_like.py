@@ -18,7 +18,7 @@ from small_engines import EMBEDDED, LABELLED, PLAIN, Make, add_metadata, metadat
 import gpcnn_runtime.commands.score.cli
 from gpcnn_deploy.errors import EngineError, UsageError
 from gpcnn_deploy.metadata import EngineMetadata, encode_metadata
-from gpcnn_deploy.noise import noise
+from gpcnn_deploy.philox import noise
 from gpcnn_deploy.pictures import grid, pixels_from_levels
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_export.graphs.encoder import encoder_graph

@@ -24,7 +24,8 @@ from small_engines import LABELLED, PLAIN, Make
 
 import gpcnn_runtime.commands.sample.jobs
 from gpcnn_runtime.commands.sample.cli import main
-from gpcnn_runtime.sampler import Sampler, Samples
+from gpcnn_runtime.sampler import Sampler
+from gpcnn_runtime.samples import Samples
 
 COUNT = 10
 TOTAL = 2 * COUNT

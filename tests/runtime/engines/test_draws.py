@@ -20,12 +20,13 @@ from hypothesis import strategies as st
 from small_engines import EMBEDDED, LABELLED, PLAIN, Make, engine_bytes, model_of
 
 from gpcnn_deploy.errors import EngineError
-from gpcnn_deploy.noise import noise
+from gpcnn_deploy.philox import noise
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_runtime.engines.base import Engine, OutOfMemoryError, Request, Result
 from gpcnn_runtime.engines.cancel import Cancellation, Cancelled
 from gpcnn_runtime.engines.onnxruntime.load import load_onnx_engine
-from gpcnn_runtime.sampler import Sampler, Samples
+from gpcnn_runtime.sampler import Sampler
+from gpcnn_runtime.samples import Samples
 from gpcnn_training.sampling import sample_raster, score
 
 

@@ -18,7 +18,7 @@ import torch
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from gpcnn_deploy.noise import noise
+from gpcnn_deploy.philox import noise
 from gpcnn_training.checkpoint import load_checkpoint
 from gpcnn_training.commands.train.cli import main
 

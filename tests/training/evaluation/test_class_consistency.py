@@ -13,7 +13,7 @@ import torch
 from click.testing import CliRunner
 
 import gpcnn_training.evaluation.class_consistency
-from gpcnn_deploy.noise import noise
+from gpcnn_deploy.philox import noise
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_training.checkpoint import Header, save_checkpoint
 from gpcnn_training.commands.evaluate.cli import main

@@ -314,7 +314,7 @@ def test_the_test_figure_does_not_depend_on_how_images_are_batched(
 def test_samples_are_those_of_the_seed(tmp_path: Path, stripes: DataSet) -> None:
     from PIL import Image
 
-    from gpcnn_deploy.noise import noise
+    from gpcnn_deploy.philox import noise
     from gpcnn_deploy.pictures import grid, pixels_from_levels
     from gpcnn_training.sampling import sample_raster
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from gpcnn_deploy.noise import noise
+from gpcnn_deploy.philox import noise
 from gpcnn_training.data.dataset import DataSet, Labels
 from gpcnn_training.data.quantize import Quantization
 from gpcnn_training.evaluation.classifier import classify, train_classifier

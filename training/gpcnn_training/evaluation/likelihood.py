@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from gpcnn_deploy.noise import noise
+from gpcnn_deploy.philox import noise
 from gpcnn_deploy.pictures import grid, pixels_from_levels, save_png
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_training.data.dataset import DataSet, Labels, Pixels

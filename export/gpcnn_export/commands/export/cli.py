@@ -16,7 +16,7 @@ from gpcnn_deploy.schedule import Schedule
 
 if TYPE_CHECKING:
     from gpcnn_deploy.metadata import EngineMetadata
-    from gpcnn_export.checkpoint_to_onnx import OnnxEngine
+    from gpcnn_export.onnx_engine import OnnxEngine
 
 
 class WindowType(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on

@@ -11,7 +11,7 @@ from gpcnn_deploy.metadata import EngineMetadata, encoder_path
 from gpcnn_runtime.engines.plan_file import PlanMetadata
 
 if TYPE_CHECKING:
-    from gpcnn_export.checkpoint_to_onnx import OnnxEngine
+    from gpcnn_export.onnx_engine import OnnxEngine
     from gpcnn_export.onnx_to_plan import PlanReport
 
 

@@ -62,6 +62,7 @@ def prepare(job: Job, model: GatedPixelCNN, header: Header) -> tuple[Prepared, d
         CheckpointError: the checkpoint is of another spec than the engine.
         UsageError, DataError: the data set that was named cannot be read, or does not fit the model.
     """
+    from gpcnn_export.proof.encoder import check_images
     from gpcnn_export.proof.parity import feeds
 
     _check_spec(job, header)
@@ -69,7 +70,7 @@ def prepare(job: Job, model: GatedPixelCNN, header: Header) -> tuple[Prepared, d
     for inputs, feed in zip(INPUTS, feeds(model.spec, job.images, job.seed), strict=True):
         arrays.update({f"{inputs}.{name}": array for name, array in feed.items()})
     if job.encoder and model.encoder is not None:
-        arrays["encoder.image"] = _pictures(model)
+        arrays["encoder.image"] = check_images(model.spec)
     try:
         name, data = _real_images(job, model, header)
     except (UsageError, DataError) as error:
@@ -134,14 +135,6 @@ def _downloads() -> Path:
     import pooch  # type: ignore[import-untyped]
 
     return Path(pooch.os_cache("gpcnn-deploy"))
-
-
-def _pictures(model: GatedPixelCNN) -> npt.NDArray[np.int32]:
-    try:
-        from gpcnn_export.graphs.encoder import check_images
-    except ImportError as error:
-        raise MissingExtraError(error.name or "onnx", "export", "verifying an encoder") from error
-    return check_images(model.spec)
 
 
 def _codes(model: GatedPixelCNN, levels: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:

@@ -26,6 +26,7 @@ from gpcnn_export.commands.verify.protocol import (
     RealData,
     Verdict,
 )
+from gpcnn_export.proof.encoder import EMBEDDING_TOLERANCE, embedding_error
 from gpcnn_export.proof.parity import LOG_PROB_TOLERANCE, Comparison, Feed, compare_in_parts
 from gpcnn_training.checkpoint import Header
 from gpcnn_training.divergence import NEAR_TIE, Divergence
@@ -148,8 +149,6 @@ def _real_data(name: str, model: GatedPixelCNN, request: Arrays, drawn: Arrays) 
 
 @torch.no_grad()
 def _embedded(model: GatedPixelCNN, levels: Array, embedding: Array) -> Embedded:
-    from gpcnn_export.graphs.encoder import EMBEDDING_TOLERANCE, embedding_error
-
     eager = model.embed(torch.from_numpy(levels)).numpy()
     error = _finite(embedding_error(eager, embedding))
     return Embedded(images=len(levels), error=error, limit=EMBEDDING_TOLERANCE)

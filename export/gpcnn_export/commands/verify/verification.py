@@ -20,12 +20,13 @@ import numpy.typing as npt
 from gpcnn_deploy.child import run_child
 from gpcnn_deploy.errors import UsageError
 from gpcnn_deploy.metadata import Precision, Role
-from gpcnn_deploy.noise import MAX_SEED
+from gpcnn_deploy.philox import MAX_SEED
 from gpcnn_deploy.text import exact_json
 from gpcnn_export.commands.verify.protocol import INPUTS, JUDGE_MODULE, Inputs, Job, Prepared, Verdict
 from gpcnn_runtime.engines.base import Strategy
 from gpcnn_runtime.engines.onnxruntime.providers import Provider
-from gpcnn_runtime.sampler import BATCH_SIZE, Sampler, Samples
+from gpcnn_runtime.sampler import BATCH_SIZE, Sampler
+from gpcnn_runtime.samples import Samples
 
 IMAGES = 16
 TEST_IMAGES = 500

@@ -21,13 +21,14 @@ import numpy.typing as npt
 from gpcnn_deploy.command import explain
 from gpcnn_deploy.machine import peak_rss_mb
 from gpcnn_deploy.metadata import EngineMetadata, Role
-from gpcnn_deploy.noise import noise
+from gpcnn_deploy.philox import noise
 from gpcnn_deploy.schedule import Schedule
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_deploy.text import exact_json, read_exact_json
 from gpcnn_runtime.engines.base import Strategy
 from gpcnn_runtime.engines.onnxruntime.providers import Provider
-from gpcnn_runtime.sampler import Sampler, Samples, split
+from gpcnn_runtime.sampler import Sampler, split
+from gpcnn_runtime.samples import Samples
 
 ON_CPU = "CPU"
 """`EngineInfo.provider` of an engine that the arithmetic floor of a core applies to."""

@@ -34,7 +34,7 @@ from gpcnn_deploy.spec import ModelSpec
 from gpcnn_runtime.inputs.stream import JOB_FILE
 
 if TYPE_CHECKING:
-    from gpcnn_runtime.sampler import Samples
+    from gpcnn_runtime.samples import Samples
 
 LOCK_FILE = ".lock"
 # A part of an .npz is written when it holds this many sub-pixels (5 bytes each), or after this many seconds.

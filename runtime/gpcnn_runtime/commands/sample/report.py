@@ -12,7 +12,7 @@ from gpcnn_runtime.engines.report import EngineReport
 
 if TYPE_CHECKING:
     from gpcnn_runtime.completions import Completions
-    from gpcnn_runtime.sampler import Samples
+    from gpcnn_runtime.samples import Samples
 
 
 class ImageReport(msgspec.Struct, frozen=True, kw_only=True):

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from gpcnn_runtime.commands.sample.likes import Likes
     from gpcnn_runtime.commands.sample.report import CompletionReport, ImageReport
     from gpcnn_runtime.engines.base import Strategy
-    from gpcnn_runtime.sampler import Sampler, Samples
+    from gpcnn_runtime.sampler import Sampler
+    from gpcnn_runtime.samples import Samples
 
 # The most pixels of one picture: image viewers, Pillow among them, refuse larger ones.
 MAX_SHEET_PIXELS = 89_000_000

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from gpcnn_deploy.errors import EngineError, UsageError
 from gpcnn_deploy.metadata import EngineMetadata, encoder_path
+from gpcnn_deploy.ports import inputs, outputs
 from gpcnn_runtime.engines.base import EXPORT_ANEW, Engine
 from gpcnn_runtime.engines.onnxruntime.providers import CPU
 from gpcnn_runtime.engines.onnxruntime.session import brief, check_ports, onnx_metadata, open_session, read_onnx
@@ -44,9 +45,8 @@ class Encoder:
         if self.metadata.role != "encoder":
             raise EngineError(f"{path} is a {self.metadata.role}, no encoder: {EXPORT_ANEW}")
         spec = self.metadata.spec
-        image, embedding = (None, *spec.image_shape), (None, spec.conditioning_size)
-        check_ports(path, "input", session.get_inputs(), {"image": ("tensor(int32)", image)})
-        check_ports(path, "output", session.get_outputs(), {"embedding": ("tensor(float)", embedding)})
+        check_ports(path, "input", session.get_inputs(), inputs("encoder", spec))
+        check_ports(path, "output", session.get_outputs(), outputs("encoder", spec))
         self._session: onnxruntime.InferenceSession | None = session
 
     @classmethod

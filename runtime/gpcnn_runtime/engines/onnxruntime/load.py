@@ -7,12 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gpcnn_deploy.errors import EngineError
-from gpcnn_deploy.metadata import EngineMetadata
+from gpcnn_deploy.ports import inputs, outputs
 from gpcnn_runtime.engines.base import Engine, EngineInfo
 from gpcnn_runtime.engines.onnxruntime.device import OnnxDeviceStep
 from gpcnn_runtime.engines.onnxruntime.engine import OnnxSampler, OnnxStep
 from gpcnn_runtime.engines.onnxruntime.providers import CPU, Placement, Provider, place, running
-from gpcnn_runtime.engines.onnxruntime.session import Ports, check_ports, onnx_metadata, open_session, read_onnx
+from gpcnn_runtime.engines.onnxruntime.session import check_ports, onnx_metadata, open_session, read_onnx
 
 
 def load_onnx_engine(path: Path, provider: Provider = "cpu", warn: Callable[[str], None] = warnings.warn) -> Engine:
@@ -31,21 +31,26 @@ def load_onnx_engine(path: Path, provider: Provider = "cpu", warn: Callable[[str
     """
     content = read_onnx(path)
     if provider != "auto":
-        return _load(path, content, place(provider))
-    engine = _load(path, content, CPU)
+        return onnx_engine(path, content, place(provider))
+    engine = onnx_engine(path, content)
     if engine.metadata.role == "step":
         try:
             cuda = place("cuda")
         except EngineError:  # this ONNX Runtime is not made for it
             return engine
         try:
-            return _load(path, content, cuda)
+            return onnx_engine(path, content, cuda)
         except EngineError as error:
             warn(f"{path} runs on the CPU: {error}")
     return engine
 
 
-def _load(path: Path, content: bytes, placement: Placement) -> Engine:
+def onnx_engine(path: Path, content: bytes, placement: Placement = CPU) -> Engine:
+    """An engine from the bytes of an ONNX file; `path` names it in messages, and need not exist.
+
+    Raises:
+        EngineError, MissingExtraError: as `load_onnx_engine`.
+    """
     metadata = onnx_metadata(path, content)
     if metadata.role == "encoder":
         raise EngineError(
@@ -55,8 +60,8 @@ def _load(path: Path, content: bytes, placement: Placement) -> Engine:
     session = open_session(path, content, placement)
     from onnxruntime import __version__ as version
 
-    check_ports(path, "input", session.get_inputs(), _inputs(metadata))
-    check_ports(path, "output", session.get_outputs(), _outputs(metadata))
+    check_ports(path, "input", session.get_inputs(), inputs(metadata.role, metadata.spec))
+    check_ports(path, "output", session.get_outputs(), outputs(metadata.role, metadata.spec))
     info = EngineInfo(path, "ONNX Runtime", version, running(session, placement), content)
     if metadata.role == "sampler" or placement.memory is None:
         kind = OnnxSampler if metadata.role == "sampler" else OnnxStep
@@ -64,32 +69,3 @@ def _load(path: Path, content: bytes, placement: Placement) -> Engine:
         engine.concurrent = placement.provider == "cpu"  # threads of one GPU would only wait for each other
         return engine
     return OnnxDeviceStep(session, metadata, info)
-
-
-def _inputs(metadata: EngineMetadata) -> Ports:
-    spec = metadata.spec
-    image = (None, *spec.image_shape)
-    ports: Ports = {
-        "noise": ("tensor(float)", image),
-        "known": ("tensor(int32)", image),
-        "mask": ("tensor(bool)", image),
-        "temperature": ("tensor(float)", ()),
-    }
-    if metadata.role == "step":
-        ports["image"] = ("tensor(int32)", image)
-    if spec.conditioning == "label":
-        ports["label"] = ("tensor(int32)", (None,))
-    elif spec.conditioning == "embedding":
-        ports["embedding"] = ("tensor(float)", (None, spec.conditioning_size))
-    return ports
-
-
-def _outputs(metadata: EngineMetadata) -> Ports:
-    image = (None, *metadata.spec.image_shape)
-    ports: Ports = {"log_prob": ("tensor(float)", image)}
-    if metadata.role == "step":
-        ports["image_next"] = ("tensor(int32)", image)
-        ports["changed"] = ("tensor(int32)", (None,))
-    else:
-        ports["image"] = ("tensor(int32)", image)
-    return ports

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpcnn_deploy.errors import EngineError, MissingExtraError
 from gpcnn_deploy.metadata import METADATA_KEY, EngineMetadata, decode_metadata
+from gpcnn_deploy.ports import Ports
 from gpcnn_runtime.engines.base import EXPORT_ANEW
 from gpcnn_runtime.engines.onnx_file import EXTERNAL, MalformedError, properties, unsafe_part
 from gpcnn_runtime.engines.onnxruntime.providers import Placement
@@ -16,12 +17,9 @@ from gpcnn_runtime.engines.onnxruntime.providers import Placement
 if TYPE_CHECKING:
     import onnxruntime
 
-Ports = dict[str, tuple[str, tuple[int | None, ...]]]
-"""Name → (type, shape) of inputs or outputs; None is a length that the graph leaves open."""
-
 MAX_BYTES = (1 << 31) - 1  # protobuf's own limit
 _MALFORMED = "truncated, damaged or foreign"
-_OPTIONAL_OUTPUTS = {"evaluations"}
+_TYPES = {"float32": "tensor(float)", "int32": "tensor(int32)", "bool": "tensor(bool)"}
 
 
 def read_onnx(path: Path) -> bytes:
@@ -133,22 +131,23 @@ def check_ports(path: Path, kind: str, found: Sequence[Any], expected: Ports) ->
         ports = {port.name: (port.type, port.shape) for port in found}
     except UnicodeDecodeError:
         raise EngineError(f"{path}: an {kind} whose name is no text: {EXPORT_ANEW}") from None
-    extra = set(ports) - set(expected) - (_OPTIONAL_OUTPUTS if kind == "output" else set())
-    if missing := set(expected) - set(ports):
+    needed = {name for name, port in expected.items() if not port.optional}
+    if missing := needed - set(ports):
         raise EngineError(f"{path}: no {kind} '{min(missing)}', which its role needs: {EXPORT_ANEW}")
-    if extra and kind == "input":
+    if (extra := set(ports) - set(expected)) and kind == "input":
         raise EngineError(f"{path}: unexpected input '{min(extra)}': {EXPORT_ANEW}")
-    for name, (dtype, shape) in expected.items():
+    for name, port in expected.items():
+        if name not in ports:
+            continue
         found_dtype, found_shape = ports[name]
         # A dimension that the graph leaves open has a name or None for a length.
-        fits = len(found_shape) == len(shape) and all(
-            not isinstance(there, int) or there == wanted for there, wanted in zip(found_shape, shape, strict=True)
+        fits = len(found_shape) == len(port.shape) and all(
+            not isinstance(there, int) or there == wanted for there, wanted in zip(found_shape, port.shape, strict=True)
         )
-        if found_dtype != dtype or not fits:
-            wanted_shape = ["N" if length is None else length for length in shape]
+        if found_dtype != _TYPES[port.dtype] or not fits:
             raise EngineError(
-                f"{path}: {kind} '{name}' is {found_dtype} {found_shape}, expected {dtype} {wanted_shape}: "
-                f"{EXPORT_ANEW}"
+                f"{path}: {kind} '{name}' is {found_dtype} {found_shape}, expected {_TYPES[port.dtype]} "
+                f"{list(port.shape)}: {EXPORT_ANEW}"
             )
 
 

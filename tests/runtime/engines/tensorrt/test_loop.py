@@ -16,7 +16,8 @@ from gpcnn_runtime.engines.base import Request, StepEngine
 from gpcnn_runtime.engines.onnxruntime.load import load_onnx_engine
 from gpcnn_runtime.engines.tensorrt.engine import STEPS_PER_LOOK, cache_path
 from gpcnn_runtime.engines.tensorrt.load import load_plan_engine
-from gpcnn_runtime.sampler import Sampler, Samples
+from gpcnn_runtime.sampler import Sampler
+from gpcnn_runtime.samples import Samples
 
 FLAVORS = ("tensorrt", "tensorrt-rtx")
 
