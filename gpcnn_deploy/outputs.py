@@ -59,8 +59,9 @@ def check_outputs(outputs: Iterable[Output]) -> None:
         OutputError: one cannot.
         UsageError: two of them name one file.
     """
-    taken: dict[Path, str] = {}
-    for option, path, kind in outputs:
+    taken: dict[Path, Output] = {}
+    for output in outputs:
+        option, path, kind = output
         if path == STDOUT:
             if kind == "folder":
                 raise UsageError(f"{option} - is standard output, which holds no folder: name a folder")
@@ -74,8 +75,9 @@ def check_outputs(outputs: Iterable[Output]) -> None:
             continue
         place = path if path == STDOUT else path.resolve()
         if place in taken:
-            raise UsageError(f"{taken[place]} and {option} both name {path}: name two files")
-        taken[place] = option
+            first = taken[place]
+            raise UsageError(f"{first.option} and {option} both name {first.path}: name two files")
+        taken[place] = output
 
 
 def _shared(path: Path) -> bool:

@@ -144,8 +144,8 @@ def console(stderr: bool = False) -> Console:
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    made = Console(file=stream)  # named, since it takes UTF-8 for granted otherwise
-    return made if made.is_terminal else Console(file=stream, width=WIDTH)
+    made = Console(file=stream, stderr=stderr)  # named, since it takes UTF-8 for granted otherwise
+    return made if made.is_terminal else Console(file=stream, stderr=stderr, width=WIDTH)
 
 
 def status(text: str, refresh_per_second: float = 12.5) -> Status:

@@ -248,7 +248,7 @@ def _only_samples(request: Request, device: torch.device) -> int:
         raise UsageError(f"--epochs 0 draws from {checkpoint} as it is: leave out --model, or --resume")
     model, header = load_checkpoint(checkpoint)
     if header.encoder is None and request.resume is not None and request.data:
-        raise UsageError(f"--epochs 0 draws from {checkpoint} as it is: leave out --data, or --resume")
+        raise UsageError(f"--epochs 0 draws from {checkpoint} as it is: leave out --data and --model, or --resume")
     limit_threads()
     path = (request.out or checkpoint_path(checkpoint).parent) / SAMPLES
     check_file(path, "--out")
