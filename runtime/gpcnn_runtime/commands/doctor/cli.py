@@ -45,8 +45,9 @@ def tables(found: Diagnosis) -> Iterator[Table]:
     """Abilities first, then what they rest on."""
     yield _table("This machine can", ((a.what, _yes(a.possible), a.how) for a in found.abilities))
     machine = found.machine
+    cores = "1 core" if machine["cores"] == 1 else f"{machine['cores']} cores"
     rows = [
-        ("CPU", "", f"{machine['cpu']}, {machine['cores']} cores, {int(machine['memory_mb']) / 1e3:.1f} GB of memory"),
+        ("CPU", "", f"{machine['cpu']}, {cores}, {int(machine['memory_mb']) / 1e3:.1f} GB of memory"),
         *_container(machine),
         ("system", "", f"{machine['system']}, Python {machine['python']}, gpcnn-deploy {machine['gpcnn-deploy']}"),
     ]
