@@ -477,7 +477,7 @@ def test_results_that_cannot_be_written(digits: list[Path], sampler_path: Path, 
     fails(1, "cannot write d: it is a folder; name a file with --save", *base, "--calibrate", "--save", "d")
     fails(1, "cannot write f/s.csv", *base, "--csv", "f/s.csv")
     fails(1, "cannot write f/x: Not a directory", *base, "--heatmap", "f/x")
-    fails(2, "is a file", *base, "--heatmap", "f")
+    fails(1, "cannot write into f: it is no folder", *base, "--heatmap", "f")
 
 
 def test_interrupted_runs_keep_their_rows(
