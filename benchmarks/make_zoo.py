@@ -10,8 +10,9 @@ The second run adds the speed to the card and exports nothing: what was measured
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import click
 import msgspec
@@ -20,11 +21,9 @@ from gpcnn_deploy.command import Command
 from gpcnn_deploy.errors import DataError, GpcnnError, UsageError
 from gpcnn_deploy.files import write_atomic
 from gpcnn_deploy.metadata import encoder_path
-from gpcnn_deploy.schedule import Schedule
-from gpcnn_export.checkpoint_to_onnx import make_engine, write_engine
-from gpcnn_export.commands.export.cli import WindowType
-from gpcnn_export.onnx_engine import OnnxEngine
+from gpcnn_export.checkpoint_to_native import ModelFile, make_model_file, write_model_file
 from gpcnn_runtime.commands.bench.report import BenchReport
+from gpcnn_runtime.engines.onnxruntime.session import onnx_metadata
 from gpcnn_runtime.inspection import engine_metadata
 from gpcnn_runtime.zoo import catalogue as zoo
 from gpcnn_runtime.zoo.card import Card, CardData, Consistency, Figure, Likelihood, Speed, Trained
@@ -64,7 +63,6 @@ DATA = {
 )
 @click.option("--bench", "bench_path", type=click.Path(path_type=Path), help="Of gpcnn-bench zoo:NAME --json.")
 @click.option("--about", help="What it is, in a sentence.  [default: the recipe's]")
-@click.option("--window", type=WindowType(), default="auto", show_default=True, help="As in gpcnn-export.")
 def main(
     checkpoint: Path,
     name: str,
@@ -72,7 +70,6 @@ def main(
     evaluation_path: Path,
     bench_path: Path | None,
     about: str | None,
-    window: Schedule | Literal["auto"],
 ) -> None:
     """Export CHECKPOINT (a file or a run folder) as zoo:NAME, with its card."""
     if name != Path(name).name or not name.replace("-", "").isalnum():
@@ -85,10 +82,10 @@ def main(
     if evaluation.data not in DATA:
         raise DataError(f"{evaluation_path}: data '{evaluation.data}' has no licence here: add it to DATA")
     about = about or read_recipe(recipe).about
-    engine_path = zoo.FOLDER / f"{name}.onnx"
+    engine_path = zoo.FOLDER / zoo.file_names(name)[0]
     if bench is None:
-        engine = make_engine(checkpoint, "sampler", window=window, tell=_tell)
-        write_engine(engine_path, engine)
+        engine = make_model_file(checkpoint, tell=_tell)
+        write_model_file(engine_path, engine)
     else:
         engine = _there(engine_path, digest, bench)
     card = make_card(name, engine, evaluation, recipe, about, bench)
@@ -101,7 +98,7 @@ def main(
 
 
 def make_card(
-    name: str, engine: OnnxEngine, evaluation: Evaluation, recipe: str, about: str, bench: BenchReport | None
+    name: str, engine: ModelFile, evaluation: Evaluation, recipe: str, about: str, bench: BenchReport | None
 ) -> Card:
     """The card of an engine; `bench` is of that very engine."""
     metadata, encoder = engine.metadata, engine.encoder
@@ -109,7 +106,7 @@ def make_card(
     engine_file, encoder_file = zoo.file_names(name)
     files = {engine_file: engine.digest}
     if encoder is not None:
-        files[encoder_file] = encoder.digest
+        files[encoder_file] = hashlib.sha256(encoder).hexdigest()
     found = evaluation.class_consistency
     return Card(
         name=name,
@@ -135,7 +132,7 @@ def make_card(
             classifier_accuracy=found.classifier_accuracy,
         ),
         parity=metadata.parity,
-        encoder_parity=None if encoder is None else encoder.metadata.encoder_parity,
+        encoder_parity=None if encoder is None else onnx_metadata(Path(encoder_file), encoder).encoder_parity,
         speed=() if bench is None else _speed(bench),
         versions=metadata.tools,
         files=files,
@@ -160,7 +157,7 @@ def _figure(spread: Spread) -> Figure:
     return Figure(mean=spread.mean, std=spread.std)
 
 
-def _there(path: Path, digest: str, bench: BenchReport) -> OnnxEngine:
+def _there(path: Path, digest: str, bench: BenchReport) -> ModelFile:
     """The engine that is in the zoo already, and its encoder.
 
     Raises:
@@ -170,11 +167,8 @@ def _there(path: Path, digest: str, bench: BenchReport) -> OnnxEngine:
     metadata = engine_metadata(path)
     if metadata.checkpoint_digest != digest:
         raise DataError(f"{path} is of another checkpoint: export this one, without --bench")
-    encoder = None
-    if metadata.encoder_digest is not None:
-        beside = encoder_path(path)
-        encoder = OnnxEngine(beside.read_bytes(), engine_metadata(beside))
-    engine = OnnxEngine(path.read_bytes(), metadata, encoder)
+    encoder = None if metadata.encoder_digest is None else encoder_path(path).read_bytes()
+    engine = ModelFile(path.read_bytes(), metadata, encoder)
     if engine.digest != bench.engine_digest:
         raise DataError(f"the benchmark is of another engine than {path}: measure this one")
     return engine

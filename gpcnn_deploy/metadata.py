@@ -20,7 +20,7 @@ SCHEMA = 1
 METADATA_KEY = "gpcnn"
 MAX_METADATA_BYTES = 1 << 20
 
-Role = Literal["sampler", "step", "encoder"]
+Role = Literal["sampler", "step", "encoder", "weights"]
 Precision = Literal["fp32", "fp16"]
 
 
@@ -62,8 +62,9 @@ class EngineMetadata(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         schema: version of this layout; a reader refuses newer ones.
-        role: `sampler` (the whole image in one call), `step` (one Jacobi step over the whole image), or `encoder` (a
-            picture → the embedding that the sampler or step beside it is conditioned on).
+        role: `sampler` (the whole image in one call), `step` (one Jacobi step over the whole image), `weights` (no
+            graph but the weights themselves, which the native engine draws), or `encoder` (a picture → the embedding
+            that the engine beside it is conditioned on).
         spec: the model's dimensions; of an encoder, those of the model that reads its embeddings.
         class_names: one name per label; empty without labels.
         precision: arithmetic of the network; the head and the sampling are fp32 always.
@@ -99,7 +100,9 @@ class EngineMetadata(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def role_words(self) -> str:
-        """`step`, or `sampler, window 28`."""
+        """`step`, `model file`, or `sampler, window 28`."""
+        if self.role == "weights":
+            return "model file"
         return self.role if self.schedule is None else f"{self.role}, {self.schedule}"
 
     def label_number(self, text: str) -> int:

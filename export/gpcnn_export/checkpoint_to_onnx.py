@@ -16,9 +16,9 @@ from gpcnn_deploy.schedule import LARGEST_FROM, Schedule
 from gpcnn_export.onnx_engine import OnnxEngine, draft_engine
 from gpcnn_export.proof.encoder import prove_encoder
 from gpcnn_export.proof.parity import draw_on, prove
+from gpcnn_export.source import Source, read_source, refuse_encoder
 from gpcnn_export.tuning import tune_schedule, tune_window
-from gpcnn_training.checkpoint import Header, checkpoint_digest, load_checkpoint
-from gpcnn_training.model import GatedPixelCNN
+from gpcnn_runtime.engines.onnxruntime.session import onnx_metadata
 
 PROOF_IMAGES = 8
 """Images of each kind of input that a proof compares, at least, per window."""
@@ -41,7 +41,7 @@ def make_engine(
     Of an autoencoder, the encoder is exported and proven too.
 
     Args:
-        checkpoint: a checkpoint file, or a run folder that holds one.
+        checkpoint: a checkpoint file, a run folder that holds one, or a model file.
         role: `sampler` (the whole image in one call), `step` (one Jacobi step), or an autoencoder's `encoder`.
         window: columns that a sampler draws at a time, 1 to W, or a schedule of two windows; `auto` measures on this
             machine.
@@ -50,13 +50,13 @@ def make_engine(
         tell: progress, one line at a time.
 
     Raises:
-        CheckpointError: the checkpoint is missing, damaged, foreign or newer.
+        CheckpointError, EngineError: the checkpoint or the model file is missing, damaged, foreign or newer.
         UsageError: the window does not fit the image, tune_batch is not positive, or there is no encoder to export.
         ParityError: the engine does not draw, or encode, what eager PyTorch does.
         MissingExtraError: ONNX Runtime, which runs the check, is not installed.
     """
-    model, header = load_checkpoint(checkpoint)
-    spec = model.spec
+    source = read_source(checkpoint)
+    model, spec = source.model, source.model.spec
     schedule = Schedule(window) if isinstance(window, int) else window
     if schedule != "auto" and not schedule.fits(spec.width):
         two = f", or two windows such as {spec.width},1@16, the second from 2 to {LARGEST_FROM} images on"
@@ -65,12 +65,13 @@ def make_engine(
         )
     if tune_batch is not None and tune_batch < 1:
         raise UsageError(f"--tune-batch is {tune_batch}: expected 1 or more")
-    digest = checkpoint_digest(checkpoint)
     if role == "encoder":
-        return _encoder(model, header, digest)
-    if model.encoder is not None and encoder is None:
+        return make_encoder(source)
+    if encoder is None and source.encoder is not None:
+        encoder = OnnxEngine(source.encoder, onnx_metadata(encoder_path(checkpoint), source.encoder))
+    elif encoder is None and model.encoder is not None:
         tell("exporting the encoder")
-        encoder = _encoder(model, header, digest)
+        encoder = make_encoder(source)
     chosen: Schedule | None = None
     if role == "step":
         tell("exporting the single-step network")
@@ -80,7 +81,14 @@ def make_engine(
         chosen = tune_schedule(model, tell) if tune_batch is None else Schedule(tune_window(model, tune_batch, tell))
     if chosen is not None:
         tell("building the sampler graph")
-    draft = draft_engine(model, role, chosen, class_names=header.class_names, checkpoint_digest=digest, encoder=encoder)
+    draft = draft_engine(
+        model,
+        role,
+        chosen,
+        class_names=source.class_names,
+        checkpoint_digest=source.checkpoint_digest,
+        encoder=encoder,
+    )
     tell("checking images against eager PyTorch")
     with draft.load() as engine:
         parity = prove(model, draw_on(engine), (PROOF_IMAGES,) if chosen is None else proof_batches(chosen))
@@ -95,10 +103,18 @@ def proof_batches(schedule: Schedule) -> tuple[int, ...]:
     return *[few] * -(-PROOF_IMAGES // few), max(PROOF_IMAGES, schedule.batch_from)
 
 
-def _encoder(model: GatedPixelCNN, header: Header, digest: str) -> OnnxEngine:
+def make_encoder(source: Source) -> OnnxEngine:
+    """Export an autoencoder's encoder and prove it.
+
+    Raises:
+        UsageError: there is none.
+        ParityError: it does not encode as eager PyTorch does.
+        MissingExtraError: ONNX Runtime, which runs the check, is not installed.
+    """
+    model = source.model
     if model.encoder is None:
-        raise UsageError("this model has no encoder: gpcnn-train --model autoencoder trains one that has")
-    draft = draft_engine(model, "encoder", class_names=header.class_names, checkpoint_digest=digest)
+        raise refuse_encoder(source)
+    draft = draft_engine(model, "encoder", class_names=source.class_names, checkpoint_digest=source.checkpoint_digest)
     with draft.load_encoder() as encoder:
         parity = prove_encoder(model, encoder.embed)
     return draft.with_metadata(msgspec.structs.replace(draft.metadata, encoder_parity=parity))

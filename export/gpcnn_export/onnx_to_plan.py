@@ -24,6 +24,7 @@ from gpcnn_runtime.engines.plan_file import (
     check_tensors,
     encode_plan_metadata,
     metadata_path,
+    native_path,
     portable_path,
 )
 from gpcnn_runtime.engines.tensorrt.gpu import Gpu, find_gpu
@@ -44,6 +45,7 @@ class PlanReport:
     Attributes:
         plan: the plan file.
         portable: the ONNX engine beside it.
+        native: the model file beside it, if one was written.
         encoder: the encoder engine beside it; None if the model has none, or it was not beside the ONNX engine.
         metadata: what was written into `model.plan.json`.
         plan_bytes: size of the plan.
@@ -53,6 +55,7 @@ class PlanReport:
 
     plan: Path
     portable: Path
+    native: Path | None
     encoder: Path | None
     metadata: PlanMetadata
     plan_bytes: int
@@ -80,6 +83,7 @@ def build_plan(
     out: Path,
     *,
     portable: Path | None = None,
+    native: bytes | None = None,
     flavor: FlavorChoice = "auto",
     precision: Precision = "fp32",
     max_batch: int = 64,
@@ -96,6 +100,7 @@ def build_plan(
         out: the plan, such as `model.plan`; `model.plan.json` and `model.onnx` are written beside it.
         portable: the ONNX engine to write as `model.onnx`; None takes `onnx_path`, unless a `model.onnx` of the same
             checkpoint is already there, which is kept.
+        native: a model file of the same checkpoint to write as `model.gpcnn`.
         flavor: `auto` takes tensorrt where it is installed and a GPU answers, else tensorrt-rtx.
         precision: fp16 computes the network in half precision; head and sampling stay fp32. Images are then close to
             the fp32 engine's, not equal to them.
@@ -146,9 +151,10 @@ def build_plan(
         opt_batch=opt_batch,
         tensors=tensors,
     )
-    _write(out, plan, encode_plan_metadata(plan_metadata), portable_bytes, encoder)
+    _write(out, plan, encode_plan_metadata(plan_metadata), portable_bytes, native, encoder)
     encoder_out = None if encoder is None else encoder_path(out)
-    return PlanReport(out, portable_path(out), encoder_out, plan_metadata, len(plan), seconds, gpu)
+    native_out = None if native is None else native_path(out)
+    return PlanReport(out, portable_path(out), native_out, encoder_out, plan_metadata, len(plan), seconds, gpu)
 
 
 def check_request(out: Path, flavor: FlavorChoice, max_batch: int, opt_batch: int | None) -> int:
@@ -242,13 +248,15 @@ def _origin(metadata: EngineMetadata) -> tuple[str, str | None]:
     return metadata.checkpoint_digest, metadata.encoder_digest
 
 
-def _write(out: Path, plan: bytes, metadata: bytes, portable: bytes | None, encoder: bytes | None) -> None:
+def _write(
+    out: Path, plan: bytes, metadata: bytes, portable: bytes | None, native: bytes | None, encoder: bytes | None
+) -> None:
     with contextlib.ExitStack() as stack:
         # Left in reverse: the metadata comes last, so that no reader finds it beside an older plan's missing engine.
         # Each is written while its own context is the innermost, which names it where it cannot be.
         stack.enter_context(atomic_path(metadata_path(out))).write_bytes(metadata)
         stack.enter_context(atomic_path(out)).write_bytes(plan)
-        if portable is not None:
-            stack.enter_context(atomic_path(portable_path(out))).write_bytes(portable)
-        if encoder is not None:
-            stack.enter_context(atomic_path(encoder_path(out))).write_bytes(encoder)
+        beside = ((portable_path(out), portable), (native_path(out), native), (encoder_path(out), encoder))
+        for path, content in beside:
+            if content is not None:
+                stack.enter_context(atomic_path(path)).write_bytes(content)

@@ -1,7 +1,8 @@
-"""What a file is, without running it: an ONNX engine, a TensorRT plan (which is not deserialized), or a checkpoint."""
+"""What a file is, without running it: a model file, an ONNX engine, a plan (not deserialized), or a checkpoint."""
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Literal
 
@@ -17,8 +18,9 @@ from gpcnn_deploy.metadata import (
     Precision,
     Role,
 )
+from gpcnn_deploy.model_file import SUFFIX, decode_model_file, read_model_bytes
 from gpcnn_deploy.spec import ModelSpec
-from gpcnn_runtime.engines.plan_file import PlanMetadata, portable_path, read_plan_metadata
+from gpcnn_runtime.engines.plan_file import PlanMetadata, native_path, portable_path, read_plan_metadata
 from gpcnn_runtime.zoo.card import Card
 from gpcnn_runtime.zoo.catalogue import PREFIX, read_card, resolve_engine
 
@@ -32,7 +34,7 @@ class PlanFacts(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         flavor, tensorrt_version, platform, compute_capabilities, max_batch, opt_batch: as there.
         digest_matches: the plan is the one that its metadata was written for; if not, no command loads it.
-        portable: the ONNX engine beside it, which runs where it cannot; None without one.
+        portable: the model file or ONNX engine beside it, which runs where it cannot; None without one.
     """
 
     flavor: str
@@ -66,7 +68,7 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     path: str
-    kind: Literal["onnx", "plan", "checkpoint"]
+    kind: Literal["native", "onnx", "plan", "checkpoint"]
     bytes: int
     digest: str
     spec: ModelSpec
@@ -92,8 +94,8 @@ def inspect_engine(path: str | Path) -> Inspection:
     """Read what a file says about itself; its suffix decides what it is taken for.
 
     Args:
-        path: an .onnx engine, `zoo:NAME`, a plan with its `.json` beside it, or a checkpoint or run folder, which is no
-            engine but says as much.
+        path: a model file, an .onnx engine, `zoo:NAME`, a plan with its `.json` beside it, or a checkpoint or run
+            folder, which is no engine but says as much.
 
     Raises:
         EngineError: missing, damaged, foreign or of a newer schema.
@@ -101,10 +103,12 @@ def inspect_engine(path: str | Path) -> Inspection:
     """
     name, path = str(path), resolve_engine(path)
     if name.startswith(PREFIX):
-        return msgspec.structs.replace(_onnx(path), path=name, card=read_card(name[len(PREFIX) :]))
+        return msgspec.structs.replace(_model_file(path), path=name, card=read_card(name[len(PREFIX) :]))
     if path.is_dir() and (path / CHECKPOINT).is_file():
         path = path / CHECKPOINT
     suffix = path.suffix.lower()
+    if suffix == SUFFIX:
+        return _model_file(path)
     if suffix == ".onnx":
         return _onnx(path)
     if suffix in PLANS:
@@ -112,12 +116,13 @@ def inspect_engine(path: str | Path) -> Inspection:
     if suffix == ".safetensors":
         return _checkpoint(path)
     raise EngineError(
-        f"{path}: expected an engine whose name ends in .onnx or .plan, or a checkpoint that ends in .safetensors"
+        f"{path}: expected an engine whose name ends in {SUFFIX}, .onnx or .plan, or a checkpoint that ends in "
+        ".safetensors"
     )
 
 
 def engine_metadata(path: Path) -> EngineMetadata:
-    """Metadata of an .onnx engine or of a plan; only the file beside a plan is read.
+    """Metadata of a model file, of an .onnx engine or of a plan; only the file beside a plan is read.
 
     Raises:
         EngineError: missing, damaged, foreign or of a newer schema.
@@ -125,14 +130,20 @@ def engine_metadata(path: Path) -> EngineMetadata:
     path = resolve_engine(path)
     if path.suffix.lower() in PLANS:
         return read_plan_metadata(path).engine
+    if path.suffix.lower() == SUFFIX:
+        return decode_model_file(read_model_bytes(path), str(path))[0]
     from gpcnn_runtime.engines.onnxruntime.session import onnx_metadata, read_onnx
 
     return onnx_metadata(path, read_onnx(path))
 
 
-def _onnx(path: Path) -> Inspection:
-    import hashlib
+def _model_file(path: Path) -> Inspection:
+    content = read_model_bytes(path)
+    metadata, _ = decode_model_file(content, str(path))
+    return _engine(path, "native", len(content), hashlib.sha256(content).hexdigest(), metadata)
 
+
+def _onnx(path: Path) -> Inspection:
     from gpcnn_runtime.engines.onnxruntime.session import onnx_metadata, read_onnx
 
     content = read_onnx(path)
@@ -151,7 +162,7 @@ def _plan(path: Path) -> Inspection:
 
 def _engine(
     path: Path,
-    kind: Literal["onnx", "plan"],
+    kind: Literal["native", "onnx", "plan"],
     size: int,
     digest: str,
     metadata: EngineMetadata,
@@ -159,7 +170,7 @@ def _engine(
 ) -> Inspection:
     facts = None
     if plan is not None:
-        portable = portable_path(path)
+        beside = [one for one in (native_path(path), portable_path(path)) if one.is_file()]
         facts = PlanFacts(
             flavor=plan.flavor,
             tensorrt_version=plan.tensorrt_version,
@@ -168,7 +179,7 @@ def _engine(
             max_batch=plan.max_batch,
             opt_batch=plan.opt_batch,
             digest_matches=digest == plan.digest,
-            portable=str(portable) if portable.is_file() else None,
+            portable=str(beside[0]) if beside else None,
         )
     return Inspection(
         path=str(path),

@@ -77,23 +77,25 @@ class Sampler:
         provider: Provider = "auto",
         fallback: bool = True,
         warn: Callable[[str], None] = warnings.warn,
+        reproducible: bool = False,
     ) -> Self:
         """Load an engine file.
 
         Args:
-            path: an .onnx engine, a TensorRT plan, or `zoo:NAME`.
+            path: a model file (.gpcnn), an .onnx engine, a TensorRT plan, or `zoo:NAME`.
             threads: default: the cores that this process may use, as far as memory is there for them.
             batch_size: most images that one thread draws at a time.
             provider: what runs an .onnx engine.
-            fallback: run the .onnx engine beside a plan, on the CPU, where the plan cannot run.
+            fallback: run the model file or .onnx engine beside a plan, on the CPU, where the plan cannot run.
             warn: told in one line that and why something else runs it than would otherwise.
+            reproducible: of a model file: log-probabilities with the same bits on every machine, a little more slowly.
 
         Raises:
             EngineError: the file is missing, damaged, foreign, or cannot run here.
             MissingExtraError: the library that runs it is not installed.
             UsageError: threads or batch_size below 1.
         """
-        return cls(load_engine(path, provider, fallback, warn), threads, batch_size)
+        return cls(load_engine(path, provider, fallback, warn, reproducible), threads, batch_size)
 
     @property
     def metadata(self) -> EngineMetadata:
@@ -232,7 +234,7 @@ class Sampler:
             raise UsageError(f"{conditions.total} images in one call: expected at most 2**63 - 1")
         if strategy not in get_args(Strategy):
             raise UsageError(f"strategy is '{strategy}': expected one of {', '.join(get_args(Strategy))}")
-        if self.metadata.role == "sampler":
+        if self.metadata.role != "step":
             refuse_strategy(self.metadata, strategy)
         if positions is None:
             positions = range(conditions.total)

@@ -55,7 +55,9 @@ def checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+    """An export, of format onnx unless another is named."""
+    form = () if "--format" in arguments else ("--format", "onnx")
+    return CliRunner().invoke(main, [str(argument) for argument in (*arguments, *form)])
 
 
 def metadata_of(path: Path) -> EngineMetadata:
@@ -196,7 +198,7 @@ def test_a_plan_takes_the_encoder_along(checkpoint: Path) -> None:
     pytest.importorskip("tensorrt_rtx")
     assert run(checkpoint, "--format", "trt", "--window", "1", "-o", "p.plan", "--max-batch", "2").exit_code == 0
     there = {p.name for p in Path().iterdir()}
-    assert there == {checkpoint.name, "p.plan", "p.plan.json", "p.onnx", "p.encoder.onnx"}
+    assert there == {checkpoint.name, "p.plan", "p.plan.json", "p.onnx", "p.gpcnn", "p.encoder.onnx"}
     encoder = Path("p.encoder.onnx").read_bytes()
     portable = metadata_of(Path("p.onnx"))
     assert portable.encoder_digest == hashlib.sha256(encoder).hexdigest()

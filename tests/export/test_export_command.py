@@ -51,7 +51,9 @@ def checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+    """An export, of format onnx unless another is named."""
+    form = () if "--format" in arguments else ("--format", "onnx")
+    return CliRunner().invoke(main, [str(argument) for argument in (*arguments, *form)])
 
 
 def metadata_of(path: Path) -> EngineMetadata:

@@ -146,7 +146,7 @@ def write_engine(path: Path, class_names: tuple[str, ...] = NAMES) -> Path:
 
 def test_labels_are_those_of_the_engine_on_the_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert offered("gpcnn-sample", ["--label"], "") == []
+    assert offered("gpcnn-sample", ["--label"], "") == [*map(str, range(10)), "all"], "the zoo's default"
     write_engine(tmp_path / "model.onnx", ("dog", "eel", "fox", "gnu"))
     other = str(write_engine(tmp_path / "other.onnx"))
     assert offered("gpcnn-sample", ["--label"], "") == ["dog", "eel", "fox", "gnu", "all"]

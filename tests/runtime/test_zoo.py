@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
-from small_engines import LABELLED, NAMES, engine_bytes
+from small_engines import LABELLED, NAMES, engine_bytes, model_of
 
 import gpcnn_runtime.commands.bench.worker
 import gpcnn_runtime.commands.inspect.cli
@@ -21,6 +21,7 @@ from gpcnn_deploy.errors import EngineError, UsageError
 from gpcnn_deploy.files import sha256
 from gpcnn_deploy.metadata import EncoderParity, EngineMetadata, ParityReport, encoder_path
 from gpcnn_deploy.spec import ModelSpec
+from gpcnn_export.checkpoint_to_native import draft_model_file
 from gpcnn_runtime.engines.onnxruntime.encoder import Encoder
 from gpcnn_runtime.inspection import engine_metadata, inspect_engine
 from gpcnn_runtime.sampler import Sampler
@@ -64,7 +65,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     place = tmp_path / "zoo"
     place.mkdir()
     for seed, name in enumerate((zoo.DEFAULT, SMALL)):
-        files = {f"{name}.onnx": engine_bytes(LABELLED, 2, seed)}
+        files = {f"{name}.gpcnn": draft_model_file(model_of(LABELLED, seed), NAMES).content}
         for file, content in files.items():
             (place / file).write_bytes(content)
         (place / f"{name}.json").write_bytes(msgspec.json.encode(card_of(name, files)))
@@ -103,19 +104,19 @@ def change(folder: Path, **fields: object) -> None:
 def test_a_model_is_drawn_from_by_its_name(folder: Path) -> None:
     result = sample("--engine", f"zoo:{SMALL}", "--label", 1)
     assert (result.exit_code, result.stderr) == (0, "")
-    np.testing.assert_array_equal(picture("sample.png"), drawn(folder / f"{SMALL}.onnx", 1))
-    assert f"engine: zoo:{SMALL} (sampler, window 2) on ONNX Runtime " in result.stdout
+    np.testing.assert_array_equal(picture("sample.png"), drawn(folder / f"{SMALL}.gpcnn", 1))
+    assert f"engine: zoo:{SMALL} (model file) on native engine " in result.stdout
 
 
 def test_without_an_engine_the_default_draws_and_says_so(folder: Path) -> None:
     result = sample("--label", 2, "--json", "report.json")
     assert (result.exit_code, result.stderr) == (0, "")
-    np.testing.assert_array_equal(picture("sample.png"), drawn(folder / f"{zoo.DEFAULT}.onnx", 2))
-    told = f"engine: zoo:{zoo.DEFAULT} (sampler, window 2, as no model.onnx is in this folder) on ONNX Runtime "
+    np.testing.assert_array_equal(picture("sample.png"), drawn(folder / f"{zoo.DEFAULT}.gpcnn", 2))
+    told = f"engine: zoo:{zoo.DEFAULT} (model file, as no engine is in this folder) on native engine "
     assert told in result.stdout
     engine = json.loads(Path("report.json").read_text())["engine"]
     assert engine["path"] == f"zoo:{zoo.DEFAULT}"
-    assert engine["digest"] == sha256(folder / f"{zoo.DEFAULT}.onnx")
+    assert engine["digest"] == sha256(folder / f"{zoo.DEFAULT}.gpcnn")
 
 
 def test_a_model_that_takes_no_picture_is_named_as_asked(folder: Path) -> None:
@@ -140,7 +141,8 @@ def test_without_a_default_there_is_a_line(folder: Path) -> None:
     result = sample("--label", 2)
     assert result.exit_code == 2
     assert result.stderr == (
-        "Error: no model.onnx in this folder: name an engine with --engine, or make one: gpcnn-export\n"
+        "Error: no engine in this folder (model.gpcnn, model.onnx, model.plan): name one with --engine, or make one: "
+        "gpcnn-export\n"
     )
 
 
@@ -148,7 +150,7 @@ def test_scores_need_an_engine_that_was_named(folder: Path) -> None:
     """A likelihood under a model that nobody asked for would mislead."""
     Image.fromarray(np.zeros((6, 5), np.uint8)).save("a.png")
     result = run(gpcnn_runtime.commands.score.cli.main, "a.png")
-    assert (result.exit_code, "no model.onnx in this folder" in result.stderr) == (2, True)
+    assert (result.exit_code, "no engine in this folder" in result.stderr) == (2, True)
     result = run(gpcnn_runtime.commands.score.cli.main, "a.png", "--engine", f"zoo:{SMALL}", "--json", "scores.json")
     assert result.exit_code == 0, result.stderr
     assert json.loads(Path("scores.json").read_text())["engine"]["path"] == f"zoo:{SMALL}"
@@ -157,12 +159,12 @@ def test_scores_need_an_engine_that_was_named(folder: Path) -> None:
 def test_benchmarks_take_a_name(folder: Path) -> None:
     job = gpcnn_runtime.commands.bench.worker.Job(engine=f"zoo:{SMALL}", batch=2, repeat=1, min_time=0)
     measured = gpcnn_runtime.commands.bench.worker.measure(job, Path("images.npz"))
-    assert (measured.role, measured.window, measured.spec) == ("sampler", 2, LABELLED)
+    assert (measured.role, measured.window, measured.spec) == ("weights", None, LABELLED)
 
 
 def test_inspection_shows_the_card(folder: Path) -> None:
     found = inspect_engine(f"zoo:{SMALL}")
-    assert (found.path, found.kind, found.spec) == (f"zoo:{SMALL}", "onnx", LABELLED)
+    assert (found.path, found.kind, found.spec) == (f"zoo:{SMALL}", "native", LABELLED)
     assert found.card == zoo.read_card(SMALL)
     assert engine_metadata(Path(f"zoo:{SMALL}")).class_names == NAMES
     result = run(gpcnn_runtime.commands.inspect.cli.main, f"zoo:{SMALL}")
@@ -181,7 +183,7 @@ def test_inspection_shows_the_card(folder: Path) -> None:
         assert line in told, line
 
 
-@pytest.mark.parametrize("name", ["nothing", "", "../zoo/mnist-small", "mnist-small.onnx", "MNIST-SMALL"])
+@pytest.mark.parametrize("name", ["nothing", "", "../zoo/mnist-small", "mnist-small.gpcnn", "MNIST-SMALL"])
 def test_an_unknown_name_lists_those_there_are(folder: Path, name: str) -> None:
     expected = f"zoo:{name}: no such model in the zoo; there are: zoo:{zoo.DEFAULT}, zoo:{SMALL}"
     result = sample("--engine", f"zoo:{name}")
@@ -220,16 +222,16 @@ def test_a_changed_or_missing_file_is_refused_before_it_is_loaded(
     def loaded(*_: object) -> None:
         raise AssertionError("loaded")
 
-    monkeypatch.setattr("gpcnn_runtime.engines.onnxruntime.load.load_onnx_engine", loaded)
-    engine = folder / f"{SMALL}.onnx"
+    monkeypatch.setattr("gpcnn_runtime.engines.native.load.load_native_engine", loaded)
+    engine = folder / f"{SMALL}.gpcnn"
     content = bytearray(engine.read_bytes())
     content[len(content) // 2] ^= 1
     engine.write_bytes(content)
     refused("of its card: it was changed or exchanged; install gpcnn-deploy anew")
-    engine.write_bytes((folder / f"{zoo.DEFAULT}.onnx").read_bytes())
+    engine.write_bytes((folder / f"{zoo.DEFAULT}.gpcnn").read_bytes())
     refused("it was changed or exchanged")
     engine.unlink()
-    refused(f"{SMALL}.onnx: cannot be read (No such file or directory): install gpcnn-deploy anew")
+    refused(f"{SMALL}.gpcnn: cannot be read (No such file or directory): install gpcnn-deploy anew")
 
 
 @pytest.mark.parametrize(
@@ -238,8 +240,8 @@ def test_a_changed_or_missing_file_is_refused_before_it_is_loaded(
         ({"schema": 2}, "written with card schema 2, this version reads up to 1: pip install --upgrade"),
         ({"name": "other"}, "is not the card of mnist-small, with its files"),
         ({"files": {}}, "is not the card of mnist-small, with its files"),
-        ({"files": {"mnist-small.onnx": "0", "../x.onnx": "0"}}, "is not the card of mnist-small, with its files"),
-        ({"files": {"mnist-small.onnx": "0" * 64}}, "of its card: it was changed or exchanged"),
+        ({"files": {"mnist-small.gpcnn": "0", "../x.onnx": "0"}}, "is not the card of mnist-small, with its files"),
+        ({"files": {"mnist-small.gpcnn": "0" * 64}}, "of its card: it was changed or exchanged"),
         ({"test_nll": None}, "the card is damaged"),
         ({"data": {"name": "mnist"}}, "the card is damaged"),
     ],
@@ -291,7 +293,7 @@ def test_a_model_that_ships_is_what_its_card_says(name: str) -> None:
     assert card.test_nll.draws >= 1
     with Sampler.load(path, threads=1) as sampler:
         metadata: EngineMetadata = sampler.metadata
-        assert (metadata.role, metadata.checkpoint_digest) == ("sampler", card.checkpoint_digest)
+        assert (metadata.role, metadata.checkpoint_digest) == ("weights", card.checkpoint_digest)
         assert (metadata.parity, metadata.tools) == (card.parity, card.versions)
         assert card.parity.identical + card.parity.near_ties == card.parity.images
         drawn = sampler.sample(**_condition(sampler), seed=1)

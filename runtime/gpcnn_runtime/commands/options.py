@@ -22,7 +22,8 @@ engine_option = click.option(
     "--engine",
     "engine_path",
     type=click.Path(path_type=Path),
-    help="Engine file (.onnx or .plan), or zoo:NAME for a model that comes with the package.  [default: model.onnx]",
+    help="Engine file (.gpcnn, .onnx or .plan), or zoo:NAME for a model that comes with the package.  [default: the "
+    "newest of model.gpcnn, model.onnx and model.plan]",
 )
 label_option = click.option(
     "--label",
@@ -52,7 +53,12 @@ provider_option = click.option(
 fallback_option = click.option(
     "--no-fallback",
     is_flag=True,
-    help="Fail where a .plan cannot run, rather than run the .onnx beside it on the CPU.",
+    help="Fail where a .plan cannot run, rather than run the .gpcnn or .onnx beside it on the CPU.",
+)
+reproducible_option = click.option(
+    "--reproducible",
+    is_flag=True,
+    help="Of a .gpcnn engine: log-probabilities with the same bits on every machine, a little more slowly.",
 )
 threads_option = click.option(
     "--threads",

@@ -1,9 +1,8 @@
-"""Labels that a shell offers after `--label`: those of the `--engine` on the line, or of `model.onnx`."""
+"""Labels that a shell offers after `--label`: those of the engine that the line names, or would take by default."""
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from click.shell_completion import CompletionItem
@@ -20,11 +19,11 @@ def complete_labels(ctx: click.Context, param: click.Parameter, incomplete: str)
     An engine that cannot be read offers nothing.
     """
     from gpcnn_deploy.errors import GpcnnError
+    from gpcnn_runtime.engines.load import engine_or_default
     from gpcnn_runtime.inspection import engine_metadata
 
-    engine = ctx.params.get("engine_path") or "model.onnx"
     try:
-        names = engine_metadata(Path(engine)).class_names
+        names = engine_metadata(engine_or_default(ctx.params.get("engine_path"), from_zoo=True)).class_names
     except (GpcnnError, OSError):
         return []
     before, comma, begun = incomplete.rpartition(",")

@@ -167,7 +167,7 @@ class OutOfMemoryError(EngineError):
 
 
 def refuse_strategy(metadata: EngineMetadata, strategy: Strategy) -> None:
-    """Refuse to schedule a `sampler`, whose schedule is part of its graph.
+    """Refuse to schedule what has a schedule of its own: a `sampler`, or a model file drawn by the native engine.
 
     Raises:
         UsageError: any strategy but the default.

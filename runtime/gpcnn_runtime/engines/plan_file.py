@@ -16,6 +16,7 @@ import msgspec
 
 from gpcnn_deploy.errors import EngineError, NotHereError
 from gpcnn_deploy.metadata import MAX_METADATA_BYTES, EngineMetadata, check_metadata
+from gpcnn_deploy.model_file import SUFFIX
 from gpcnn_deploy.ports import Ports, inputs, outputs
 from gpcnn_deploy.schema import decode_versioned
 
@@ -81,6 +82,11 @@ def portable_path(plan: Path) -> Path:
     return plan.with_suffix(".onnx")
 
 
+def native_path(plan: Path) -> Path:
+    """`model.plan` → `model.gpcnn`, the model file that the native engine draws where the plan cannot run."""
+    return plan.with_suffix(SUFFIX)
+
+
 def encode_plan_metadata(metadata: PlanMetadata) -> bytes:
     """Indented JSON of the metadata, stable from run to run."""
     return msgspec.json.format(msgspec.json.encode(metadata, order="sorted"), indent=2) + b"\n"
@@ -112,8 +118,10 @@ def read_plan_metadata(plan: Path) -> PlanMetadata:
 
     metadata = decode_versioned(text, PlanMetadata, PLAN_SCHEMA, f"{source}: written with plan", EngineError, damaged)
     check_metadata(metadata.engine, str(source))
-    if metadata.engine.role == "encoder":
-        raise EngineError(f"{source}: a plan of an encoder; expected one of a sampler or step: export the plan anew")
+    if metadata.engine.role not in ("sampler", "step"):
+        raise EngineError(
+            f"{source}: a plan of role {metadata.engine.role}; expected one of a sampler or step: export the plan anew"
+        )
     if not 1 <= metadata.opt_batch <= metadata.max_batch:
         raise EngineError(
             f"{source}: opt_batch {metadata.opt_batch} contradicts max_batch {metadata.max_batch}: export the plan anew"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from gpcnn_deploy.errors import EngineError, UsageError
 from gpcnn_deploy.files import sha256
+from gpcnn_deploy.model_file import SUFFIX
 from gpcnn_deploy.schema import decode_versioned
 from gpcnn_runtime.zoo.card import CARD_SCHEMA, Card
 
@@ -49,14 +50,14 @@ def read_card(name: str) -> Card:
         return EngineError(f"{path}: the card is damaged ({error}): {again}")
 
     card = decode_versioned(text, Card, CARD_SCHEMA, f"{path}: written with card", EngineError, damaged)
-    if card.name != name or f"{name}.onnx" not in card.files or set(card.files) - set(file_names(name)):
+    if card.name != name or file_names(name)[0] not in card.files or set(card.files) - set(file_names(name)):
         raise EngineError(f"{path}: is not the card of {name}, with its files: {again}")
     return card
 
 
 def file_names(name: str) -> tuple[str, str]:
     """(engine, encoder) of a model; only an autoencoder has the second."""
-    return f"{name}.onnx", f"{name}.encoder.onnx"
+    return f"{name}{SUFFIX}", f"{name}.encoder.onnx"
 
 
 def resolve_engine(given: str | Path) -> Path:
@@ -71,7 +72,7 @@ def resolve_engine(given: str | Path) -> Path:
         return Path(given)
     name = text[len(PREFIX) :]
     check_files(read_card(name))
-    return FOLDER / f"{name}.onnx"
+    return FOLDER / file_names(name)[0]
 
 
 def check_files(card: Card) -> None:

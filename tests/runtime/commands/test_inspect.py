@@ -223,7 +223,7 @@ def test_hostile_checkpoints_get_a_line(tmp_path: Path, header: bytes, length: i
         ("none.onnx", None, "no such file"),
         ("none.plan", None, "no such file"),
         ("none.safetensors", None, "no such file: train one with gpcnn-train"),
-        ("model.txt", b"x", "expected an engine whose name ends in .onnx or .plan, or a checkpoint"),
+        ("model.txt", b"x", "expected an engine whose name ends in .gpcnn, .onnx or .plan, or a checkpoint"),
         ("model.onnx", b"", "is empty"),
         ("model.onnx", b"\x89PNG....", "is a PNG picture"),
         ("model.onnx", b"\xff" * 50, "cannot be loaded as ONNX"),

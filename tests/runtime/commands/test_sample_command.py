@@ -190,7 +190,7 @@ def test_label_for_an_unconditional_model(folder: Path, make: Make) -> None:
 
 def test_no_engine_named_and_none_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gpcnn_runtime.zoo.catalogue.FOLDER", folder)
-    fails(2, "no model.onnx in this folder: name an engine with --engine", "--label", 3)
+    fails(2, "no engine in this folder (model.gpcnn, model.onnx, model.plan): name one with --engine", "--label", 3)
 
 
 @pytest.mark.parametrize(

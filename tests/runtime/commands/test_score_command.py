@@ -442,7 +442,7 @@ def test_usage_errors(folder: Path, sampler_path: Path, message: str, arguments:
 
 
 def test_engines_that_do_not_fit(folder: Path, make: Make, sampler_path: Path) -> None:
-    fails(2, "no model.onnx in this folder", "a.png")
+    fails(2, "no engine in this folder", "a.png")
     fails(1, "none.onnx: no such file", "--engine", "none.onnx", "a.png")
     fails(2, "is unconditional", "--engine", make(PLAIN, 3), "a.png", "--label", 0)
     fails(2, "is conditioned on an embedding", "--engine", make(EMBEDDED, 2), "a.png")

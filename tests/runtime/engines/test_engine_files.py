@@ -104,7 +104,7 @@ def test_checkpoint(tmp_path: Path) -> None:
 
 
 def test_unknown_suffix(tmp_path: Path) -> None:
-    refused(tmp_path / "model.tflite", "ends in .onnx")
+    refused(tmp_path / "model.tflite", "ends in .gpcnn, .onnx or .plan")
 
 
 def test_onnx_without_our_metadata(file: Path, graph: bytes) -> None:

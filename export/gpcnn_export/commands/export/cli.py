@@ -11,12 +11,17 @@ from click.core import ParameterSource
 
 from gpcnn_deploy.command import Command, json_option, say, write_json
 from gpcnn_deploy.errors import MissingExtraError, UsageError
+from gpcnn_deploy.metadata import encoder_path
 from gpcnn_deploy.outputs import OUTPUT_FILE, Output, check_outputs
 from gpcnn_deploy.schedule import Schedule
 
 if TYPE_CHECKING:
     from gpcnn_deploy.metadata import EngineMetadata
+    from gpcnn_export.checkpoint_to_native import ModelFile
     from gpcnn_export.onnx_engine import OnnxEngine
+
+
+SUFFIXES = {"native": ".gpcnn", "onnx": ".onnx", "trt": ".plan"}
 
 
 class WindowType(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
@@ -38,15 +43,27 @@ class WindowType(click.ParamType):  # type: ignore[type-arg]  # generic from cli
 
 @click.command(cls=Command, context_settings={"show_default": True})
 @click.version_option(package_name="gpcnn-deploy")
-@click.argument("source", required=False, type=click.Path(path_type=Path), metavar="[CHECKPOINT | MODEL.onnx]")
-@click.option("--format", "form", type=click.Choice(["onnx", "trt"]), default="onnx", help="Kind of engine to write.")
+@click.argument("source", required=False, type=click.Path(path_type=Path), metavar="[CHECKPOINT | MODEL]")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["native", "onnx", "trt"]),
+    show_default=False,
+    help="native: a model file, which the native engine draws; onnx: for ONNX Runtime; trt: a TensorRT plan.  "
+    "[default: what -o ends in, or the other options belong to; else native]",
+)
 @click.option(
     "--graph",
     "role",
     type=click.Choice(["sampler", "step"]),
     help="The whole image in one call, or one Jacobi step.  [default: sampler for onnx, step for trt]",
 )
-@click.option("-o", "--output", type=OUTPUT_FILE, help="File to write.  [default: model.onnx, model.plan]")
+@click.option(
+    "-o",
+    "--output",
+    type=OUTPUT_FILE,
+    help="File to write.  [default: model.gpcnn, model.onnx, model.plan]",
+)
 @click.option(
     "--window",
     type=WindowType(),
@@ -72,7 +89,7 @@ class WindowType(click.ParamType):  # type: ignore[type-arg]  # generic from cli
 @json_option
 def main(
     source: Path | None,
-    form: str,
+    form: str | None,
     role: Literal["sampler", "step"] | None,
     output: Path | None,
     window: Schedule | Literal["auto"],
@@ -85,13 +102,16 @@ def main(
 ) -> None:
     """Export CHECKPOINT (a file or a run folder; the newest run without it) to an engine.
 
-    With --format trt, it may be a MODEL.onnx written by this command: that needs no torch, and is how a plan is
-    built on the device that will run it.
+    It may also be a MODEL.gpcnn that this command wrote, or zoo:NAME: both hold the weights of a checkpoint. With
+    --format trt it may be a MODEL.onnx: that needs no torch, and is how a plan is built on the device that will run it.
     """
+    form = form or _format(output)
     _reject_conflicts(source, form, role)
-    out = output or Path("model.onnx" if form == "onnx" else "model.plan")
-    if form == "onnx" and out.suffix != ".onnx" and not out.is_dir():
-        raise UsageError(f"{out}: expected a name that ends in .onnx, by which gpcnn-sample knows the engine")
+    out = output or Path(f"model{SUFFIXES[form]}")
+    if form != "trt" and out.suffix != SUFFIXES[form] and not out.is_dir():
+        raise UsageError(
+            f"{out}: expected a name that ends in {SUFFIXES[form]}, by which gpcnn-sample knows the engine"
+        )
     outputs = [Output("-o", out)] + ([] if json_path is None else [Output("--json", json_path)])
     if form == "trt":
         from gpcnn_runtime.engines import plan_file
@@ -103,10 +123,18 @@ def main(
 
         check_request(out, flavor, max_batch, opt_batch)
     if source is not None and source.suffix == ".onnx":
-        _plan(source, None, out, flavor, precision, max_batch, opt_batch, json_path)
+        _plan(source, None, None, out, flavor, precision, max_batch, opt_batch, json_path)
         return
-    checkpoint = _checkpoint(source)
+    checkpoint = _checkpoint(source, form)
     with _Telling() as tell:
+        from gpcnn_export.checkpoint_to_native import make_model_file, write_model_file
+
+        if form == "native":
+            file = make_model_file(checkpoint, tell=tell)
+            write_model_file(out, file)
+            tell.done()
+            _report(out, file, json_path)
+            return
         from gpcnn_export.checkpoint_to_onnx import make_engine, write_engine
 
         if form == "onnx":
@@ -119,11 +147,30 @@ def main(
         network = portable
         if role != "sampler":
             network = make_engine(checkpoint, "step", encoder=portable.encoder, tell=tell)
+        native = make_model_file(checkpoint, encoder=portable.encoder, tell=tell)
     with tempfile.TemporaryDirectory(prefix="gpcnn-export-") as folder:
         network_path, portable_path = Path(folder, "network.onnx"), Path(folder, "portable.onnx")
         write_engine(network_path, network)  # its encoder goes along
         portable_path.write_bytes(portable.content)
-        _plan(network_path, portable_path, out, flavor, precision, max_batch, opt_batch, json_path)
+        _plan(network_path, portable_path, native.content, out, flavor, precision, max_batch, opt_batch, json_path)
+
+
+def _given(*names: str) -> str | None:
+    """The first of these options that is on the command line."""
+    context = click.get_current_context()
+    chosen = (name for name in names if context.get_parameter_source(name) == ParameterSource.COMMANDLINE)
+    return next((f"--{name.replace('_', '-')}" for name in chosen), None)
+
+
+def _format(output: Path | None) -> str:
+    """The format that is meant where none is named."""
+    if output is not None:
+        for form, suffix in SUFFIXES.items():
+            if output.suffix == suffix:
+                return form
+    if _given("flavor", "precision", "max_batch", "opt_batch"):
+        return "trt"
+    return "onnx" if _given("role", "window", "tune_batch") else "native"
 
 
 def _reject_conflicts(source: Path | None, form: str, role: str | None) -> None:
@@ -132,26 +179,24 @@ def _reject_conflicts(source: Path | None, form: str, role: str | None) -> None:
     Raises:
         UsageError: names the option and what it goes with.
     """
-    context = click.get_current_context()
-
-    def given(*names: str) -> str | None:
-        chosen = (name for name in names if context.get_parameter_source(name) == ParameterSource.COMMANDLINE)
-        return next((f"--{name.replace('_', '-')}" for name in chosen), None)
-
-    if form == "onnx" and (option := given("precision", "flavor", "max_batch", "opt_batch")):
-        raise UsageError(f"{option} goes with --format trt: ONNX engines are fp32, run anywhere, and take any batch")
+    if form != "trt" and (option := _given("precision", "flavor", "max_batch", "opt_batch")):
+        raise UsageError(f"{option} goes with --format trt: other engines are fp32, run anywhere, and take any batch")
+    if form == "native" and (option := "--graph" if role else _given("window", "tune_batch")):
+        raise UsageError(f"{option} goes with --format onnx or trt: a model file has no graph, and serves any batch")
+    if source is not None and source.suffix == ".gpcnn" and form == "native":
+        raise UsageError(f"{source} is a model file already: name a checkpoint, or use --format onnx or trt")
     if source is not None and source.suffix == ".onnx":
-        if form == "onnx":
+        if form != "trt":
             raise UsageError(f"{source} is an ONNX engine already: name a checkpoint, or use --format trt")
-        if option := "--graph" if role else given("window", "tune_batch"):
+        if option := "--graph" if role else _given("window", "tune_batch"):
             raise UsageError(f"{option} goes with a checkpoint: {source} has its graph already")
-    if form == "onnx" and role == "step" and (option := given("window", "tune_batch")):
+    if form == "onnx" and role == "step" and (option := _given("window", "tune_batch")):
         raise UsageError(f"{option} goes with a sampler: a step evaluates the whole image")
 
 
-def _checkpoint(source: Path | None) -> Path:
-    """The checkpoint that was named, or the newest run's."""
-    for package in ("torch", "safetensors", "onnx", "onnxscript"):
+def _checkpoint(source: Path | None, form: str) -> Path:
+    """The checkpoint or model file that was named, or the newest run's checkpoint."""
+    for package in ("torch", "safetensors", *(() if form == "native" else ("onnx", "onnxscript"))):
         try:
             __import__(package)
         except ImportError as error:
@@ -160,6 +205,8 @@ def _checkpoint(source: Path | None) -> Path:
     from gpcnn_training.trainer.compute import limit_threads
 
     limit_threads()
+    if source is not None and (source.suffix == ".gpcnn" or str(source).startswith("zoo:")):
+        return source
     if source is not None:
         return checkpoint_path(source)
     checkpoint = newest_run()
@@ -167,10 +214,10 @@ def _checkpoint(source: Path | None) -> Path:
     return checkpoint
 
 
-def _report(out: Path, engine: OnnxEngine, json_path: Path | None) -> None:
-    from gpcnn_export.commands.export.result import of_onnx
+def _report(out: Path, engine: OnnxEngine | ModelFile, json_path: Path | None) -> None:
+    from gpcnn_export.commands.export.result import of_engine
 
-    write_json(json_path, of_onnx(out, engine))
+    write_json(json_path, of_engine(out, engine))
     size, metadata = len(engine.content), engine.metadata
     parity = metadata.parity
     assert parity is not None
@@ -186,16 +233,18 @@ def _report(out: Path, engine: OnnxEngine, json_path: Path | None) -> None:
     say(json_path, f"Next: gpcnn-sample --engine {out}{_condition(metadata)}")
 
 
-def _report_encoder(out: Path, encoder: OnnxEngine, json_path: Path | None) -> None:
-    from gpcnn_deploy.metadata import encoder_path
+def _report_encoder(out: Path, encoder: OnnxEngine | bytes, json_path: Path | None) -> None:
+    from gpcnn_runtime.engines.onnxruntime.session import onnx_metadata
 
-    parity = encoder.metadata.encoder_parity
+    path = encoder_path(out)
+    content = encoder if isinstance(encoder, bytes) else encoder.content
+    metadata = onnx_metadata(path, content)
+    parity = metadata.encoder_parity
     assert parity is not None
     say(
         json_path,
-        f"Wrote {encoder_path(out)}: encoder, {encoder.metadata.parameters:,} parameters, "
-        f"{len(encoder.content) / 1e6:.1f} MB; embeddings of {parity.images} images within "
-        f"{parity.embedding_error:.1e} of eager PyTorch's.",
+        f"Wrote {path}: encoder, {metadata.parameters:,} parameters, {len(content) / 1e6:.1f} MB; embeddings of "
+        f"{parity.images} images within {parity.embedding_error:.1e} of eager PyTorch's.",
     )
 
 
@@ -209,6 +258,7 @@ def _condition(metadata: EngineMetadata) -> str:
 def _plan(
     network: Path,
     portable: Path | None,
+    native: bytes | None,
     out: Path,
     flavor: Literal["auto", "tensorrt", "tensorrt-rtx"],
     precision: Literal["fp32", "fp16"],
@@ -229,6 +279,7 @@ def _plan(
             network,
             out,
             portable=portable,
+            native=native,
             flavor=flavor,
             precision=precision,
             max_batch=max_batch,

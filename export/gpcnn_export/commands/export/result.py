@@ -11,6 +11,7 @@ from gpcnn_deploy.metadata import EngineMetadata, encoder_path
 from gpcnn_runtime.engines.plan_file import PlanMetadata
 
 if TYPE_CHECKING:
+    from gpcnn_export.checkpoint_to_native import ModelFile
     from gpcnn_export.onnx_engine import OnnxEngine
     from gpcnn_export.onnx_to_plan import PlanReport
 
@@ -22,10 +23,11 @@ class ExportResult(msgspec.Struct, frozen=True, kw_only=True):
         output: the engine.
         bytes: its size.
         engine: its metadata, with the proof of parity.
-        plan: metadata of a plan, which holds the same; None for an ONNX engine.
-        portable: the ONNX engine beside a plan; None for an ONNX engine.
+        plan: metadata of a plan, which holds the same; None for other engines.
+        portable: the ONNX engine beside a plan; None for other engines.
+        native: the model file beside a plan; None for other engines, and where the plan was built from an .onnx file.
         encoder: the encoder engine beside it; None without one.
-        seconds: TensorRT's build time, in seconds; None for an ONNX engine.
+        seconds: TensorRT's build time, in seconds; None for other engines.
     """
 
     output: str
@@ -33,11 +35,12 @@ class ExportResult(msgspec.Struct, frozen=True, kw_only=True):
     engine: EngineMetadata
     plan: PlanMetadata | None = None
     portable: str | None = None
+    native: str | None = None
     encoder: str | None = None
     seconds: float | None = None
 
 
-def of_onnx(out: Path, engine: OnnxEngine) -> ExportResult:
+def of_engine(out: Path, engine: OnnxEngine | ModelFile) -> ExportResult:
     """The result of an export to `out`."""
     encoder = None if engine.encoder is None else str(encoder_path(out))
     return ExportResult(output=str(out), bytes=len(engine.content), engine=engine.metadata, encoder=encoder)
@@ -51,6 +54,7 @@ def of_plan(report: PlanReport) -> ExportResult:
         engine=report.metadata.engine,
         plan=report.metadata,
         portable=str(report.portable),
+        native=None if report.native is None else str(report.native),
         encoder=None if report.encoder is None else str(report.encoder),
         seconds=report.seconds,
     )

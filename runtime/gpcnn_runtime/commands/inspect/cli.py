@@ -22,7 +22,7 @@ SHOWN_CLASSES = 20
 @json_option
 @version_option
 def main(engine: Path, json_path: Path | None) -> None:
-    """Show what ENGINE is: an .onnx engine, a .plan, or a checkpoint. Nothing in it is run.
+    """Show what ENGINE is: a .gpcnn, .onnx or .plan engine, or a checkpoint. Nothing in it is run.
 
     \b
     gpcnn-inspect model.onnx
@@ -60,7 +60,7 @@ def facts(found: Inspection) -> Iterator[tuple[str, str]]:
         yield "kind", f"checkpoint of a trained {kind}; gpcnn-export {found.path} makes an engine of it"
     else:
         window = "" if found.window is None else f", {Schedule(found.window, found.batch_window, found.batch_from)}"
-        file = "ONNX engine" if found.kind == "onnx" else "TensorRT plan"
+        file = {"native": "model file", "onnx": "ONNX engine", "plan": "TensorRT plan"}[found.kind]
         yield "kind", f"{file}: {found.role}{window}, {found.precision}"
     colour = "grey" if spec.channels == 1 else "RGB"
     yield "images", f"{spec.height}×{spec.width} {colour}, {spec.levels} levels"
@@ -95,7 +95,10 @@ def _plan(found: Inspection) -> Iterator[tuple[str, str]]:
     yield "runs on", f"GPUs of compute capability {', '.join(plan.compute_capabilities)}"
     yield "batch", f"1 to {plan.max_batch}, tuned for {plan.opt_batch}"
     yield "digest", "as its metadata says" if plan.digest_matches else "NOT THAT OF ITS METADATA: changed or exchanged"
-    yield "elsewhere", f"{plan.portable} runs instead" if plan.portable else "nothing: there is no .onnx beside it"
+    yield (
+        "elsewhere",
+        f"{plan.portable} runs instead" if plan.portable else "nothing: there is no .gpcnn or .onnx beside it",
+    )
 
 
 def _origin(found: Inspection) -> Iterator[tuple[str, str]]:

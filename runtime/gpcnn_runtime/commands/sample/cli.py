@@ -24,6 +24,7 @@ from gpcnn_runtime.commands.options import (
     mask_option,
     provider_option,
     rank_by_option,
+    reproducible_option,
     resize_option,
     rows_option,
     seed_option,
@@ -82,6 +83,7 @@ COMPLETIONS_OUTPUT = {"grid": "completions.png", "png": "completions", "npz": "c
 @strategy_option
 @provider_option
 @fallback_option
+@reproducible_option
 @threads_option
 @batch_size_option
 @version_option
@@ -107,6 +109,7 @@ def main(
     strategy: Strategy,
     provider: Provider,
     no_fallback: bool,
+    reproducible: bool,
     threads: int | None,
     batch_size: int,
 ) -> None:
@@ -145,7 +148,7 @@ def main(
     place = Place(path, output_format, scale, json_path)
     place.check()
     try:
-        from gpcnn_runtime.engines.load import DEFAULT_ENGINE, engine_or_default
+        from gpcnn_runtime.engines.load import engine_or_default
         from gpcnn_runtime.sampler import Sampler
 
         engine = engine_or_default(engine_path, from_zoo=True)
@@ -155,6 +158,7 @@ def main(
             batch_size,
             provider=provider,
             fallback=not no_fallback,
+            reproducible=reproducible,
             warn=lambda text: click.echo(f"Warning: {text}", err=True),
         ) as sampler:
             numbers = parse_labels(sampler.metadata, labels)
@@ -165,7 +169,7 @@ def main(
                 like = encode_likes(sampler, likes, resize, invert)
             if count is None:
                 count = 4 if asked or like else 1
-            from_zoo = engine_path is None and engine != DEFAULT_ENGINE
+            from_zoo = engine_path is None and str(engine).startswith("zoo:")
             order = Order(numbers, count, seed, temperature, strategy, like, from_zoo)
             if asked is not None:
                 draw_completions(sampler, order, place, asked)

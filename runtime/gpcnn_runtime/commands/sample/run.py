@@ -301,7 +301,7 @@ def _tell(
     took = f"{seconds * 1e3:.1f} ms" if seconds < 10 else f"{seconds:.1f} s"
     output = "standard output" if place.path == STDOUT else place.path
     say(place.said, f"{output}: {images}, in {took}{each}")
-    role = metadata.role_words + (", as no model.onnx is in this folder" if order.from_zoo else "")
+    role = metadata.role_words + (", as no engine is in this folder" if order.from_zoo else "")
     threads = max(1, min(sampler.threads, drawn))
     say(
         place.said,

@@ -21,6 +21,7 @@ from gpcnn_runtime.commands.options import (
     fallback_option,
     invert_option,
     provider_option,
+    reproducible_option,
     resize_option,
     threads_option,
 )
@@ -102,6 +103,7 @@ ANOMALOUS_EXIT = 3
 @click.option("--seed", type=int, default=0, show_default=True, help="Of --binarize stochastic.")
 @provider_option
 @fallback_option
+@reproducible_option
 @threads_option
 @batch_size_option
 @version_option
@@ -124,6 +126,7 @@ def main(
     seed: int,
     provider: Provider,
     no_fallback: bool,
+    reproducible: bool,
     threads: int | None,
     batch_size: int,
 ) -> None:
@@ -162,6 +165,7 @@ def main(
             batch_size,
             provider=provider,
             fallback=not no_fallback,
+            reproducible=reproducible,
             warn=lambda text: click.echo(f"Warning: {text}", err=True),
         )
 

@@ -118,7 +118,10 @@ def onnx_metadata(path: Path, content: bytes) -> EngineMetadata:
         raise EngineError(f"{path} cannot be loaded as ONNX: {_MALFORMED} ({error}): {EXPORT_ANEW}") from error
     if text is None:
         raise EngineError(f"{path} is an ONNX file without gpcnn-deploy metadata: {EXPORT_ANEW}")
-    return decode_metadata(text, str(path))
+    metadata = decode_metadata(text, str(path))
+    if metadata.role == "weights":
+        raise EngineError(f"{path} claims to be a model file, and is an ONNX file: {EXPORT_ANEW}")
+    return metadata
 
 
 def check_ports(path: Path, kind: str, found: Sequence[Any], expected: Ports) -> None:

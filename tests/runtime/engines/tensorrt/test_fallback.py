@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from small_plans import GREY, LABEL, onnx_bytes, write_plan
+from small_plans import GREY, LABEL, model_of, onnx_bytes, write_plan
 from tensorrt_double import install
 
+from gpcnn_export.checkpoint_to_native import draft_model_file
 from gpcnn_runtime.commands.sample.cli import main
 from gpcnn_runtime.sampler import Sampler
 
@@ -88,7 +89,7 @@ def test_the_portable_engine_must_be_the_plans(tmp_path: Path, monkeypatch: pyte
     plan.with_suffix(".onnx").write_bytes(b"junk")
     assert "; nor can model.onnx: " in sample(plan).stderr
     plan.with_suffix(".onnx").unlink()
-    assert "there is no model.onnx beside it to run instead" in sample(plan).stderr
+    assert "there is no model.gpcnn or model.onnx beside it to run instead" in sample(plan).stderr
 
 
 def test_a_provider_is_for_onnx_engines(tmp_path: Path) -> None:
@@ -114,3 +115,21 @@ def test_a_gpu_that_refuses_a_stream_falls_back(tmp_path: Path, monkeypatch: pyt
     result = sample(write_plan(tmp_path, LABEL, None))
     assert result.exit_code == 0
     assert "model.onnx runs on the CPU instead" in result.stderr
+
+
+def test_the_model_file_beside_a_plan_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, "tensorrt").devices = 0
+    plan = write_plan(tmp_path, LABEL, None)
+    with Sampler.load(plan.with_suffix(".onnx")) as onnx:
+        expected = onnx.sample(1, seed=4, count=3).levels
+    file = plan.with_suffix(".gpcnn")
+    file.write_bytes(draft_model_file(model_of(LABEL), checkpoint_digest="0" * 64).content)
+    with pytest.warns(UserWarning, match=r"model\.gpcnn runs on the CPU instead: the same images"):
+        sampler = Sampler.load(plan)
+    with sampler:
+        assert sampler.engine.info.path == file
+        np.testing.assert_array_equal(sampler.sample(1, seed=4, count=3).levels, expected)
+    for content in (b"junk", draft_model_file(model_of(GREY), checkpoint_digest="0" * 64).content):
+        file.write_bytes(content)
+        with pytest.warns(UserWarning, match=r"model\.onnx runs on the CPU instead"):
+            Sampler.load(plan).close()

@@ -1,0 +1,145 @@
+"""Checkpoint → model file for the native engine: weights, metadata, proof of parity, and only then a file."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+import gpcnn_deploy
+from gpcnn_deploy.errors import MissingExtraError
+from gpcnn_deploy.files import atomic_path
+from gpcnn_deploy.metadata import EngineMetadata, encoder_path
+from gpcnn_deploy.model_file import encode_model_file, tensor_shapes
+from gpcnn_export.proof.parity import draw_on, prove
+from gpcnn_export.source import Source, read_source
+from gpcnn_runtime.engines.base import Engine
+from gpcnn_runtime.engines.native.load import native_engine
+from gpcnn_training.model import GatedPixelCNN
+
+if TYPE_CHECKING:
+    from gpcnn_export.onnx_engine import OnnxEngine
+
+PROOF_BATCHES = (1, 2, 5, 8)
+"""Images of each call of a proof: the native engine has a schedule of its own for few and for many."""
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A model file's bytes and what they say about themselves.
+
+    Attributes:
+        content: the file.
+        metadata: what is in it, of role `weights`.
+        encoder: of an autoencoder, the encoder engine that belongs beside it.
+    """
+
+    content: bytes
+    metadata: EngineMetadata
+    encoder: bytes | None = None
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the file."""
+        return hashlib.sha256(self.content).hexdigest()
+
+    def load(self) -> Engine:
+        """The engine that users of the file run."""
+        return native_engine(Path("model.gpcnn"), self.content)
+
+
+def make_model_file(
+    checkpoint: Path, *, encoder: OnnxEngine | None = None, tell: Callable[[str], None] = lambda line: None
+) -> ModelFile:
+    """Export a checkpoint for the native engine and prove it equal to eager PyTorch; nothing is written.
+
+    Args:
+        checkpoint: a checkpoint file, a run folder that holds one, or a model file.
+        encoder: of an autoencoder, the encoder that was exported of this checkpoint with another engine; None exports
+            it, which needs the package onnx.
+        tell: progress, one line at a time.
+
+    Raises:
+        CheckpointError, EngineError: the checkpoint or the model file is missing, damaged, foreign or newer.
+        ParityError: the native engine does not draw what eager PyTorch does.
+        MissingExtraError: onnx or ONNX Runtime, which an autoencoder's encoder needs, is not installed.
+    """
+    source = read_source(checkpoint)
+    content = _encoder(source, encoder, tell)
+    draft = draft_model_file(source.model, source.class_names, source.checkpoint_digest, content)
+    tell("checking images against eager PyTorch")
+    with draft.load() as engine:
+        parity = prove(source.model, draw_on(engine), PROOF_BATCHES)
+    metadata = msgspec.structs.replace(draft.metadata, parity=parity)
+    return ModelFile(encode_model_file(metadata, _weights(source.model)), metadata, content)
+
+
+def draft_model_file(
+    model: GatedPixelCNN,
+    class_names: tuple[str, ...] | None = None,
+    checkpoint_digest: str = "",
+    encoder: bytes | None = None,
+) -> ModelFile:
+    """A model file of a model, unproven: to be proven, and what benchmarks and tests of untrained models run.
+
+    Args:
+        model: in evaluation mode, on the CPU.
+        class_names: of a model with labels; None numbers them.
+        checkpoint_digest: of the checkpoint that the model is from.
+        encoder: the encoder engine that belongs beside it.
+    """
+    spec = model.spec
+    if class_names is None:
+        class_names = tuple(map(str, range(spec.conditioning_size))) if spec.conditioning == "label" else ()
+    weights = _weights(model)
+    metadata = EngineMetadata(
+        role="weights",
+        spec=spec,
+        class_names=class_names,
+        parameters=sum(array.size for array in weights.values()),
+        checkpoint_digest=checkpoint_digest,
+        encoder_digest=None if encoder is None else hashlib.sha256(encoder).hexdigest(),
+        tools={
+            "gpcnn-deploy": gpcnn_deploy.__version__,
+            **{name: importlib.metadata.version(name) for name in ("torch", "numpy")},
+        },
+    )
+    return ModelFile(encode_model_file(metadata, weights), metadata, encoder)
+
+
+def write_model_file(path: Path, file: ModelFile) -> None:
+    """Write a model file, and its encoder beside it; both appear, or none.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    with contextlib.ExitStack() as stack:
+        # Left in reverse: the model file comes last, and names the encoder by its digest.
+        stack.enter_context(atomic_path(path)).write_bytes(file.content)
+        if file.encoder is not None:
+            stack.enter_context(atomic_path(encoder_path(path))).write_bytes(file.encoder)
+
+
+def _weights(model: GatedPixelCNN) -> dict[str, Any]:
+    state = model.state_dict()
+    return {name: state[name].numpy() for name in tensor_shapes(model.spec)}
+
+
+def _encoder(source: Source, given: OnnxEngine | None, tell: Callable[[str], None]) -> bytes | None:
+    """The encoder engine of an autoencoder."""
+    if given is not None:
+        return given.content
+    if source.model.encoder is None:
+        return source.encoder
+    try:
+        from gpcnn_export.checkpoint_to_onnx import make_encoder
+    except ImportError as error:
+        raise MissingExtraError(error.name or "onnx", "export", "exporting an autoencoder's encoder") from error
+    tell("exporting the encoder")
+    return make_encoder(source).content

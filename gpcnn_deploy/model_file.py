@@ -1,0 +1,270 @@
+"""Model files (`model.gpcnn`): the weights of a model and its metadata, as data that can execute nothing.
+
+A model file is a safetensors file in one fixed layout, so that one model has one file, byte for byte, and a reader in C
+needs no memory:
+
+    8 bytes  length of the header in bytes, little-endian
+    header   {"__metadata__":{"gpcnn":"…"},"NAME":{"dtype":"F32","shape":[…],"data_offsets":[begin,end]},…}
+             without white space, then spaces up to a multiple of 8; `…` is the JSON of `EngineMetadata`, role `weights`
+    data     float32, little-endian, tensor after tensor in the order of the header, which is that of `tensor_shapes`
+
+`runtime/native/src/model_file.c` reads the same layout and refuses the same files; it looks at the metadata's `schema`,
+`role` and `spec` alone.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from gpcnn_deploy.errors import EngineError
+from gpcnn_deploy.metadata import (
+    MAX_METADATA_BYTES,
+    METADATA_KEY,
+    EngineMetadata,
+    check_metadata,
+    decode_metadata,
+    encode_metadata,
+)
+from gpcnn_deploy.spec import ModelSpec
+
+SUFFIX: Final = ".gpcnn"
+MAX_HEADER_BYTES: Final = 2 * MAX_METADATA_BYTES
+MAX_DEPTH: Final = 32
+"""Of the metadata's JSON: objects and arrays inside each other."""
+
+_OPENING = f'{{"__metadata__":{{"{METADATA_KEY}":'
+_ANEW = "export it anew"
+_REQUIRED = frozenset(ModelSpec.__struct_fields__)
+
+Weights = dict[str, npt.NDArray[np.float32]]
+
+
+def tensor_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
+    """Name → shape of every tensor of a model, in the order of a model file: by name.
+
+    The names are those of the checkpoint. The matrix of the condition is stored as PyTorch has it: an embedding table
+    [classes, L·2·2F] for labels, a linear layer [L·2·2F, E] for embeddings.
+    """
+    f, c, s = spec.features, spec.channels, spec.head_features
+    shapes: dict[str, tuple[int, ...]] = {}
+    gates = spec.layers * 2 * 2 * f
+    if spec.conditioning == "label":
+        shapes["condition_projection.weight"] = (spec.conditioning_size, gates)
+    elif spec.conditioning == "embedding":
+        shapes["condition_projection.weight"] = (gates, spec.conditioning_size)
+    if c > 1:
+        shapes["head.earlier.weight"] = (c * s, c, 1, 1)
+    shapes["head.hidden.bias"] = (c * s,)
+    shapes["head.hidden.weight"] = (c * s, f, 1, 1)
+    shapes["head.logits.bias"] = (c * spec.levels,)
+    shapes["head.logits.weight"] = (c * spec.levels, s, 1, 1)
+    for layer in sorted(range(spec.layers), key=str):
+        first = layer == 0
+        inputs, size = (c, spec.first_kernel_size) if first else (f, spec.kernel_size)
+        half, this = size // 2, 0 if first else 1
+        name = f"layers.{layer}"
+        shapes[f"{name}.horizontal.bias"] = (2 * f,)
+        shapes[f"{name}.horizontal.weight"] = (2 * f, inputs, 1, half + this)
+        shapes[f"{name}.link.weight"] = (2 * f, 2 * f, 1, 1)
+        if layer < spec.layers - 1:
+            shapes[f"{name}.out.weight"] = (f, f, 1, 1)
+        shapes[f"{name}.skip.bias"] = (f,)
+        shapes[f"{name}.skip.weight"] = (f, f, 1, 1)
+        shapes[f"{name}.vertical.bias"] = (2 * f,)
+        shapes[f"{name}.vertical.weight"] = (2 * f, inputs, half + this, size)
+    return shapes
+
+
+def encode_model_file(metadata: EngineMetadata, weights: Mapping[str, npt.NDArray[np.float32]]) -> bytes:
+    """The model file of these weights.
+
+    Args:
+        metadata: of role `weights`.
+        weights: name → finite float32 array, exactly those of `tensor_shapes`.
+
+    Raises:
+        EngineError: another role, or weights that do not fit the spec or are not finite.
+    """
+    if metadata.role != "weights":
+        raise EngineError(f"a model file has the role weights, not {metadata.role}")
+    check_metadata(metadata, "model file")
+    shapes = tensor_shapes(metadata.spec)
+    if unknown := weights.keys() ^ shapes.keys():
+        raise EngineError(f"weights do not fit the spec: {min(unknown)} is missing or unknown")
+    for name, shape in shapes.items():
+        if weights[name].shape != shape or weights[name].dtype != np.float32:
+            raise EngineError(
+                f"weights do not fit the spec: {name} is {weights[name].dtype} {list(weights[name].shape)}, expected "
+                f"float32 {list(shape)}"
+            )
+        if not np.isfinite(weights[name]).all():
+            raise EngineError(f"{name} is not finite: take another checkpoint")
+    text = json.dumps(encode_metadata(metadata), ensure_ascii=False)
+    header = (_OPENING + text + _entries(shapes)).encode()
+    header += b" " * (-len(header) % 8)
+    data = [np.ascontiguousarray(weights[name], "<f4").tobytes() for name in shapes]
+    return b"".join([len(header).to_bytes(8, "little"), header, *data])
+
+
+def read_model_file(path: Path) -> tuple[EngineMetadata, Weights]:
+    """Metadata and weights of a model file; the arrays are read-only views of one block of memory.
+
+    Raises:
+        EngineError: missing, truncated, damaged, foreign, of a newer schema, or weights that are not finite.
+    """
+    return decode_model_file(read_model_bytes(path), str(path))
+
+
+def read_model_bytes(path: Path) -> bytes:
+    """The bytes of a file whose header is that of a model file of its very length.
+
+    Raises:
+        EngineError: as `read_model_file`, as far as the header shows it; no more than the header is read before that.
+    """
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+            raise EngineError(f"{path} is a device or a pipe: expected a model file ({SUFFIX})")
+        with path.open("rb") as stream:
+            begin = stream.read(8)
+            begin += stream.read(_header_bytes(begin, status.st_size, str(path)))
+            _read_header(begin, status.st_size, str(path))
+            return begin + stream.read()
+    except FileNotFoundError:
+        raise EngineError(f"{path}: no such file; make one with gpcnn-export, or name another") from None
+    except IsADirectoryError:
+        raise EngineError(f"{path} is a folder: expected a model file ({SUFFIX})") from None
+    except MemoryError:
+        raise EngineError(f"{path}: not enough memory to read it") from None
+    except OSError as error:
+        raise EngineError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def decode_model_file(content: bytes, source: str) -> tuple[EngineMetadata, Weights]:
+    """Metadata and weights in the bytes of a model file that was found in `source` (a path, for messages).
+
+    Raises:
+        EngineError: as `read_model_file`.
+    """
+    metadata, at = _read_header(content, len(content), source)
+    shapes = tensor_shapes(metadata.spec)
+    data = np.frombuffer(content, "<f4", offset=at)
+    weights: Weights = {}
+    begin = 0
+    for name, shape in shapes.items():
+        end = begin + math.prod(shape)
+        weights[name] = data[begin:end].reshape(shape)
+        begin = end
+    if not np.isfinite(data).all():
+        name = next(name for name, array in weights.items() if not np.isfinite(array).all())
+        raise _damaged(source, f"{name} has numbers that are not finite")
+    return metadata, weights
+
+
+def _header_bytes(content: bytes, size: int, source: str) -> int:
+    """Length of the header in a file of `size` bytes."""
+    if size == 0:
+        raise EngineError(f"{source} is empty: {_ANEW}")
+    length = int.from_bytes(content[:8], "little")
+    if size < 8 or length % 8 or length > min(size - 8, MAX_HEADER_BYTES):
+        raise EngineError(f"{source} is no model file, or cut short: {_ANEW}")
+    return length
+
+
+def _read_header(content: bytes, size: int, source: str) -> tuple[EngineMetadata, int]:
+    """The checked metadata of a file of `size` bytes, whose first ones are `content`, and where its data begins."""
+    end = 8 + _header_bytes(content, size, source)
+    try:
+        header = content[8:end].decode()
+    except UnicodeDecodeError as error:
+        raise _damaged(source, "its header is no UTF-8") from error
+    if not header.startswith(_OPENING + '"'):
+        raise EngineError(f"{source} is no model file (its header does not begin with {_OPENING}…): {_ANEW}")
+    try:
+        text, after = json.JSONDecoder().raw_decode(header, len(_OPENING))
+    except ValueError as error:
+        raise _damaged(source, f"its metadata is no JSON string ({error})") from error
+    if len(header[len(_OPENING) : after].encode()) - 2 > MAX_METADATA_BYTES:
+        raise _damaged(source, f"its metadata has more than {MAX_METADATA_BYTES} bytes")
+    metadata = _decode_metadata(text, source)
+    shapes = tensor_shapes(metadata.spec)
+    expected = _entries(shapes)
+    found = header[after:]
+    padding = " " * (-len((header[:after] + expected).encode()) % 8)
+    if found != expected + padding:
+        raise _damaged(source, _difference(found, expected + padding, list(shapes)))
+    if size != end + _data_bytes(shapes):
+        raise _damaged(source, f"it has {size} bytes, expected {end + _data_bytes(shapes)}")
+    return metadata, end
+
+
+def _decode_metadata(text: str, source: str) -> EngineMetadata:
+    """As `decode_metadata`, but strict, so that a reader in C cannot see anything else in it."""
+    try:
+        text.encode()  # halves of surrogate pairs
+        written: Any = json.loads(text, object_pairs_hook=_unique)
+        json.dumps(written, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise _damaged(source, f"its metadata is no proper JSON ({error})") from error
+    if isinstance(written, dict) and "role" not in written and "quantization" in written:
+        raise EngineError(f"{source} is a checkpoint, no model file: gpcnn-export {source} --format native makes one")
+    metadata = decode_metadata(text, source)
+    if metadata.role != "weights":
+        raise _damaged(source, f"its role is {metadata.role}, expected weights")
+    if missing := _REQUIRED - written["spec"].keys():
+        raise _damaged(source, f"its spec has no {min(missing)}")
+    if _depth(written) > MAX_DEPTH:
+        raise _damaged(source, "its metadata is nested too deeply")
+    return metadata
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name appears twice")
+    return found
+
+
+def _depth(value: Any) -> int:
+    """Objects and arrays inside each other, level by level."""
+    depth, level = 0, [value]
+    while level := [inner for inner in level if isinstance(inner, (dict, list))]:
+        depth += 1
+        level = [x for inner in level for x in (inner.values() if isinstance(inner, dict) else inner)]
+    return depth
+
+
+def _data_bytes(shapes: dict[str, tuple[int, ...]]) -> int:
+    return 4 * sum(math.prod(shape) for shape in shapes.values())
+
+
+def _entries(shapes: dict[str, tuple[int, ...]]) -> str:
+    """The rest of the header behind the metadata's text."""
+    parts, begin = ["}"], 0
+    for name, shape in shapes.items():
+        end = begin + 4 * math.prod(shape)
+        numbers = ",".join(map(str, shape))
+        parts.append(f',"{name}":{{"dtype":"F32","shape":[{numbers}],"data_offsets":[{begin},{end}]}}')
+        begin = end
+    return "".join(parts) + "}"
+
+
+def _difference(found: str, expected: str, names: list[str]) -> str:
+    """Which tensor's entry is not what the spec asks for."""
+    at = next((k for k, (a, b) in enumerate(zip(found, expected, strict=False)) if a != b), len(expected))
+    named = [name for name in names if expected.find(f'"{name}":') <= at + 1]
+    if at < len(expected.rstrip()) and named:
+        return f"its header does not fit its spec at {named[-1]}"
+    return "its header does not end where its spec says"
+
+
+def _damaged(source: str, reason: str) -> EngineError:
+    return EngineError(f"{source} is damaged: {reason}: {_ANEW}")

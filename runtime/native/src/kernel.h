@@ -1,0 +1,23 @@
+/* A kernel: the same source compiled for one instruction set and one class of rounding. library.c chooses one at load. */
+#ifndef GPCNN_KERNEL_H
+#define GPCNN_KERNEL_H
+#include "weights.h"
+
+typedef struct gpcnn_kernel {
+  const char *name;  /* "x86-64-v3" */
+  const char *text;  /* "x86-64-v3, fused multiply-add" */
+  int fused;         /* multiply-adds round once; 0: twice, as on every machine */
+  uint64_t (*model_bytes)(const gpcnn_spec *spec); /* 0: does not fit this machine's memory */
+  gpcnn_status (*load)(const struct gpcnn_kernel *kernel, const void *file, size_t file_bytes, const gpcnn_spec *spec,
+                       const gpcnn_head_offsets *head, void *memory, size_t memory_bytes, gpcnn_model **model);
+  size_t (*workspace_bytes)(const gpcnn_model *model, uint32_t images);
+  /* The request has been checked; the workspace is large enough and aligned. */
+  gpcnn_status (*draw)(const gpcnn_model *model, const gpcnn_request *request, void *workspace);
+} gpcnn_kernel;
+
+/* What every kernel's model begins with. */
+struct gpcnn_model {
+  const gpcnn_kernel *kernel;
+  gpcnn_spec spec;
+};
+#endif

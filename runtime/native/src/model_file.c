@@ -1,0 +1,285 @@
+/* Reads model files: gpcnn_deploy/model_file.py describes their layout and checks the same things.
+ *
+ * All that follows the metadata in a file's header is determined by the spec in it: the expected text is generated and
+ * compared. So every offset below comes from the spec and none from the file. No libc, no allocation. */
+#include "json.h"
+#include "weights.h"
+
+enum {
+  SCHEMA = 1,
+  MAX_METADATA_BYTES = 1 << 20,
+  MAX_HEADER_BYTES = 2 << 20,
+  MAX_PIXELS = 1 << 20
+};
+
+static int same(const char *a, const char *b) {
+  while (*a && *a == *b) a++, b++;
+  return *a == *b;
+}
+
+/* ---- the metadata ---- */
+
+/* Dimensions in the order of gpcnn_spec, which follows that of ModelSpec, and their bounds. */
+static const struct { const char *name; uint32_t low, high; } dimensions[] = {
+  {"height", 1, MAX_PIXELS}, {"width", 1, MAX_PIXELS}, {"channels", 1, 3}, {"levels", 2, 256}, {"features", 1, 4096},
+  {"layers", 1, 512}, {"first_kernel_size", 3, 63}, {"kernel_size", 3, 63}, {"head_features", 1, 4096},
+  {"conditioning_size", 0, 1000000},
+};
+enum { DIMENSIONS = sizeof dimensions / sizeof *dimensions };
+
+static gpcnn_status read_spec(gpcnn_json at, gpcnn_spec *spec) {
+  const char *names[DIMENSIONS + 1];
+  gpcnn_json values[DIMENSIONS + 1];
+  uint32_t found[DIMENSIONS];
+  char conditioning[GPCNN_JSON_WORD];
+  int others;
+  for (int i = 0; i < DIMENSIONS; i++) names[i] = dimensions[i].name;
+  names[DIMENSIONS] = "conditioning";
+  if (!gpcnn_json_object(&at, 1, names, DIMENSIONS + 1, values, &others) || others) return GPCNN_BAD_SPEC;
+  for (int i = 0; i < DIMENSIONS; i++) {
+    int64_t number;
+    if (values[i].now == GPCNN_JSON_BAD || !gpcnn_json_number(&values[i], &number)) return GPCNN_BAD_SPEC;
+    if (number < dimensions[i].low || number > dimensions[i].high) return GPCNN_BAD_SPEC;
+    found[i] = (uint32_t)number;
+  }
+  if (values[DIMENSIONS].now == GPCNN_JSON_BAD) return GPCNN_BAD_SPEC;
+  if (!gpcnn_json_string(&values[DIMENSIONS], conditioning)) return GPCNN_BAD_SPEC;
+  spec->height = found[0], spec->width = found[1], spec->channels = found[2], spec->levels = found[3];
+  spec->features = found[4], spec->layers = found[5], spec->first_kernel_size = found[6], spec->kernel_size = found[7];
+  spec->head_features = found[8], spec->conditioning_size = found[9];
+  if (same(conditioning, "none")) spec->conditioning = GPCNN_UNCONDITIONAL;
+  else if (same(conditioning, "label")) spec->conditioning = GPCNN_LABEL;
+  else if (same(conditioning, "embedding")) spec->conditioning = GPCNN_EMBEDDING;
+  else return GPCNN_BAD_SPEC;
+  if ((uint64_t)spec->height * spec->width > MAX_PIXELS || spec->channels == 2) return GPCNN_BAD_SPEC;
+  if (spec->first_kernel_size % 2 == 0 || spec->kernel_size % 2 == 0) return GPCNN_BAD_SPEC;
+  if ((spec->conditioning == GPCNN_UNCONDITIONAL) != (spec->conditioning_size == 0)) return GPCNN_BAD_SPEC;
+  return GPCNN_OK;
+}
+
+/* Reads the metadata; `at` is behind its opening quote and, in the end, behind its closing one. */
+static gpcnn_status read_metadata(const uint8_t **at, const uint8_t *end, gpcnn_spec *spec) {
+  static const char *const names[] = {"schema", "role", "spec"};
+  gpcnn_json values[3], t = {*at, end, 0};
+  char role[GPCNN_JSON_WORD];
+  int64_t schema;
+  int others;
+  gpcnn_json_advance(&t);
+  if (!gpcnn_json_object(&t, 0, names, 3, values, &others)) return GPCNN_BAD_FILE;
+  gpcnn_json_space(&t);
+  if (t.now != GPCNN_JSON_END || t.at - *at - 1 > MAX_METADATA_BYTES) return GPCNN_BAD_FILE;
+  *at = t.at;
+  if (values[0].now == GPCNN_JSON_BAD || !gpcnn_json_number(&values[0], &schema) || schema < 1) return GPCNN_BAD_FILE;
+  if (schema > SCHEMA) return GPCNN_NEWER_FILE;
+  if (values[1].now == GPCNN_JSON_BAD || !gpcnn_json_string(&values[1], role)) return GPCNN_BAD_FILE;
+  if (!same(role, "weights")) return GPCNN_BAD_FILE;
+  return values[2].now == GPCNN_JSON_BAD ? GPCNN_BAD_SPEC : read_spec(values[2], spec);
+}
+
+/* ---- the tensors: all follows from the spec ---- */
+
+typedef enum kind {
+  CONDITION, EARLIER, HIDDEN_BIAS, HIDDEN_WEIGHT, LOGITS_BIAS, LOGITS_WEIGHT,
+  HORIZONTAL_BIAS, HORIZONTAL_WEIGHT, LINK_WEIGHT, OUT_WEIGHT, SKIP_BIAS, SKIP_WEIGHT, VERTICAL_BIAS, VERTICAL_WEIGHT,
+  KINDS
+} kind;
+
+/* In the file's order: by name. */
+static const char *const names[KINDS] = {
+  "condition_projection.weight", "head.earlier.weight", "head.hidden.bias", "head.hidden.weight", "head.logits.bias",
+  "head.logits.weight", "horizontal.bias", "horizontal.weight", "link.weight", "out.weight", "skip.bias", "skip.weight",
+  "vertical.bias", "vertical.weight",
+};
+
+typedef struct tensor {
+  kind kind;
+  uint32_t layer;
+  int axes; /* 0: the model has no such tensor */
+  uint64_t shape[4];
+  uint64_t offset, bytes; /* offset from the first tensor's data */
+} tensor;
+
+static void give(tensor *t, int axes, uint64_t a, uint64_t b, uint64_t c, uint64_t d) {
+  t->axes = axes;
+  t->shape[0] = a, t->shape[1] = b, t->shape[2] = c, t->shape[3] = d;
+  t->bytes = axes ? 4 * a * b * c * d : 0; /* below 2^57 within the bounds of a spec */
+}
+
+static void give_shape(tensor *t, const gpcnn_spec *spec) {
+  const uint64_t f = spec->features, c = spec->channels, s = spec->head_features, e = spec->conditioning_size;
+  const uint64_t gates = 4 * f * spec->layers, first = t->layer == 0, inputs = first ? c : f;
+  const uint64_t size = first ? spec->first_kernel_size : spec->kernel_size, taps = size / 2 + !first;
+  switch (t->kind) {
+    case CONDITION:
+      if (spec->conditioning == GPCNN_LABEL) give(t, 2, e, gates, 1, 1);
+      else give(t, spec->conditioning == GPCNN_EMBEDDING ? 2 : 0, gates, e, 1, 1);
+      return;
+    case EARLIER: give(t, c > 1 ? 4 : 0, c * s, c, 1, 1); return;
+    case HIDDEN_BIAS: give(t, 1, c * s, 1, 1, 1); return;
+    case HIDDEN_WEIGHT: give(t, 4, c * s, f, 1, 1); return;
+    case LOGITS_BIAS: give(t, 1, c * spec->levels, 1, 1, 1); return;
+    case LOGITS_WEIGHT: give(t, 4, c * spec->levels, s, 1, 1); return;
+    case HORIZONTAL_BIAS: case VERTICAL_BIAS: give(t, 1, 2 * f, 1, 1, 1); return;
+    case HORIZONTAL_WEIGHT: give(t, 4, 2 * f, inputs, 1, taps); return;
+    case LINK_WEIGHT: give(t, 4, 2 * f, 2 * f, 1, 1); return;
+    case OUT_WEIGHT: give(t, t->layer + 1 < spec->layers ? 4 : 0, f, f, 1, 1); return;
+    case SKIP_BIAS: give(t, 1, f, 1, 1, 1); return;
+    case SKIP_WEIGHT: give(t, 4, f, f, 1, 1); return;
+    case VERTICAL_WEIGHT: give(t, 4, 2 * f, inputs, taps, size); return;
+    default: give(t, 0, 0, 0, 0, 0);
+  }
+}
+
+static void first_tensor(tensor *t, const gpcnn_spec *spec) {
+  t->kind = CONDITION, t->layer = 0, t->offset = 0;
+  give_shape(t, spec);
+}
+
+/* The layer that comes next by name: 0, 1, 10, 11, 2, …; `layers` behind the last. */
+static uint32_t next_layer(uint32_t layer, uint32_t layers) {
+  if (layer && layer * 10 < layers) return layer * 10;
+  while (layer % 10 == 9 || layer + 1 >= layers)
+    if ((layer /= 10) == 0) return layers;
+  return layer + 1;
+}
+
+/* Moves to the next tensor; 0 behind the last. Kinds that the model has not are passed too, with 0 axes. */
+static int next_tensor(tensor *t, const gpcnn_spec *spec) {
+  t->offset += t->bytes;
+  t->kind++;
+  if (t->kind == KINDS) {
+    t->layer = next_layer(t->layer, spec->layers);
+    t->kind = HORIZONTAL_BIAS;
+    if (t->layer == spec->layers) return 0;
+  }
+  give_shape(t, spec);
+  return 1;
+}
+
+/* ---- the header, compared with what the spec says it must be ---- */
+
+typedef struct cursor {
+  const uint8_t *at, *end;
+  int equal;
+} cursor;
+
+static void expect(cursor *c, const char *expected) {
+  for (; *expected && c->equal; expected++) c->equal = c->at != c->end && *c->at++ == (uint8_t)*expected;
+}
+
+static void expect_number(cursor *c, uint64_t number) {
+  char digits[21];
+  int at = 20;
+  digits[at] = 0;
+  do digits[--at] = (char)('0' + number % 10);
+  while (number /= 10);
+  expect(c, digits + at);
+}
+
+static void expect_tensor(cursor *c, const tensor *t) {
+  expect(c, ",\"");
+  if (t->kind >= HORIZONTAL_BIAS) {
+    expect(c, "layers.");
+    expect_number(c, t->layer);
+    expect(c, ".");
+  }
+  expect(c, names[t->kind]);
+  expect(c, "\":{\"dtype\":\"F32\",\"shape\":[");
+  for (int i = 0; i < t->axes; i++) {
+    if (i) expect(c, ",");
+    expect_number(c, t->shape[i]);
+  }
+  expect(c, "],\"data_offsets\":[");
+  expect_number(c, t->offset);
+  expect(c, ",");
+  expect_number(c, t->offset + t->bytes);
+  expect(c, "]}");
+}
+
+static uint64_t header_bytes(const uint8_t *file) {
+  uint64_t bytes = 0;
+  for (int i = 7; i >= 0; i--) bytes = bytes << 8 | file[i];
+  return bytes;
+}
+
+static const char opening[] = "{\"__metadata__\":{\"gpcnn\":\"";
+
+/* 1 if an exponent of all ones, which infinities and NaNs have, is nowhere in `bytes` of float32. */
+static int all_finite(const uint8_t *data, uint64_t bytes) {
+  unsigned worst = 0;
+  for (uint64_t i = 0; i < bytes; i += 4) {
+    unsigned exponent = (data[i + 3] & 0x7fu) << 1 | data[i + 2] >> 7;
+    worst |= exponent == 0xff;
+  }
+  return !worst;
+}
+
+static void note_head(gpcnn_head_offsets *head, const tensor *t, uint64_t data) {
+  const uint64_t offset = t->axes ? data + t->offset : 0;
+  switch (t->kind) {
+    case CONDITION: head->condition_weight = offset; return;
+    case EARLIER: head->earlier_weight = offset; return;
+    case HIDDEN_BIAS: head->hidden_bias = offset; return;
+    case HIDDEN_WEIGHT: head->hidden_weight = offset; return;
+    case LOGITS_BIAS: head->logits_bias = offset; return;
+    case LOGITS_WEIGHT: head->logits_weight = offset; return;
+    default: return;
+  }
+}
+
+gpcnn_status gpcnn_file_read(const void *file, size_t bytes, gpcnn_info *info, gpcnn_head_offsets *head) {
+  const uint8_t *const start = file;
+  if (!file || !info || !head) return GPCNN_BAD_ARGUMENT;
+  if (bytes < 8) return GPCNN_BAD_FILE;
+  const uint64_t header = header_bytes(start);
+  if (header % 8 || header > MAX_HEADER_BYTES || header > bytes - 8) return GPCNN_BAD_FILE;
+  const uint64_t data = 8 + header;
+  cursor c = {start + 8, start + data, 1};
+  expect(&c, opening);
+  if (!c.equal) return GPCNN_BAD_FILE;
+  info->metadata_offset = (uint64_t)(c.at - start);
+  gpcnn_status status = read_metadata(&c.at, c.end, &info->spec);
+  if (status) return status;
+  info->metadata_bytes = (uint64_t)(c.at - start) - 1 - info->metadata_offset;
+  expect(&c, "}");
+  tensor t;
+  first_tensor(&t, &info->spec);
+  do {
+    if (t.axes) expect_tensor(&c, &t);
+    if (!c.equal) return GPCNN_BAD_SPEC;
+    note_head(head, &t, data);
+  } while (next_tensor(&t, &info->spec));
+  expect(&c, "}");
+  if (!c.equal) return GPCNN_BAD_SPEC;
+  if (c.end - c.at > 7) return GPCNN_BAD_FILE;
+  while (c.at != c.end)
+    if (*c.at++ != ' ') return GPCNN_BAD_FILE;
+  if (t.offset != bytes - data || !all_finite(start + data, t.offset)) return GPCNN_BAD_FILE;
+  return GPCNN_OK;
+}
+
+void gpcnn_file_layer(const void *file, size_t bytes, uint32_t layer, gpcnn_layer_offsets *offsets) {
+  const uint8_t *const start = file, *at = start + 8 + sizeof opening - 1;
+  const uint64_t data = 8 + header_bytes(start);
+  gpcnn_layer_offsets found = {0};
+  gpcnn_spec spec;
+  tensor t;
+  (void)bytes;
+  if (read_metadata(&at, start + data, &spec)) return;
+  first_tensor(&t, &spec);
+  do {
+    if (t.layer != layer || !t.axes) continue;
+    switch (t.kind) {
+      case VERTICAL_WEIGHT: found.vertical_weight = data + t.offset; break;
+      case VERTICAL_BIAS: found.vertical_bias = data + t.offset; break;
+      case LINK_WEIGHT: found.link_weight = data + t.offset; break;
+      case HORIZONTAL_WEIGHT: found.horizontal_weight = data + t.offset; break;
+      case HORIZONTAL_BIAS: found.horizontal_bias = data + t.offset; break;
+      case OUT_WEIGHT: found.out_weight = data + t.offset; break;
+      case SKIP_WEIGHT: found.skip_weight = data + t.offset; break;
+      case SKIP_BIAS: found.skip_bias = data + t.offset; break;
+      default: break;
+    }
+  } while (next_tensor(&t, &spec));
+  *offsets = found;
+}

@@ -1,0 +1,88 @@
+/* A loaded model: the weights packed for this kernel, laid out in the caller's memory.
+ *
+ * Names are the paper's: see training/gpcnn_training/model.py. F' is F padded to ALIGNED floats; a gate's input is a row of
+ * 2F' floats, its a and its b, each padded. */
+#ifndef GPCNN_NETWORK_H
+#define GPCNN_NETWORK_H
+#include "arena.h"
+#include "filtering.h"
+#include "kernel.h"
+
+typedef struct layer {
+  matrix vertical[MAX_POINTS]; /* plain form and layer 1: [0] alone, k = (row, tap, input); else by point, k = (row, input) */
+  matrix link, horizontal, out; /* k = (half, feature); (tap, input); feature */
+} layer;
+
+typedef struct network {
+  gpcnn_model model;           /* first: what gpcnn.h calls a model */
+  size_t features, gates;      /* F' and 2F' */
+  size_t head_features, levels; /* S' and K', padded */
+  filter filter;               /* of layers 2..L */
+  layer *layers;               /* [L] */
+  float *gate_bias;            /* [L][vertical, horizontal][2F'] */
+  float *label_bias;           /* [classes][L][vertical, horizontal][2F'], gate_bias included; or NULL */
+  matrix embedding;            /* [L · 2 · 2F'] outputs, k = E; or none */
+  matrix skip, hidden, logits[3]; /* k = (layer, feature); feature; hidden feature */
+  float *skip_bias, *hidden_bias; /* [F'] [C][S'] */
+  float *logits_bias;          /* [C][K']: minus infinity behind K */
+  float *earlier;              /* [C][C][S']: channel c reads value c' < c */
+  float *zeros;                /* [2F'] */
+} network;
+
+/* Columns of layer l's filter above and to the left, k // 2. */
+INLINE size_t reach(const network *net, size_t l) {
+  return (l ? net->model.spec.kernel_size : net->model.spec.first_kernel_size) / 2;
+}
+
+static matrix take_matrix(arena *from, size_t outputs, size_t depth) {
+  const size_t blocks = (outputs + BLOCK - 1) / BLOCK;
+  return (matrix){arena_floats(from, blocks, depth, BLOCK, 1), blocks, depth};
+}
+
+/* Lays the network out behind its struct: the sizes of `net` and, if the arena has memory, its pointers. `layers` is where
+ * the layers' structs are kept when there is none. */
+static void lay_out_network(network *net, const gpcnn_spec *spec, arena *from) {
+  const size_t f = spec->features, c = spec->channels, l = spec->layers;
+  net->model.spec = *spec;
+  net->features = padded(f);
+  net->gates = 2 * net->features;
+  net->head_features = padded(spec->head_features);
+  net->levels = padded(spec->levels);
+  net->filter = choose_filter(spec->kernel_size, spec->width, f);
+  net->layers = (layer *)arena_take(from, sizeof(layer), l, 1, 1, 1);
+  for (size_t i = 0; i < l; i++) {
+    layer scratch = {0}, *to = net->layers ? &net->layers[i] : &scratch;
+    const size_t k = i ? spec->kernel_size : spec->first_kernel_size, inputs = i ? f : c, rows = k / 2 + (i > 0);
+    *to = scratch;
+    if (i && net->filter.points)
+      for (size_t p = 0; p < net->filter.points; p++) to->vertical[p] = take_matrix(from, net->gates, rows * inputs);
+    else
+      to->vertical[0] = take_matrix(from, net->gates, rows * k * inputs);
+    to->link = take_matrix(from, net->gates, 2 * f);
+    to->horizontal = take_matrix(from, net->gates, rows * inputs);
+    if (i + 1 < l) to->out = take_matrix(from, net->features, f);
+  }
+  net->gate_bias = arena_floats(from, l, 2, net->gates, 1);
+  net->label_bias = NULL;
+  net->embedding = (matrix){NULL, 0, 0};
+  if (spec->conditioning == GPCNN_LABEL) net->label_bias = arena_floats(from, spec->conditioning_size, l, 2, net->gates);
+  if (spec->conditioning == GPCNN_EMBEDDING)
+    net->embedding = take_matrix(from, l * 2 * net->gates, spec->conditioning_size);
+  net->skip = take_matrix(from, net->features, l * f);
+  net->hidden = take_matrix(from, c * net->head_features, f);
+  for (size_t i = 0; i < c; i++) net->logits[i] = take_matrix(from, net->levels, spec->head_features);
+  net->skip_bias = arena_floats(from, net->features, 1, 1, 1);
+  net->hidden_bias = arena_floats(from, c, net->head_features, 1, 1);
+  net->logits_bias = arena_floats(from, c, net->levels, 1, 1);
+  net->earlier = arena_floats(from, c, c, net->head_features, 1);
+  net->zeros = arena_floats(from, net->gates, 1, 1, 1);
+}
+
+static uint64_t model_bytes(const gpcnn_spec *spec) {
+  network net;
+  arena from = {0};
+  arena_take(&from, sizeof net, 1, 1, 1, 1);
+  lay_out_network(&net, spec, &from);
+  return from.overflow ? 0 : from.used;
+}
+#endif

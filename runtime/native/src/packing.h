@@ -1,0 +1,134 @@
+/* From the tensors of a model file to the packed weights of a network: once, at load. */
+#ifndef GPCNN_PACKING_H
+#define GPCNN_PACKING_H
+#include "network.h"
+
+/* A tensor of little-endian float32, unaligned, with the strides of its axes. */
+typedef struct tensor {
+  const unsigned char *data;
+} tensor;
+
+INLINE float number(tensor t, uint64_t index) {
+  const unsigned char *b = t.data + 4 * index;
+  union { uint32_t u; float f; } bits;
+  bits.u = (uint32_t)b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
+  return bits.f;
+}
+
+INLINE tensor tensor_at(const void *file, uint64_t offset) { return (tensor){(const unsigned char *)file + offset}; }
+
+INLINE void put(const matrix *m, size_t output, size_t k, float value) {
+  m->packed[(output / BLOCK * m->depth + k) * BLOCK + output % BLOCK] = value;
+}
+
+/* Where output o of a pair of halves goes, if each half is padded. */
+INLINE size_t half_output(size_t o, size_t half, size_t half_padded) { return o < half ? o : o - half + half_padded; }
+
+/* [outputs, inputs] of a 1×1 convolution → k = first + input. Outputs in groups of `group`, each padded. */
+static void pack_pointwise(const matrix *m, tensor t, size_t outputs, size_t inputs, size_t group, size_t first) {
+  for (size_t o = 0; o < outputs; o++)
+    for (size_t i = 0; i < inputs; i++)
+      put(m, o / group * padded(group) + o % group, first + i, number(t, (uint64_t)o * inputs + i));
+}
+
+/* [2F, inputs, rows, taps] → k = (row, tap, input). */
+static void pack_convolution(const matrix *m, tensor t, size_t features, size_t inputs, size_t rows, size_t taps) {
+  for (size_t o = 0; o < 2 * features; o++)
+    for (size_t i = 0; i < inputs; i++)
+      for (size_t x = 0; x < rows * taps; x++)
+        put(m, half_output(o, features, padded(features)), x * inputs + i,
+            number(t, ((uint64_t)o * inputs + i) * rows * taps + x));
+}
+
+/* [2F, inputs, rows, taps] → a matrix for each point, k = (row, input). */
+static void pack_filtered(const matrix *m, const filter *f, tensor t, size_t features, size_t inputs, size_t rows,
+                          size_t taps) {
+  for (size_t o = 0; o < 2 * features; o++)
+    for (size_t i = 0; i < inputs; i++)
+      for (size_t r = 0; r < rows; r++) {
+        float row[MAX_POINTS], weights[MAX_POINTS];
+        for (size_t x = 0; x < taps; x++) row[x] = number(t, (((uint64_t)o * inputs + i) * rows + r) * taps + x);
+        transform_taps(row, taps, f->points, weights);
+        for (size_t p = 0; p < f->points; p++)
+          put(&m[p], half_output(o, features, padded(features)), r * inputs + i, weights[p]);
+      }
+}
+
+static void pack_layer(network *net, const void *file, size_t l, const gpcnn_layer_offsets *at) {
+  const gpcnn_spec *spec = &net->model.spec;
+  layer *to = &net->layers[l];
+  const size_t f = spec->features, inputs = l ? f : spec->channels;
+  const size_t k = l ? spec->kernel_size : spec->first_kernel_size, rows = k / 2 + (l > 0);
+  const tensor vertical = tensor_at(file, at->vertical_weight);
+  if (l && net->filter.points) pack_filtered(to->vertical, &net->filter, vertical, f, inputs, rows, k);
+  else pack_convolution(to->vertical, vertical, f, inputs, rows, k);
+  pack_pointwise(&to->link, tensor_at(file, at->link_weight), 2 * f, 2 * f, f, 0);
+  pack_convolution(&to->horizontal, tensor_at(file, at->horizontal_weight), f, inputs, 1, rows);
+  if (to->out.packed) pack_pointwise(&to->out, tensor_at(file, at->out_weight), f, f, f, 0);
+  pack_pointwise(&net->skip, tensor_at(file, at->skip_weight), f, f, f, l * f);
+  float *vertical_bias = net->gate_bias + l * 2 * net->gates, *horizontal_bias = vertical_bias + net->gates;
+  for (size_t o = 0; o < 2 * f; o++) {
+    vertical_bias[half_output(o, f, net->features)] = number(tensor_at(file, at->vertical_bias), o);
+    horizontal_bias[half_output(o, f, net->features)] = number(tensor_at(file, at->horizontal_bias), o);
+  }
+  for (size_t o = 0; o < f; o++) net->skip_bias[o] += number(tensor_at(file, at->skip_bias), o);
+}
+
+static void pack_head(network *net, const void *file, const gpcnn_head_offsets *at) {
+  const gpcnn_spec *spec = &net->model.spec;
+  const size_t c = spec->channels, s = spec->head_features, k = spec->levels;
+  pack_pointwise(&net->hidden, tensor_at(file, at->hidden_weight), c * s, spec->features, s, 0);
+  for (size_t channel = 0; channel < c; channel++) {
+    pack_pointwise(&net->logits[channel], tensor_at(file, at->logits_weight + 4 * (uint64_t)(channel * k * s)), k, s, k, 0);
+    for (size_t i = 0; i < s; i++) {
+      net->hidden_bias[channel * net->head_features + i] = number(tensor_at(file, at->hidden_bias), channel * s + i);
+      for (size_t earlier = 0; earlier < channel; earlier++)
+        net->earlier[(channel * c + earlier) * net->head_features + i] =
+            number(tensor_at(file, at->earlier_weight), (channel * s + i) * c + earlier);
+    }
+    for (size_t i = 0; i < net->levels; i++)
+      net->logits_bias[channel * net->levels + i] =
+          i < k ? number(tensor_at(file, at->logits_bias), channel * k + i) : -__builtin_inff();
+  }
+}
+
+static void pack_condition(network *net, const void *file, const gpcnn_head_offsets *at) {
+  const gpcnn_spec *spec = &net->model.spec;
+  const size_t f = spec->features, gates = (size_t)spec->layers * 2, size = spec->conditioning_size;
+  const tensor t = tensor_at(file, at->condition_weight);
+  if (spec->conditioning == GPCNN_EMBEDDING)
+    for (size_t g = 0; g < gates; g++)
+      for (size_t o = 0; o < 2 * f; o++)
+        for (size_t e = 0; e < size; e++)
+          put(&net->embedding, g * net->gates + half_output(o, f, net->features), e,
+              number(t, ((uint64_t)g * 2 * f + o) * size + e));
+  if (spec->conditioning == GPCNN_LABEL)
+    for (size_t label = 0; label < size; label++)
+      for (size_t g = 0; g < gates; g++)
+        for (size_t o = 0; o < 2 * f; o++) {
+          const size_t to = g * net->gates + half_output(o, f, net->features);
+          net->label_bias[label * gates * net->gates + to] =
+              net->gate_bias[to] + number(t, (label * gates + g) * 2 * f + o);
+        }
+}
+
+static gpcnn_status load_network(const gpcnn_kernel *kernel, const void *file, size_t file_bytes, const gpcnn_spec *spec,
+                                 const gpcnn_head_offsets *head, void *memory, size_t memory_bytes, gpcnn_model **model) {
+  const uint64_t needed = model_bytes(spec);
+  if (!needed || memory_bytes < needed) return GPCNN_OUT_OF_MEMORY;
+  arena from = {memory, 0, 0};
+  network *net = arena_take(&from, sizeof *net, 1, 1, 1, 1);
+  lay_out_network(net, spec, &from);
+  for (float *x = net->layers[0].vertical[0].packed; x < (float *)(from.base + from.used); x++) *x = 0;
+  net->model.kernel = kernel;
+  for (uint32_t l = 0; l < spec->layers; l++) {
+    gpcnn_layer_offsets at;
+    gpcnn_file_layer(file, file_bytes, l, &at);
+    pack_layer(net, file, l, &at);
+  }
+  pack_head(net, file, head);
+  pack_condition(net, file, head);
+  *model = &net->model;
+  return GPCNN_OK;
+}
+#endif

@@ -1,0 +1,13 @@
+/* One kernel. Compiled once for each instruction set and class of rounding, with
+ *
+ *     GPCNN_VARIANT       name of the table defined here, e.g. gpcnn_kernel_v3
+ *     GPCNN_NAME          name of the instruction set, e.g. "x86-64-v3"
+ *     GPCNN_VECTOR_BYTES  16, 32 or 64
+ *     GPCNN_TILES         the header of register tiles, e.g. "tiles_6x2.h"
+ *     GPCNN_FUSED         1 if multiply-adds are fused: with -ffp-contract=on (clang) or fast (gcc); else 0, and =off */
+#include "draw.h"
+#include "packing.h"
+
+const gpcnn_kernel GPCNN_VARIANT = {
+    GPCNN_NAME, GPCNN_FUSED ? GPCNN_NAME ", fused multiply-add" : GPCNN_NAME ", reproducible", GPCNN_FUSED,
+    model_bytes, load_network, workspace_bytes, draw};

@@ -1,0 +1,27 @@
+/* Between the reader of model files and the kernel: where each tensor lies in the file, found and checked. */
+#ifndef GPCNN_WEIGHTS_H
+#define GPCNN_WEIGHTS_H
+#include "gpcnn.h"
+
+/* Offsets in bytes from the file's start, of little-endian float32 data that may be unaligned; 0: the model has none. */
+typedef struct gpcnn_layer_offsets {
+  uint64_t vertical_weight, vertical_bias;     /* [2F, inputs, rows, k] [2F] */
+  uint64_t link_weight;                        /* [2F, 2F, 1, 1] */
+  uint64_t horizontal_weight, horizontal_bias; /* [2F, inputs, 1, columns] [2F] */
+  uint64_t out_weight;                         /* [F, F, 1, 1]; 0 in the last layer */
+  uint64_t skip_weight, skip_bias;             /* [F, F, 1, 1] [F] */
+} gpcnn_layer_offsets;
+
+typedef struct gpcnn_head_offsets {
+  uint64_t hidden_weight, hidden_bias;         /* [C*S, F, 1, 1] [C*S] */
+  uint64_t earlier_weight;                     /* [C*S, C, 1, 1]; 0 for one channel; not yet masked */
+  uint64_t logits_weight, logits_bias;         /* [C*K, S, 1, 1] [C*K] */
+  uint64_t condition_weight;                   /* label: [classes, L*2*2F]; embedding: [L*2*2F, E]; else 0 */
+} gpcnn_head_offsets;
+
+/* Checks the whole file (spec in bounds, every tensor present once with its shape, no overlap, exact length, all weights
+   finite) and fills `info` but for model_bytes, and `head`. */
+gpcnn_status gpcnn_file_read(const void *file, size_t bytes, gpcnn_info *info, gpcnn_head_offsets *head);
+/* Offsets of one layer of a file that gpcnn_file_read has accepted. */
+void gpcnn_file_layer(const void *file, size_t bytes, uint32_t layer, gpcnn_layer_offsets *offsets);
+#endif

@@ -1,0 +1,109 @@
+/* What one batch computes with: caches of rows and columns, laid out in the caller's workspace.
+ *
+ * A row of a product is a column of the image and an image of the batch, in this order: [columns][N]. So a window of
+ * columns and a batch of images are one thing to it. */
+#ifndef GPCNN_WORKSPACE_H
+#define GPCNN_WORKSPACE_H
+#include "network.h"
+
+enum {
+  WINDOW_ROWS = 64, /* rows at most of a window's products, where that is more than one column */
+  CHUNK_ROWS = 48   /* rows of a product of the vertical stack, where that is more than one tile of columns */
+};
+
+typedef struct workspace {
+  const network *net;
+  size_t images;
+  size_t window_limit;  /* columns at most in a window */
+  size_t tiles, columns; /* of the vertical stack: W in tiles of m outputs; columns = tiles · m, at least W */
+  size_t chunk;         /* columns of the vertical stack computed at a time, whole tiles */
+  float *values;        /* [k1//2 + 1 rows][k1//2 + W + k1//2][N][C] network inputs, row i in slot i mod rows */
+  float **features;     /* [L-1] of [k//2 + 1 rows], as v of layers 2..L is read: columns with k//2 zeros at each end
+                           [left + columns + left][N][F'], or their B^T: [n][tiles][N][F'] */
+  size_t features_row;  /* floats of one such row */
+  float *plane;         /* [left + columns + left][N][F'] a row of v before B^T, zeros at the ends */
+  float *points;        /* [n][chunk of tiles][N][2F'] */
+  float *vertical;      /* [chunk][N][2F'] p_v */
+  float *links;         /* [L][W][N][2F'] link(p_v) and the horizontal bias */
+  float *condition;     /* [N][L][2][2F'] bias and V^T y, or NULL: the same for all images */
+  float *h;             /* [L-1][left + W][N][F'] inputs of the horizontal stack's layers 2..L */
+  float *horizontal;    /* [window][N][2F'] p_h */
+  float *gated;         /* [L][window][N][F'] g */
+  float *skip, *hidden; /* [window][N][F'] [window][N][C][S'] */
+  float *logits;        /* [C][window][N][K'] */
+  float *terms, *sums;  /* [K'] [K'/16] exp of one sub-pixel's logits */
+  float *largest, *total; /* [C][window][N] of the logits at temperature 1, and of their exp */
+  int32_t *drawn;       /* [C][window][N] */
+  int32_t *row;         /* [W][N][C] levels of the row being drawn: decided, then guessed */
+  uint32_t *known_run;  /* [W + 1] columns from here on that are known in all images */
+} workspace;
+
+static void lay_out_workspace(workspace *w, const network *net, size_t images, arena *from) {
+  const gpcnn_spec *spec = &net->model.spec;
+  const size_t n = images, c = spec->channels, l = spec->layers, width = spec->width;
+  const size_t m = net->filter.points ? net->filter.outputs : 1, first = reach(net, 0), left = reach(net, 1);
+  w->net = net;
+  w->images = n;
+  w->window_limit = n < WINDOW_ROWS ? WINDOW_ROWS / n : 1;
+  if (w->window_limit > width) w->window_limit = width;
+  w->tiles = (width + m - 1) / m;
+  w->columns = w->tiles * m;
+  w->chunk = m * (n < CHUNK_ROWS ? CHUNK_ROWS / n : 1);
+  if (w->chunk > w->columns) w->chunk = w->columns;
+  const size_t rows = w->window_limit;
+  w->values = arena_floats(from, first + 1, width + 2 * first, n, c);
+  w->features_row = net->filter.points ? net->filter.points * w->tiles : w->columns + 2 * left;
+  w->features = (float **)arena_take(from, sizeof(float *), l, 1, 1, 1);
+  for (size_t i = 0; i + 1 < l; i++) {
+    float *ring = arena_floats(from, left + 1, w->features_row, n, net->features);
+    if (w->features) w->features[i] = ring;
+  }
+  w->plane = arena_floats(from, net->filter.points ? w->columns + 2 * left : 0, n, net->features, 1);
+  w->h = arena_floats(from, l - 1, left + width, n, net->features);
+  w->points = arena_floats(from, net->filter.points, w->chunk / m, n, net->gates);
+  w->vertical = arena_floats(from, w->chunk, n, net->gates, 1);
+  w->links = arena_floats(from, l, width, n, net->gates);
+  w->condition = spec->conditioning ? arena_floats(from, n, l, 2, net->gates) : NULL;
+  w->horizontal = arena_floats(from, rows, n, net->gates, 1);
+  w->gated = arena_floats(from, l, rows, n, net->features);
+  w->skip = arena_floats(from, rows, n, net->features, 1);
+  w->hidden = arena_floats(from, rows, n, c, net->head_features);
+  w->logits = arena_floats(from, c, rows, n, net->levels);
+  w->terms = arena_floats(from, net->levels, 1, 1, 1);
+  w->sums = arena_floats(from, net->levels, 1, 1, 1);
+  w->largest = arena_floats(from, c, rows, n, 1);
+  w->total = arena_floats(from, c, rows, n, 1);
+  w->drawn = (int32_t *)arena_take(from, sizeof(int32_t), c, rows, n, 1);
+  w->row = (int32_t *)arena_take(from, sizeof(int32_t), width, n, c, 1);
+  w->known_run = (uint32_t *)arena_take(from, sizeof(uint32_t), width + 1, 1, 1, 1);
+}
+
+INLINE void clear(float *from, float *to) {
+  for (; from < to; from += LANES) store(from, splat(0));
+}
+
+/* The gates' bias of layer l, half 0 (vertical) or 1: one row for all images, or one for each. */
+INLINE void start_from_bias(const workspace *w, product *p, size_t l, size_t half) {
+  const network *net = w->net;
+  const size_t at = (l * 2 + half) * net->gates;
+  p->init = w->condition ? w->condition + at : net->gate_bias + at;
+  p->init_period = w->condition ? w->images : 1;
+  p->init_stride = net->model.spec.layers * 2 * net->gates;
+}
+
+/* k runs over `taps` columns of `depth` numbers each; with one image they are contiguous. */
+INLINE void run_over_columns(product *p, size_t images, size_t taps, size_t depth, size_t stride) {
+  const int contiguous = images == 1 && depth == stride;
+  p->taps = contiguous ? 1 : taps;
+  p->depth = contiguous ? taps * depth : depth;
+  p->tap_stride = images * stride;
+  p->row_stride = stride;
+}
+
+/* tanh(a) · sigmoid(b) of rows of gate inputs. */
+static void gate_rows(const network *net, const float *inputs, float *out, size_t rows) {
+  const size_t f = net->features;
+  for (size_t r = 0; r < rows; r++, inputs += 2 * f, out += f)
+    for (size_t x = 0; x < f; x += LANES) store(out + x, gate(load(inputs + x), load(inputs + f + x)));
+}
+#endif
