@@ -1,23 +1,29 @@
 # make demo: train, export, check and sample `digits` on a fresh clone.   make test: everything CI needs.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
-BIN := $(VENV)/bin
+BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 DEMO := demo
 NATIVE := $(wildcard runtime/native/*.py runtime/native/src/* runtime/native/include/*)
 WHEELS := x86-64-linux arm64-linux armv7-linux riscv64-linux x86-64-macos arm64-macos x86-64-windows arm64-windows
 
-.PHONY: demo test lint test-slow test-targets test-pythons wheels bench gpu-test clean help
+# Plans: tensorrt-rtx builds them, also without a GPU. The demo installs it where it is known to work.
+SYSTEM = $(shell $(PYTHON) -c "import platform; print(platform.system() + '-' + platform.machine())")
+PLAN_SYSTEMS := Linux-x86_64 Windows-AMD64
+HAS_RTX = $(shell test -f $(VENV)/.rtx && echo yes)
+
+.PHONY: demo rtx test lint test-slow test-targets test-pythons test-oldest wheels bench gpu-test clean help
 
 help:
-	@echo "make demo          train digits for 90 s, export, check parity, sample every class"
+	@echo "make demo          train digits for 90 s, export, also to TensorRT, check parity, sample every class"
 	@echo "make test          lint, types, import rules and the tests (under 10 minutes on 2 cores)"
 	@echo "make test-slow     the tests that take minutes; GPCNN_DATA_DIR=folder adds real MNIST"
 	@echo "make test-targets  the native engine on other CPUs, under qemu-user: the same images, the same bits"
 	@echo "make wheels        into dist/: wheels for Linux, macOS and Windows, compiled on this machine"
 	@echo "make test-pythons  the runtime alone, on every Python 3.10+ found, with only its own extra"
+	@echo "make test-oldest   the runtime on the oldest Python and dependencies that pyproject.toml allows"
 	@echo "make bench         the benchmark of the README (about 20 minutes)"
-	@echo "make gpu-test      TensorRT on this machine's GPU: one report file"
+	@echo "make gpu-test      this machine's GPU: the tests that need one, and one report file"
 
 $(VENV)/.export: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -36,11 +42,20 @@ $(VENV)/.cross: $(VENV)/.dev
 	$(PIP) --editable '.[cross]'
 	@touch $@
 
-demo: $(VENV)/.export $(VENV)/.native
+# Never fails: the demo goes on without TensorRT, and says why.
+rtx: $(VENV)/.export
+ifneq (,$(filter $(SYSTEM),$(PLAN_SYSTEMS)))
+	@test -f $(VENV)/.rtx || { $(PIP) --editable '.[tensorrt-rtx]' && touch $(VENV)/.rtx; } || \
+	  echo "No TensorRT in this demo: pip could not install tensorrt-rtx (its message is above)."
+else
+	@echo "No TensorRT in this demo: it installs tensorrt-rtx on $(PLAN_SYSTEMS), and this machine is $(SYSTEM)."
+endif
+
+demo: $(VENV)/.export $(VENV)/.native rtx
 	rm -rf $(DEMO) && mkdir $(DEMO)
 	cd $(DEMO) && ../$(BIN)/gpcnn-train --data digits --time-limit 90s
-	cd $(DEMO) && ../$(BIN)/gpcnn-export --format onnx
-	cd $(DEMO) && ../$(BIN)/gpcnn-sample --engine model.onnx --label all --count 8 --scale 4 -o samples.png
+	cd $(DEMO) && ../$(BIN)/gpcnn-export --format $(if $(HAS_RTX),trt,native)
+	cd $(DEMO) && ../$(BIN)/gpcnn-sample --engine model.$(if $(HAS_RTX),plan,gpcnn) --label all --count 8 --scale 4 -o samples.png
 	@echo
 	@echo "Look at $(abspath $(DEMO))/samples.png: a row of new digits per class, drawn by the exported engine."
 
@@ -68,10 +83,14 @@ wheels: $(VENV)/.cross
 test-pythons: $(VENV)/.dev
 	$(BIN)/python tests/pythons.py
 
+test-oldest: $(VENV)/.dev
+	$(BIN)/python tests/oldest.py
+
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks
 
 gpu-test: $(VENV)/.dev
+	$(BIN)/python -m pytest -m gpu
 	$(BIN)/python -m benchmarks.gpu_report
 
 clean:

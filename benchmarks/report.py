@@ -38,18 +38,33 @@ def markdown(results: Results) -> str:
     """The page."""
     machine = results.machine
     versions = ", ".join(f"{name} {machine[name]}" for name in ("onnxruntime", "torch", "numpy") if name in machine)
+    threads = f"{results.threads} thread{'s' if results.threads > 1 else ''}"
+    parted = f" {results.near_ties} comparisons parted at a proven near-tie." if results.near_ties else ""
     parts = [
-        "# Benchmark",
-        f"`{results.command}` on {machine['cpu']}, {machine['cores']} cores, {machine['system']}; Python "
-        f"{machine['python']}, {versions}, gpcnn-deploy {machine['gpcnn-deploy']}; {results.threads} "
-        f"thread{'s' if results.threads > 1 else ''} for every way.",
-        "All ways draw identical images of the same noise: each was held against eager PyTorch in this run"
-        + (f" ({results.near_ties} parted at a proven near-tie)." if results.near_ties else "."),
-        f"Medians, in ms an image. {EXTRAPOLATED} is extrapolated: a full forward per pixel costs the same for "
-        "every pixel, so the first ones tell the whole. *× floor* is time an image and core over the multiply-adds "
-        f"of an image at {results.gemm_rate / 1e9:.1f} G/s, the peak of one core in this run: the fastest fp32 MatMul, "
-        f"in cache, on one thread of ONNX Runtime. *Random × {SCALE:g}* are PyTorch's initial weights, scaled until "
-        "pixels depend on each other: with them as they come, Jacobi ends after a few evaluations.",
+        "# Benchmark: how long one image takes, by way of drawing",
+        f"This page was written by `{results.command}`. `make bench` writes it anew.",
+        f"Machine: {machine['cpu']}, {machine['cores']} cores, {machine['system']}. Every way had {threads}. "
+        f"Python {machine['python']}, {versions}, gpcnn-deploy {machine['gpcnn-deploy']}.",
+        "All ways draw the same images from the same noise. In this run each way's images were compared with those of "
+        f"eager PyTorch, and they were identical.{parted}",
+        "## How to read the tables",
+        "\n".join(
+            (
+                "- Times are medians, in milliseconds an image.",
+                f"- *{EXTRAPOLATED}*: extrapolated. A full forward pass costs the same for every pixel, so the first "
+                "pixels were timed and the rest calculated.",
+                "- *× eager*: how many times faster than eager PyTorch with a full forward pass per pixel.",
+                "- *× floor*: how many times the arithmetic floor. The floor is the time that the multiply-adds of an "
+                f"image take on one core at {results.gemm_rate / 1e9:.1f} G/s. That is the best rate of a core in this "
+                "run: the fastest fp32 matrix product, in cache, on one thread of ONNX Runtime. Where a batch is "
+                "spread over several cores, the time of each core counts.",
+                "- *evaluations*: how often the network ran for an image.",
+                "- *peak MB*: the most memory that the process took.",
+                "- *w*: how many columns a sampler draws at a time.",
+                f"- *random × {SCALE:g}*: PyTorch's initial weights, made {SCALE:g} times as large. As they come, "
+                "pixels hardly depend on each other, and Jacobi iteration would end after a few evaluations.",
+            )
+        ),
     ]
     for model in dict.fromkeys((line.model, line.weights) for line in results.lines if line.series == "batch"):
         parts += [f"## By batch size: {model[0]}, {model[1]}", _by_batch(results.lines, model)]

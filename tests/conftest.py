@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
+import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from small_engines import LABELLED, NAMES, Make, engine_bytes
-from small_plans import onnx_bytes
+from small_engines import LABELLED, Make, engine_bytes
 
+from gpcnn_deploy.files import write_atomic
+from gpcnn_deploy.schedule import Schedule
 from gpcnn_deploy.spec import ModelSpec
 
 
@@ -32,13 +35,21 @@ with contextlib.suppress(ValueError):  # not the main thread
 
 @pytest.fixture(scope="session")
 def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
-    """make(spec, window, seed, class names) → path of an engine; made once."""
-    folder = tmp_path_factory.mktemp("engines")
+    """make(spec, window, seed, class names) → path of an engine, a step where window is None; made once."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # what one process of a test run has exported serves the others, too
+    folder = folder / "engines"
+    folder.mkdir(exist_ok=True)
 
     @functools.cache
-    def build(spec: ModelSpec, window: int | None, seed: int = 0, names: tuple[str, ...] = NAMES) -> Path:
-        path = folder / f"{abs(hash((spec, window, seed, names)))}.onnx"
-        path.write_bytes(engine_bytes(spec, window, seed, names))
+    def build(
+        spec: ModelSpec, window: int | Schedule | None, seed: int = 0, names: tuple[str, ...] | None = None
+    ) -> Path:
+        named = repr((spec, window, seed, names)).encode()
+        path = folder / f"{hashlib.sha256(named).hexdigest()}.onnx"
+        if not path.exists():
+            write_atomic(path, engine_bytes(spec, window, seed, names))
         return path
 
     return build
@@ -54,17 +65,3 @@ def sampler_path(make: Make) -> Path:
 def step_path(make: Make) -> Path:
     """The same model as a step."""
     return make(LABELLED, None)
-
-
-@pytest.fixture(scope="session")
-def onnx_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """onnx_file(spec, window) → path of an ONNX engine, a step where window is None; made once."""
-    folder = tmp_path_factory.mktemp("onnx")
-
-    @functools.cache
-    def make(spec: ModelSpec, window: int | None) -> Path:
-        path = folder / f"{abs(hash((spec, window)))}.onnx"
-        path.write_bytes(onnx_bytes(spec, window))
-        return path
-
-    return make

@@ -21,7 +21,7 @@ from gpcnn_export.onnx_engine import draft_engine
 from gpcnn_training.model import GatedPixelCNN
 
 ROOT = Path(__file__).parents[1]
-VERSIONS = ("3.10", "3.11", "3.12", "3.13")
+VERSIONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 SPEC = ModelSpec(height=12, width=10, levels=4, layers=3, features=8, conditioning="label", conditioning_size=3)
 
 
@@ -72,6 +72,8 @@ def main() -> None:
         if not np.array_equal(drawn, levels[first]):
             raise SystemExit(f"Python {version} draws other images than Python {first}")
     print(f"Python {', '.join(levels)}: {len(levels[first])} equal images each, from the cpu extra alone.")
+    if missing := [version for version in VERSIONS if version not in levels]:
+        print(f"Python {', '.join(missing)}: not tried, because none is on the PATH or in ~/.pyenv/versions.")
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-import torch
 from click.testing import CliRunner, Result
+from small_engines import model_of, write_checkpoint
 
 from benchmarks.make_zoo import DATA, main
 from gpcnn_deploy.files import sha256
@@ -16,11 +16,10 @@ from gpcnn_deploy.spec import ModelSpec
 from gpcnn_runtime.commands.bench.report import BenchReport, BenchRow
 from gpcnn_runtime.sampler import Sampler
 from gpcnn_runtime.zoo import catalogue as zoo
-from gpcnn_training.checkpoint import Header, checkpoint_digest, save_checkpoint
+from gpcnn_training.checkpoint import checkpoint_digest
 from gpcnn_training.commands.evaluate.run import Evaluation, Spread
 from gpcnn_training.encoder import EncoderSpec
 from gpcnn_training.evaluation.class_consistency import ClassConsistency
-from gpcnn_training.model import GatedPixelCNN
 
 SPEC = ModelSpec(height=5, width=6, features=6, layers=2, head_features=8, conditioning="label", conditioning_size=3)
 CODED = msgspec.structs.replace(SPEC, conditioning="embedding", conditioning_size=4)
@@ -35,13 +34,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def make_checkpoint(spec: ModelSpec, seed: int = 0) -> Path:
-    torch.manual_seed(seed)
     encoder = EncoderSpec(features=(4, 4, 4)) if spec.conditioning == "embedding" else None
-    names = ("a", "b", "c") if spec.conditioning == "label" else ()
-    path = Path(f"{spec.conditioning}-{seed}.safetensors")
-    header = Header(spec=spec, encoder=encoder, class_names=names, data="digits", quantization="nearest")
-    save_checkpoint(path, GatedPixelCNN(spec, encoder), header)
-    return path
+    model = model_of(spec, seed, 1.0, encoder)
+    return write_checkpoint(Path(f"{spec.conditioning}-{seed}.safetensors"), model, data="digits")
 
 
 def evaluate(checkpoint: Path, data: str = "digits", consistency: ClassConsistency | None = None) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import onnxruntime
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from small_engines import model_of, write_checkpoint
 
 import gpcnn_export.onnx_engine
 from gpcnn_deploy.errors import EngineError, ParityError, UsageError
@@ -22,7 +24,7 @@ from gpcnn_export.graphs.encoder import encoder_graph
 from gpcnn_export.onnx_engine import draft_engine
 from gpcnn_export.onnx_to_plan import build_plan
 from gpcnn_export.proof.encoder import EMBEDDING_TOLERANCE, check_images, embedding_error, prove_encoder
-from gpcnn_training.checkpoint import Header, checkpoint_digest, save_checkpoint
+from gpcnn_training.checkpoint import checkpoint_digest
 from gpcnn_training.encoder import Encoder, EncoderSpec
 from gpcnn_training.model import GatedPixelCNN, parameter_count
 
@@ -37,21 +39,13 @@ SPEC = SPECS[0]
 
 
 def autoencoder(spec: ModelSpec = SPEC, seed: int = 0) -> GatedPixelCNN:
-    """Random weights, large enough that embeddings differ from picture to picture."""
-    torch.manual_seed(seed)
-    model = GatedPixelCNN(spec, ENCODER).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(2)
-    return model
+    return model_of(spec, seed, 2.0, ENCODER)
 
 
 @pytest.fixture
 def checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    path = tmp_path / "checkpoint.safetensors"
-    save_checkpoint(path, autoencoder(), Header(spec=SPEC, encoder=ENCODER, data="test", quantization="nearest"))
-    return path
+    return write_checkpoint(tmp_path / "checkpoint.safetensors", autoencoder())
 
 
 def run(*arguments: str | Path) -> Result:
@@ -95,7 +89,8 @@ def test_check_images_hold_black_white_flat_and_noisy_ones() -> None:
 
 @pytest.mark.parametrize("weight", ["conv1", "conv2", "conv3", "code"])
 def test_a_changed_weight_is_no_parity(weight: str) -> None:
-    model, other = autoencoder(), autoencoder()
+    model = autoencoder()
+    other = copy.deepcopy(model)
     assert isinstance(other.encoder, Encoder)
     with torch.no_grad():
         getattr(other.encoder, weight).weight[0] += 0.3
@@ -186,8 +181,7 @@ def test_neither_file_appears_where_one_cannot_be_written(checkpoint: Path) -> N
 
 
 def test_a_model_without_an_encoder_has_none_to_export(tmp_path: Path) -> None:
-    path = tmp_path / "checkpoint.safetensors"
-    save_checkpoint(path, GatedPixelCNN(SPEC), Header(spec=SPEC, data="test", quantization="nearest"))
+    path = write_checkpoint(tmp_path / "checkpoint.safetensors", model_of(SPEC))
     with pytest.raises(UsageError, match="this model has no encoder: gpcnn-train --model autoencoder"):
         make_engine(path, "encoder")
     engine = make_engine(path, "sampler", window=1)
@@ -206,7 +200,7 @@ def test_a_plan_takes_the_encoder_along(checkpoint: Path) -> None:
     assert report.encoder == Path("q.encoder.onnx")
     assert report.encoder.read_bytes() == encoder
     assert report.metadata.engine.encoder_digest == portable.encoder_digest
-    Path("p.encoder.onnx").write_bytes(encoder + b" ")
+    Path("p.encoder.onnx").write_bytes(encoder + b"\x12\x00")  # still an ONNX file: its producer is named ""
     with pytest.raises(EngineError, match=r"p.encoder.onnx is not the encoder that p.onnx was exported with"):
         build_plan(Path("p.onnx"), Path("r.plan"), flavor="tensorrt-rtx", max_batch=2)
     assert not Path("r.plan").exists()

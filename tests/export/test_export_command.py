@@ -15,6 +15,7 @@ import onnxruntime
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from small_engines import NAMES, model_of, write_checkpoint
 
 import gpcnn_export.checkpoint_to_onnx
 import gpcnn_export.onnx_engine
@@ -28,20 +29,14 @@ from gpcnn_export.graphs.sampler import sampler_graph
 from gpcnn_export.proof.parity import draw_on, feeds
 from gpcnn_export.tuning import tune_schedule
 from gpcnn_runtime.engines.load import load_engine
-from gpcnn_training.checkpoint import Header, checkpoint_digest, save_checkpoint
+from gpcnn_training.checkpoint import checkpoint_digest
 from gpcnn_training.model import GatedPixelCNN, parameter_count
 
 SPEC = ModelSpec(height=5, width=6, features=6, layers=2, head_features=8, conditioning="label", conditioning_size=3)
-NAMES = ("boot", "bag", "coat")
 
 
 def make_checkpoint(path: Path, spec: ModelSpec = SPEC) -> Path:
-    torch.manual_seed(0)
-    model = GatedPixelCNN(spec)
-    names = NAMES if spec.conditioning == "label" else ()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_checkpoint(path, model, Header(spec=spec, class_names=names, data="test", quantization="nearest"))
-    return path
+    return write_checkpoint(path, model_of(spec, scale=1.0))
 
 
 @pytest.fixture

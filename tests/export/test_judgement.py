@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from small_engines import model_of
 
 from gpcnn_deploy.errors import DataError
 from gpcnn_deploy.spec import ModelSpec
@@ -32,13 +34,7 @@ def model() -> GatedPixelCNN:
 
 
 def random_model(spec: ModelSpec, encoder: EncoderSpec | None = None) -> GatedPixelCNN:
-    """Random weights, large enough that pixels depend on each other."""
-    torch.manual_seed(3)
-    model = GatedPixelCNN(spec, encoder).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(2.5)
-    return model
+    return model_of(spec, 3, 2.5, encoder)
 
 
 def job(precision: Any = "fp32", **change: Any) -> Job:
@@ -157,7 +153,7 @@ def test_nothing_that_is_wrong_passes(model: GatedPixelCNN, spoil: Any, failure:
 
 def test_parts_are_compared_as_the_whole(model: GatedPixelCNN, monkeypatch: pytest.MonkeyPatch) -> None:
     feed = feeds(SPEC, 7)[0]
-    other = random_model(SPEC)
+    other = copy.deepcopy(model)
     with torch.no_grad():
         other.head.logits.bias[0] += 5  # type: ignore[index]
     u, known, mask = (torch.from_numpy(feed[name]) for name in ("noise", "known", "mask"))

@@ -10,6 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from small_engines import model_of
 
 from gpcnn_deploy.errors import EngineError, ParityError
 from gpcnn_deploy.philox import noise
@@ -42,26 +43,19 @@ SPECS = {
 }
 
 
-@functools.cache
-def model_of(name: str) -> GatedPixelCNN:
-    """Random weights, large enough that pixels depend on each other."""
-    torch.manual_seed(3)
-    model = GatedPixelCNN(SPECS[name]).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(2.5)
-    return model
+def model_named(name: str) -> GatedPixelCNN:
+    return model_of(SPECS[name], 3, 2.5)
 
 
 @functools.cache
 def graph_of(name: str, window: int | Schedule | None) -> onnx.ModelProto:
-    model = model_of(name)
+    model = model_named(name)
     return step_graph(model) if window is None else sampler_graph(model, window)
 
 
 @functools.cache
 def engine_of(name: str, window: int | Schedule | None) -> Engine:
-    return draft_engine(model_of(name), "step" if window is None else "sampler", window).load()
+    return draft_engine(model_named(name), "step" if window is None else "sampler", window).load()
 
 
 def schedules_of(spec: ModelSpec) -> list[Schedule]:
@@ -98,7 +92,7 @@ def assert_same(model: GatedPixelCNN, feed: Feed, image: np.ndarray, log_prob: n
 
 @pytest.mark.parametrize("name", SPECS)
 def test_all_schedules_draw_the_image_of_the_eager_raster_loop(name: str) -> None:
-    model, spec = model_of(name), SPECS[name]
+    model, spec = model_named(name), SPECS[name]
     for feed in feeds(spec, 5, seed=11):
         arguments = tensors(feed, spec)
         eager = sample_raster(model, **arguments).numpy()
@@ -189,7 +183,7 @@ def test_a_proof_makes_both_windows_draw() -> None:
         seen.append(len(feed["noise"]))
         return draw(feed)
 
-    report = prove(model_of("binary, label"), counted, proof_batches(Schedule(6, 1, 3)))
+    report = prove(model_named("binary, label"), counted, proof_batches(Schedule(6, 1, 3)))
     assert seen == [2, 2, 2] * 4 + [8, 8, 8]
     assert report.images == 48
     assert proof_batches(Schedule(6, 1, 16)) == (8, 16)
@@ -240,7 +234,7 @@ def test_one_schedule_of_two_can_be_taken_out() -> None:
 
 
 def test_a_divergence_that_is_no_near_tie_is_an_error_with_numbers() -> None:
-    model = model_of("binary, label")
+    model = model_named("binary, label")
     draw = draw_on(engine_of("binary, label", 1))
 
     def doctored(feed: Feed) -> tuple[np.ndarray, np.ndarray]:
@@ -255,7 +249,7 @@ def test_a_divergence_that_is_no_near_tie_is_an_error_with_numbers() -> None:
 
 
 def test_wrong_log_probabilities_and_changed_known_pixels_are_errors() -> None:
-    model = model_of("binary, label")
+    model = model_named("binary, label")
     draw = draw_on(engine_of("binary, label", 1))
     with pytest.raises(ParityError, match=r"log-probabilities differ .* 1\.0.e-03"):
         prove(model, lambda feed: (draw(feed)[0], draw(feed)[1] + np.float32(1e-3)))
@@ -275,7 +269,7 @@ def test_wrong_log_probabilities_and_changed_known_pixels_are_errors() -> None:
 
 
 def test_a_near_tie_does_not_excuse_what_comes_after_it() -> None:
-    model, spec = model_of("binary, label"), SPECS["binary, label"]
+    model, spec = model_named("binary, label"), SPECS["binary, label"]
     feed = feeds(spec, 1)[0]
     image = sample_raster(model, **tensors(feed, spec)).numpy()
     with torch.no_grad():
@@ -291,7 +285,7 @@ def test_a_near_tie_does_not_excuse_what_comes_after_it() -> None:
 @pytest.mark.parametrize("u", [0.0, float(np.nextafter(np.float32(1), np.float32(0)))])
 def test_extreme_noise_and_temperatures(temperature: float, u: float) -> None:
     for name in ("binary, label", "17 levels, embedding"):
-        model, feed = model_of(name), feeds(SPECS[name], 2)[0]
+        model, feed = model_named(name), feeds(SPECS[name], 2)[0]
         feed["noise"][:, :, ::2] = u
         feed["temperature"] = np.array(temperature, np.float32)
         for window in (1, 2, None):
@@ -302,7 +296,7 @@ def test_extreme_noise_and_temperatures(temperature: float, u: float) -> None:
 
 def test_a_near_tie_is_recognised() -> None:
     """Noise on a CDF step: whichever side an engine takes there is explained, with a margin of rounding size."""
-    model, spec = model_of("17 levels, embedding"), SPECS["17 levels, embedding"]
+    model, spec = model_named("17 levels, embedding"), SPECS["17 levels, embedding"]
     feed = feeds(spec, 1)[0]
     place = (0, 0, 2, 2)
     image = sample_raster(model, **tensors(feed, spec)).numpy()

@@ -16,7 +16,8 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from small_plans import COLOUR, EMBEDDING, GREY, LABEL, PLAIN, SPECS, model_of, onnx_bytes
+from small_engines import Make, engine_bytes, model_of
+from small_plans import COLOUR, EMBEDDING, GREY, LABEL, SPECS, UNCONDITIONAL
 
 from gpcnn_deploy.errors import EngineError, MissingExtraError, NotHereError, OutputError, UsageError
 from gpcnn_deploy.metadata import Precision
@@ -29,24 +30,21 @@ from gpcnn_runtime.engines.plan_file import metadata_path, read_plan, read_plan_
 from gpcnn_runtime.engines.tensorrt import library as tensorrt_compat
 
 pytest.importorskip("tensorrt_rtx")
-OnnxFile = Callable[..., Path]
 CASES = [(name, window) for name in SPECS for window in (None, 2)] + [("label", 1), ("label", 5)]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize(("name", "window"), CASES)
 def test_inputs_outputs_types_and_profiles(
-    tmp_path: Path, onnx_file: OnnxFile, name: str, window: int | None, precision: Precision
+    tmp_path: Path, make: Make, name: str, window: int | None, precision: Precision
 ) -> None:
     spec = SPECS[name]
-    report = build_plan(
-        onnx_file(spec, window), tmp_path / "model.plan", precision=precision, max_batch=16, opt_batch=4
-    )
+    report = build_plan(make(spec, window), tmp_path / "model.plan", precision=precision, max_batch=16, opt_batch=4)
     metadata = read_plan_metadata(tmp_path / "model.plan")
     assert metadata == report.metadata
     plan = read_plan(tmp_path / "model.plan", metadata)
     assert metadata.digest == hashlib.sha256(plan).hexdigest()
-    assert (tmp_path / "model.onnx").read_bytes() == onnx_bytes(spec, window)
+    assert (tmp_path / "model.onnx").read_bytes() == engine_bytes(spec, window)
     assert metadata.flavor == "tensorrt-rtx"
     assert metadata.compute_capabilities == ("8.0", "8.6", "8.9", "12.0", "12.1")
     assert metadata.engine.precision == precision
@@ -87,9 +85,9 @@ print(hashlib.sha256(plan).hexdigest())
 
 @pytest.mark.skipif(shutil.which("setarch") is None, reason="needs setarch (util-linux)")
 @pytest.mark.parametrize(("spec", "window"), [(LABEL, None), (LABEL, 2), (COLOUR, None)])
-def test_two_builds_give_equal_bytes(onnx_file: OnnxFile, spec: ModelSpec, window: int | None) -> None:
+def test_two_builds_give_equal_bytes(make: Make, spec: ModelSpec, window: int | None) -> None:
     """With memory laid out alike: TensorRT numbers some internal values in the order of their addresses."""
-    command = ["setarch", platform.machine(), "-R", sys.executable, "-c", BUILD, str(onnx_file(spec, window))]
+    command = ["setarch", platform.machine(), "-R", sys.executable, "-c", BUILD, str(make(spec, window))]
     runs = [subprocess.run(command, capture_output=True, text=True) for _ in range(2)]
     if "personality" in runs[0].stderr:
         pytest.skip("this container does not allow a fixed memory layout")
@@ -97,14 +95,14 @@ def test_two_builds_give_equal_bytes(onnx_file: OnnxFile, spec: ModelSpec, windo
     assert len(runs[0].stdout) == 65
 
 
-def test_a_plan_is_built_without_torch(tmp_path: Path, onnx_file: OnnxFile) -> None:
+def test_a_plan_is_built_without_torch(tmp_path: Path, make: Make) -> None:
     code = (
         "import sys\nfor name in ('torch', 'gpcnn_training', 'onnxscript'): sys.modules[name] = None\n"
         "from pathlib import Path\nfrom gpcnn_export.onnx_to_plan import build_plan\n"
         "print(build_plan(Path(sys.argv[1]), Path(sys.argv[2]), precision='fp16'))"
     )
     plan = tmp_path / "a b" / "model.plan"
-    run = subprocess.run([sys.executable, "-c", code, onnx_file(GREY, 2), plan], capture_output=True, text=True)
+    run = subprocess.run([sys.executable, "-c", code, make(GREY, 2), plan], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert run.stdout.startswith(f"{plan}: sampler, window 2, fp16, batch 1 to 64, built by tensorrt-rtx ")
     assert "runs on GPUs of compute capability 8.0, 8.6, 8.9, 12.0, 12.1 (" in run.stdout
@@ -129,9 +127,9 @@ def feeds(spec: ModelSpec, window: int | None, count: int = 4) -> dict[str, np.n
 @pytest.mark.parametrize("window", [None, 1, 2])
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 def test_half_precision_changes_the_network_and_not_the_head(spec: ModelSpec, window: int | None) -> None:
-    model = onnx.load_model_from_string(onnx_bytes(spec, window))
+    model = onnx.load_model_from_string(engine_bytes(spec, window))
     half, converted = half_precision(model)
-    assert model.SerializeToString() == onnx_bytes(spec, window)  # the caller's stays as it was
+    assert model.SerializeToString() == engine_bytes(spec, window)  # the caller's stays as it was
     if window is None:  # vertical, horizontal, link, skip of each layer; out of all but the last; an embedding
         assert converted == 5 * spec.layers - 1 + (spec.conditioning == "embedding")
     head = {
@@ -161,7 +159,7 @@ def names(model: onnx.ModelProto) -> list[str]:
 
 
 def test_weights_beyond_half_precision_are_refused() -> None:
-    model = onnx.load_model_from_string(onnx_bytes(PLAIN, None))
+    model = onnx.load_model_from_string(engine_bytes(UNCONDITIONAL, None))
     weight = next(tensor for tensor in model.graph.initializer if tensor.name.endswith("skip.weight"))
     values = onnx.numpy_helper.to_array(weight).copy()
     values.flat[0] = 70_000
@@ -170,7 +168,7 @@ def test_weights_beyond_half_precision_are_refused() -> None:
         half_precision(model)
 
 
-def test_tf32_is_off(onnx_file: OnnxFile) -> None:
+def test_tf32_is_off(make: Make) -> None:
     library = tensorrt_compat.load("tensorrt-rtx")
     real, configs = library.module, []
 
@@ -190,44 +188,44 @@ def test_tf32_is_off(onnx_file: OnnxFile) -> None:
             return Builder if name == "Builder" else getattr(real, name)
 
     spied = tensorrt_compat.TensorRT("tensorrt-rtx", Module())
-    spied.build(onnx_file(PLAIN, None).read_bytes(), "x", 1, 1, None)
+    spied.build(make(UNCONDITIONAL, None).read_bytes(), "x", 1, 1, None)
     assert real.Builder(library._log).create_builder_config().get_flag(real.BuilderFlag.TF32)  # on by default
     assert not configs[0].get_flag(real.BuilderFlag.TF32)
 
 
-def test_progress_is_told_and_may_stop_the_build(tmp_path: Path, onnx_file: OnnxFile) -> None:
+def test_progress_is_told_and_may_stop_the_build(tmp_path: Path, make: Make) -> None:
     told: list[tuple[str, int, int]] = []
 
     def note(*step: object) -> bool:
         told.append(step)  # type: ignore[arg-type]
         return True
 
-    build_plan(onnx_file(PLAIN, None), tmp_path / "a.plan", progress=note)
+    build_plan(make(UNCONDITIONAL, None), tmp_path / "a.plan", progress=note)
     assert len(told) > 20
     assert all(0 <= done <= steps for _, done, steps in told)
     with pytest.raises(EngineError, match="could not build a plan: it was stopped"):
-        build_plan(onnx_file(PLAIN, None), tmp_path / "b.plan", progress=lambda *_: False)
+        build_plan(make(UNCONDITIONAL, None), tmp_path / "b.plan", progress=lambda *_: False)
 
     def interrupt(*_: object) -> bool:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        build_plan(onnx_file(PLAIN, None), tmp_path / "b.plan", progress=interrupt)
+        build_plan(make(UNCONDITIONAL, None), tmp_path / "b.plan", progress=interrupt)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.onnx", "a.plan", "a.plan.json"]
 
 
-def test_nothing_appears_if_one_file_cannot(tmp_path: Path, onnx_file: OnnxFile) -> None:
+def test_nothing_appears_if_one_file_cannot(tmp_path: Path, make: Make) -> None:
     for name in ("model.plan.json", "model.onnx", "model.plan"):
         folder = tmp_path / f"without {name}"
         (folder / name).mkdir(parents=True)
         with pytest.raises(OutputError if name != "model.onnx" else (OutputError, EngineError)):
-            build_plan(onnx_file(PLAIN, None), folder / "model.plan")
+            build_plan(make(UNCONDITIONAL, None), folder / "model.plan")
         assert [path.name for path in folder.iterdir()] == [name]
 
 
 @pytest.mark.parametrize("name", ["model.plan.json", "model.plan", "model.onnx"])
 def test_a_full_disk_is_told_of_the_right_file(
-    tmp_path: Path, onnx_file: OnnxFile, monkeypatch: pytest.MonkeyPatch, name: str
+    tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     write = Path.write_bytes
 
@@ -238,7 +236,7 @@ def test_a_full_disk_is_told_of_the_right_file(
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OutputError, match=rf"cannot write .*/{re.escape(name)}: No space left on device"):
-        build_plan(onnx_file(PLAIN, None), tmp_path / "model.plan")
+        build_plan(make(UNCONDITIONAL, None), tmp_path / "model.plan")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -265,9 +263,9 @@ WHERE: dict[str, Callable[[onnx.ModelProto], onnx.TensorProto]] = {
 @pytest.mark.parametrize("by_location", [True, False])
 @pytest.mark.parametrize("where", WHERE)
 def test_weights_in_another_file_are_refused(
-    tmp_path: Path, onnx_file: OnnxFile, monkeypatch: pytest.MonkeyPatch, where: str, by_location: bool
+    tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch, where: str, by_location: bool
 ) -> None:
-    model = onnx.load_model_from_string(onnx_bytes(PLAIN, None))
+    model = onnx.load_model_from_string(engine_bytes(UNCONDITIONAL, None))
     elsewhere(WHERE[where](model), by_location)
     (tmp_path / "x.onnx").write_bytes(model.SerializeToString())
     monkeypatch.setattr(tensorrt_compat.TensorRT, "build", None)
@@ -275,11 +273,11 @@ def test_weights_in_another_file_are_refused(
     with pytest.raises(EngineError, match=text):
         build_plan(tmp_path / "x.onnx", tmp_path / "model.plan", precision="fp16")
     with pytest.raises(EngineError, match=text):
-        build_plan(onnx_file(PLAIN, None), tmp_path / "model.plan", portable=tmp_path / "x.onnx")
+        build_plan(make(UNCONDITIONAL, None), tmp_path / "model.plan", portable=tmp_path / "x.onnx")
 
 
-def test_the_portable_engine(tmp_path: Path, onnx_file: OnnxFile) -> None:
-    step, sampler, portable = onnx_file(PLAIN, None), onnx_file(PLAIN, 2), tmp_path / "model.onnx"
+def test_the_portable_engine(tmp_path: Path, make: Make) -> None:
+    step, sampler, portable = make(UNCONDITIONAL, None), make(UNCONDITIONAL, 2), tmp_path / "model.onnx"
     build_plan(step, tmp_path / "model.plan", portable=sampler)
     assert portable.read_bytes() == sampler.read_bytes()
     build_plan(step, tmp_path / "model.plan")  # of the same checkpoint: kept
@@ -292,31 +290,29 @@ def test_the_portable_engine(tmp_path: Path, onnx_file: OnnxFile) -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_of_two_windows_a_plan_has_the_one_for_few_images(
-    tmp_path: Path, onnx_file: OnnxFile, precision: Precision
-) -> None:
+def test_of_two_windows_a_plan_has_the_one_for_few_images(tmp_path: Path, make: Make, precision: Precision) -> None:
     spec = SPECS["label"]
-    both = onnx_file(spec, Schedule(5, 1, 4))
+    both = make(spec, Schedule(5, 1, 4))
     report = build_plan(both, tmp_path / "model.plan", precision=precision)
     engine = report.metadata.engine
     assert (engine.role, engine.window, engine.batch_window, engine.batch_from) == ("sampler", 5, None, None)
     assert (tmp_path / "model.onnx").read_bytes() == both.read_bytes(), "the portable engine keeps both"
-    single = build_plan(onnx_file(spec, 5), tmp_path / "single.plan", precision=precision)
+    single = build_plan(make(spec, 5), tmp_path / "single.plan", precision=precision)
     assert report.metadata.tensors == single.metadata.tensors
 
 
 @pytest.mark.parametrize(("max_batch", "opt_batch"), [(0, None), (4, 5), (1, 0), (65537, 1)])
-def test_batch_sizes_that_contradict(tmp_path: Path, onnx_file: OnnxFile, max_batch: int, opt_batch: int) -> None:
+def test_batch_sizes_that_contradict(tmp_path: Path, make: Make, max_batch: int, opt_batch: int) -> None:
     with pytest.raises(UsageError, match="expected 1 <= opt-batch <= max-batch <= 65536"):
-        build_plan(onnx_file(PLAIN, None), tmp_path / "model.plan", max_batch=max_batch, opt_batch=opt_batch)
+        build_plan(make(UNCONDITIONAL, None), tmp_path / "model.plan", max_batch=max_batch, opt_batch=opt_batch)
 
 
-def test_files_that_are_no_engines(tmp_path: Path, onnx_file: OnnxFile) -> None:
+def test_files_that_are_no_engines(tmp_path: Path, make: Make) -> None:
     with pytest.raises(EngineError, match=r"missing\.onnx: no such file"):
         build_plan(tmp_path / "missing.onnx", tmp_path / "model.plan")
     with pytest.raises(UsageError, match=r"expected a plan's name, such as .*model\.plan"):
-        build_plan(onnx_file(PLAIN, None), tmp_path / "model.onnx")
-    foreign = onnx.load_model_from_string(onnx_bytes(PLAIN, None))
+        build_plan(make(UNCONDITIONAL, None), tmp_path / "model.onnx")
+    foreign = onnx.load_model_from_string(engine_bytes(UNCONDITIONAL, None))
     del foreign.metadata_props[:]
     contents = {
         "is a PNG picture, no ONNX file": b"\x89PNG junk",
@@ -331,7 +327,7 @@ def test_files_that_are_no_engines(tmp_path: Path, onnx_file: OnnxFile) -> None:
 
 
 def test_a_graph_that_tensorrt_refuses_is_named(tmp_path: Path) -> None:
-    model = onnx.load_model_from_string(onnx_bytes(PLAIN, None))
+    model = onnx.load_model_from_string(engine_bytes(UNCONDITIONAL, None))
     node = next(node for node in model.graph.node if node.op_type == "Softmax")
     node.op_type, node.name = "Hardmax", "my node"
     del node.attribute[:]
@@ -342,8 +338,8 @@ def test_a_graph_that_tensorrt_refuses_is_named(tmp_path: Path) -> None:
         build_plan(tmp_path / "y.onnx", tmp_path / "model.plan")
 
 
-def test_which_tensorrt_is_taken(tmp_path: Path, onnx_file: OnnxFile, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine, out = onnx_file(EMBEDDING, None), tmp_path / "model.plan"
+def test_which_tensorrt_is_taken(tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, out = make(EMBEDDING, None), tmp_path / "model.plan"
     with pytest.raises(MissingExtraError, match=r"pip install 'gpcnn-deploy\[tensorrt\]'"):
         build_plan(engine, out, flavor="tensorrt")
     monkeypatch.setattr("gpcnn_export.onnx_to_plan.is_installed", lambda flavor: True)

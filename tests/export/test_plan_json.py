@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
 from click.testing import CliRunner
-from small_plans import PLAIN
+from small_engines import Make
+from small_plans import UNCONDITIONAL
 
 from gpcnn_export.commands.export.cli import main
 from gpcnn_export.commands.export.result import ExportResult
@@ -17,9 +17,9 @@ from gpcnn_runtime.engines.plan_file import read_plan_metadata
 pytest.importorskip("tensorrt_rtx")
 
 
-def test_json_says_what_was_built(tmp_path: Path, onnx_file: Callable[..., Path]) -> None:
+def test_json_says_what_was_built(tmp_path: Path, make: Make) -> None:
     plan = tmp_path / "p.plan"
-    arguments = [onnx_file(PLAIN, 2), "--format", "trt", "-o", plan, "--max-batch", "2", "--json", "-"]
+    arguments = [make(UNCONDITIONAL, 2), "--format", "trt", "-o", plan, "--max-batch", "2", "--json", "-"]
     done = CliRunner().invoke(main, [str(argument) for argument in arguments])
     assert done.exit_code == 0, done.output
     written = msgspec.json.decode(done.stdout, type=ExportResult)

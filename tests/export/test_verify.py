@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import os
@@ -15,24 +14,29 @@ import msgspec
 import numpy as np
 import onnx
 import pytest
-import torch
 from click.testing import CliRunner, Result
 from onnx import numpy_helper
-from small_engines import PLAIN, add_metadata, metadata_of, model_of
-from small_engines import engine_bytes as make_engine_bytes
+from small_engines import (
+    EMBEDDED,
+    PLAIN,
+    add_metadata,
+    encoder_bytes_of,
+    engine_bytes,
+    engine_bytes_of,
+    model_of,
+    write_checkpoint,
+)
 
 import gpcnn_export.commands.verify.verification
 from gpcnn_deploy.child import Answer, ChildError
-from gpcnn_deploy.metadata import METADATA_KEY, encode_metadata
+from gpcnn_deploy.metadata import METADATA_KEY
 from gpcnn_deploy.schedule import Schedule
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_export.commands.verify.cli import main
 from gpcnn_export.commands.verify.judge import main as judge_main
 from gpcnn_export.commands.verify.verification import Verification, verify
-from gpcnn_export.graphs.encoder import encoder_graph
 from gpcnn_export.graphs.half import half_precision
-from gpcnn_export.graphs.sampler import sampler_graph
-from gpcnn_training.checkpoint import Header, checkpoint_digest, save_checkpoint
+from gpcnn_training.checkpoint import checkpoint_digest
 from gpcnn_training.encoder import EncoderSpec
 from gpcnn_training.model import GatedPixelCNN
 
@@ -40,7 +44,6 @@ DIGITS = ModelSpec(
     height=8, width=8, levels=17, features=6, layers=2, head_features=8, conditioning="label", conditioning_size=10
 )
 NAMES = tuple(map(str, range(10)))
-engine_bytes = functools.cache(make_engine_bytes)
 
 
 def in_process(module: str, arguments: list[str], answer: type[Answer], smaller: str = "") -> Answer:
@@ -60,10 +63,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def save(path: Path, spec: ModelSpec, seed: int = 0, data: str = "digits") -> Path:
-    path.parent.mkdir(exist_ok=True)
-    names = NAMES if spec.conditioning == "label" else ()
-    save_checkpoint(path, model_of(spec, seed), Header(spec=spec, class_names=names, data=data, quantization="nearest"))
-    return path
+    return write_checkpoint(path, model_of(spec, seed), data=data)
 
 
 @pytest.fixture(scope="module")
@@ -287,11 +287,8 @@ def test_fp16_that_says_it_is_fp32_fails(tmp_path: Path, checkpoint: Path) -> No
 
 
 def test_embeddings_are_verified(tmp_path: Path) -> None:
-    spec = ModelSpec(
-        height=4, width=4, features=4, layers=2, head_features=6, conditioning="embedding", conditioning_size=5
-    )
-    checkpoint = save(tmp_path / "c.safetensors", spec)
-    found = verify(engine_of(tmp_path / "e.onnx", checkpoint, spec, 2), checkpoint, images=3)
+    checkpoint = save(tmp_path / "c.safetensors", EMBEDDED)
+    found = verify(engine_of(tmp_path / "e.onnx", checkpoint, EMBEDDED, 2), checkpoint, images=3)
     assert found.proven
     assert [row.images for row in found.rows] == [3, 3, 3]
 
@@ -301,30 +298,21 @@ AUTOENCODER = ModelSpec(
 )
 
 
-@functools.cache
 def autoencoder(seed: int = 0) -> GatedPixelCNN:
-    torch.manual_seed(seed)
-    return GatedPixelCNN(AUTOENCODER, EncoderSpec(features=(3, 4, 5))).eval()
+    return model_of(AUTOENCODER, seed, 1.0, EncoderSpec(features=(3, 4, 5)))
 
 
 def write_autoencoder(folder: Path, encoder_seed: int = 0) -> tuple[Path, Path]:
     """(engine, checkpoint); the encoder beside the engine, which names it, may be of another model."""
-    checkpoint = folder / "c.safetensors"
-    header = Header(spec=AUTOENCODER, encoder=EncoderSpec(features=(3, 4, 5)), data="digits", quantization="nearest")
-    save_checkpoint(checkpoint, autoencoder(), header)
-    encoder = autoencoder(encoder_seed).encoder
-    assert encoder is not None
-    metadata = metadata_of(AUTOENCODER, None)
-    content = add_metadata(
-        encoder_graph(encoder, AUTOENCODER), encode_metadata(msgspec.structs.replace(metadata, role="encoder"))
-    ).SerializeToString()
-    (folder / "e.encoder.onnx").write_bytes(content)
-    model = add_metadata(sampler_graph(autoencoder(), 4), encode_metadata(metadata_of(AUTOENCODER, 4)))
+    checkpoint = write_checkpoint(folder / "c.safetensors", autoencoder(), data="digits")
+    encoder, engine = encoder_bytes_of(autoencoder(encoder_seed)), folder / "e.onnx"
+    (folder / "e.encoder.onnx").write_bytes(encoder)
     digests = {
         "checkpoint_digest": checkpoint_digest(checkpoint),
-        "encoder_digest": hashlib.sha256(content).hexdigest(),
+        "encoder_digest": hashlib.sha256(encoder).hexdigest(),
     }
-    return rewrite(folder / "e.onnx", model, **digests), checkpoint
+    engine.write_bytes(engine_bytes_of(autoencoder(), 4, **digests))
+    return engine, checkpoint
 
 
 def test_an_autoencoder_is_verified_with_its_encoder(tmp_path: Path) -> None:

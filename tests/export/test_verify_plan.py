@@ -8,14 +8,15 @@ from typing import Any
 import msgspec
 import pytest
 from click.testing import CliRunner, Result
-from small_plans import LABEL, engine_metadata, model_of, write_plan
+from small_engines import metadata_of, model_of, write_checkpoint
+from small_plans import LABEL, write_plan
 from tensorrt_double import Machine, install
 
 import gpcnn_export.commands.verify.verification
 from gpcnn_deploy.child import Answer
 from gpcnn_export.commands.verify.cli import main
 from gpcnn_export.commands.verify.judge import main as judge_main
-from gpcnn_training.checkpoint import Header, checkpoint_digest, save_checkpoint
+from gpcnn_training.checkpoint import checkpoint_digest
 
 
 @pytest.fixture
@@ -30,14 +31,11 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
-    names = tuple(map(str, range(LABEL.conditioning_size)))
-    header = Header(spec=LABEL, class_names=names, data="none", quantization="nearest")
-    save_checkpoint(tmp_path / "c.safetensors", model_of(LABEL), header)
-    return tmp_path / "c.safetensors"
+    return write_checkpoint(tmp_path / "c.safetensors", model_of(LABEL))
 
 
 def plan_of(folder: Path, checkpoint: Path, window: int | None, **change: Any) -> Path:
-    engine = msgspec.structs.replace(engine_metadata(LABEL, window), checkpoint_digest=checkpoint_digest(checkpoint))
+    engine = msgspec.structs.replace(metadata_of(LABEL, window), checkpoint_digest=checkpoint_digest(checkpoint))
     return write_plan(folder, LABEL, window, engine=engine, **change)
 
 

@@ -1,19 +1,24 @@
-"""Small engines, exported from random weights: every role and schedule of the same model."""
+"""Small models of random weights, their checkpoints, and their engines of every role and schedule."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import onnx
 import torch
 
 from gpcnn_deploy.metadata import METADATA_KEY, EngineMetadata, encode_metadata
 from gpcnn_deploy.schedule import Schedule, window_fields
 from gpcnn_deploy.spec import ModelSpec
+from gpcnn_export.graphs.encoder import encoder_graph
 from gpcnn_export.graphs.sampler import sampler_graph
 from gpcnn_export.graphs.step import step_graph
+from gpcnn_training.checkpoint import Header, save_checkpoint
+from gpcnn_training.encoder import EncoderSpec
 from gpcnn_training.model import GatedPixelCNN
 
 LABELLED = ModelSpec(
@@ -27,30 +32,54 @@ LABELLED = ModelSpec(
     conditioning="label",
     conditioning_size=3,
 )
-Make = Callable[..., Path]
-NAMES = ("boot", "3", "bag, red")
 PLAIN = ModelSpec(height=4, width=6, channels=3, levels=7, features=4, layers=2, head_features=6)
 EMBEDDED = ModelSpec(
     height=4, width=4, features=4, layers=2, head_features=6, conditioning="embedding", conditioning_size=5
 )
+NAMES = ("boot", "3", "bag, red")
+"""Names of three classes that are hard to tell from other things: a number that is another's, a comma, a space."""
+
+Make = Callable[..., Path]
+
+
+def names_of(spec: ModelSpec) -> tuple[str, ...]:
+    """NAMES of three classes, numbers of others, nothing of a model without labels."""
+    if spec.conditioning != "label":
+        return ()
+    return NAMES if spec.conditioning_size == len(NAMES) else tuple(map(str, range(spec.conditioning_size)))
 
 
 @functools.cache
-def model_of(spec: ModelSpec, seed: int = 0) -> GatedPixelCNN:
-    """Random weights, large enough that pixels depend on each other."""
+def model_of(spec: ModelSpec, seed: int = 0, scale: float = 3.0, encoder: EncoderSpec | None = None) -> GatedPixelCNN:
+    """Random weights times `scale`: large enough that pixels depend on each other. Whoever changes it copies it."""
     torch.manual_seed(seed)
-    model = GatedPixelCNN(spec).eval()
+    model = GatedPixelCNN(spec, encoder).eval()
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.mul_(3)
+            parameter.mul_(scale)
     return model
 
 
-def metadata_of(spec: ModelSpec, window: int | Schedule | None, names: tuple[str, ...] = NAMES) -> EngineMetadata:
+def write_checkpoint(path: Path, model: GatedPixelCNN, **header: Any) -> Path:
+    """A checkpoint of a model, in a folder that is made; `header` takes the place of what its header says."""
+    fields = {
+        "spec": model.spec,
+        "encoder": None if model.encoder is None else model.encoder.spec,
+        "class_names": names_of(model.spec),
+        "data": "none",
+        "quantization": "nearest",
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_checkpoint(path, model, Header(**{**fields, **header}))
+    return path
+
+
+def metadata_of(spec: ModelSpec, window: int | Schedule | None, names: tuple[str, ...] | None = None) -> EngineMetadata:
+    """Metadata of a sampler, or of a step where window is None."""
     return EngineMetadata(
         role="step" if window is None else "sampler",
         spec=spec,
-        class_names=names if spec.conditioning == "label" else (),
+        class_names=names_of(spec) if names is None or spec.conditioning != "label" else names,
         **window_fields(window),
         parameters=1,
         checkpoint_digest="0" * 64,
@@ -59,16 +88,33 @@ def metadata_of(spec: ModelSpec, window: int | Schedule | None, names: tuple[str
 
 
 def add_metadata(graph: onnx.ModelProto, text: str) -> onnx.ModelProto:
+    """The graph itself, which now carries metadata."""
     entry = graph.metadata_props.add()
     entry.key, entry.value = METADATA_KEY, text
     return graph
 
 
-def engine_bytes(
-    spec: ModelSpec, window: int | Schedule | None, seed: int = 0, names: tuple[str, ...] = NAMES
-) -> bytes:
-    """An engine of role `sampler`, or `step` where window is None."""
-    model = model_of(spec, seed)
+def bytes_of(graph: onnx.ModelProto, metadata: EngineMetadata) -> bytes:
+    """The file of a graph and its metadata."""
+    return bytes(add_metadata(graph, encode_metadata(metadata)).SerializeToString())
+
+
+def engine_bytes_of(model: GatedPixelCNN, window: int | Schedule | None, **change: Any) -> bytes:
+    """An engine of role `sampler`, or `step` where window is None; `change` goes into its metadata."""
     graph = step_graph(model) if window is None else sampler_graph(model, window)
-    add_metadata(graph, encode_metadata(metadata_of(spec, window, names)))
-    return bytes(graph.SerializeToString())
+    return bytes_of(graph, msgspec.structs.replace(metadata_of(model.spec, window), **change))
+
+
+def encoder_bytes_of(model: GatedPixelCNN, **change: Any) -> bytes:
+    """The encoder engine of an autoencoder; `change` goes into its metadata."""
+    assert model.encoder is not None
+    metadata = msgspec.structs.replace(metadata_of(model.spec, None), role="encoder", **change)
+    return bytes_of(encoder_graph(model.encoder, model.spec), metadata)
+
+
+@functools.cache
+def engine_bytes(
+    spec: ModelSpec, window: int | Schedule | None, seed: int = 0, names: tuple[str, ...] | None = None
+) -> bytes:
+    """The same of `model_of(spec, seed)`."""
+    return engine_bytes_of(model_of(spec, seed), window, class_names=metadata_of(spec, window, names).class_names)

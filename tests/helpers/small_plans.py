@@ -1,8 +1,7 @@
-"""Small models of every kind that a plan can have, and plans of them for the double."""
+"""Plans for the double, of small models of every kind that a plan can have."""
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import platform
 import sys
@@ -10,57 +9,26 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-import torch
+from small_engines import engine_bytes, metadata_of
 from tensorrt_double import MAGIC
 
-from gpcnn_deploy.metadata import METADATA_KEY, EngineMetadata, encode_metadata
-from gpcnn_deploy.schedule import Schedule, window_fields
+from gpcnn_deploy.schedule import Schedule
 from gpcnn_deploy.spec import ModelSpec
-from gpcnn_export.graphs.sampler import sampler_graph
-from gpcnn_export.graphs.step import step_graph
 from gpcnn_runtime.engines.plan_file import PlanMetadata, PlanTensor, encode_plan_metadata, metadata_path
-from gpcnn_training.model import GatedPixelCNN
 
 SMALL = {"features": 6, "layers": 2, "first_kernel_size": 5, "head_features": 8}
 LABEL = ModelSpec(height=6, width=5, levels=2, conditioning="label", conditioning_size=3, **SMALL)
-PLAIN = ModelSpec(height=5, width=4, levels=2, **SMALL)
+UNCONDITIONAL = ModelSpec(height=5, width=4, levels=2, **SMALL)
 GREY = ModelSpec(height=4, width=6, levels=17, **SMALL)
 COLOUR = ModelSpec(height=3, width=4, channels=3, levels=256, **SMALL)
 EMBEDDING = ModelSpec(height=4, width=4, levels=5, conditioning="embedding", conditioning_size=7, **SMALL)
-SPECS = {"label": LABEL, "unconditional": PLAIN, "17 levels": GREY, "256-level RGB": COLOUR, "embedding": EMBEDDING}
-
-
-@functools.cache
-def model_of(spec: ModelSpec) -> GatedPixelCNN:
-    """Random weights, large enough that pixels depend on each other."""
-    torch.manual_seed(1)
-    model = GatedPixelCNN(spec).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(3)
-    return model
-
-
-def engine_metadata(spec: ModelSpec, window: int | Schedule | None) -> EngineMetadata:
-    return EngineMetadata(
-        role="step" if window is None else "sampler",
-        spec=spec,
-        class_names=tuple(map(str, range(spec.conditioning_size))) if spec.conditioning == "label" else (),
-        **window_fields(window),
-        parameters=1,
-        checkpoint_digest="0" * 64,
-        tools={},
-    )
-
-
-@functools.cache
-def onnx_bytes(spec: ModelSpec, window: int | Schedule | None) -> bytes:
-    """An ONNX engine: a sampler, or a step where window is None."""
-    model = model_of(spec)
-    graph = step_graph(model) if window is None else sampler_graph(model, window)
-    entry = graph.metadata_props.add()
-    entry.key, entry.value = METADATA_KEY, encode_metadata(engine_metadata(spec, window))
-    return bytes(graph.SerializeToString())
+SPECS = {
+    "label": LABEL,
+    "unconditional": UNCONDITIONAL,
+    "17 levels": GREY,
+    "256-level RGB": COLOUR,
+    "embedding": EMBEDDING,
+}
 
 
 def tensors_of(model: onnx.ModelProto, max_batch: int) -> tuple[PlanTensor, ...]:
@@ -82,11 +50,11 @@ def write_plan(
     folder: Path, spec: ModelSpec, window: int | Schedule | None, flavor: str = "tensorrt", **changes: Any
 ) -> Path:
     """A plan for the double, its metadata and the portable ONNX engine; `changes` go into the metadata."""
-    plan, content = folder / "model.plan", MAGIC + onnx_bytes(spec, window)
+    plan, content = folder / "model.plan", MAGIC + engine_bytes(spec, window)
     plan.write_bytes(content)
     plan.with_suffix(".onnx").write_bytes(content[len(MAGIC) :])
     fields: dict[str, Any] = {
-        "engine": engine_metadata(spec, window),
+        "engine": metadata_of(spec, window),
         "digest": hashlib.sha256(content).hexdigest(),
         "flavor": flavor,
         "tensorrt_version": "99.1",
@@ -94,7 +62,7 @@ def write_plan(
         "compute_capabilities": ("8.6", "8.9"),
         "max_batch": 64,
         "opt_batch": 8,
-        "tensors": tensors_of(onnx.load_model_from_string(onnx_bytes(spec, window)), changes.get("max_batch", 64)),
+        "tensors": tensors_of(onnx.load_model_from_string(engine_bytes(spec, window)), changes.get("max_batch", 64)),
     }
     metadata_path(plan).write_bytes(encode_plan_metadata(PlanMetadata(**{**fields, **changes})))
     return plan

@@ -7,12 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from small_engines import Make
 
 from gpcnn_deploy.spec import ModelSpec
 
 MNIST = ModelSpec(height=28, width=28, conditioning="label", conditioning_size=3)
+SHALLOW = msgspec.structs.replace(MNIST, layers=2, features=4)
 FORBIDDEN = ("torch", "onnx", "onnxscript", "onnx_ir", "safetensors", "gpcnn_training", "gpcnn_export", "lightning")
 
 # Runs the command as its entry point does, in a process where importing anything of the above fails; then tells.
@@ -51,7 +53,7 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="re
 def test_samples_without_torch_onnx_or_training_code(
     tmp_path: Path, make: Make, window: int | None, output_format: str
 ) -> None:
-    engine = make(MNIST, window)
+    engine = make(SHALLOW, window)
     told, process = run(tmp_path, "--engine", engine, "--label", "0", "-o", "out", "--output-format", output_format)
     assert told.startswith("out: 1 image of 28×28")
     assert (tmp_path / "out").exists()

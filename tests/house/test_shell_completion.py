@@ -15,8 +15,8 @@ import msgspec
 import onnx
 import pytest
 from click.shell_completion import BashComplete, FishComplete, ShellComplete, ZshComplete
+from small_engines import bytes_of, metadata_of
 
-from gpcnn_deploy.metadata import METADATA_KEY, EngineMetadata, encode_metadata
 from gpcnn_deploy.spec import ModelSpec
 
 ROOT = Path(__file__).parents[2]
@@ -134,13 +134,7 @@ def test_the_lines_for_bash_work(tmp_path: Path) -> None:
 
 def write_engine(path: Path, class_names: tuple[str, ...] = NAMES) -> Path:
     spec = SPEC if class_names else msgspec.structs.replace(SPEC, conditioning="none", conditioning_size=0)
-    metadata = EngineMetadata(
-        role="step", spec=spec, class_names=class_names, parameters=1, checkpoint_digest="", tools={}
-    )
-    model = onnx.ModelProto(ir_version=10)
-    entry = model.metadata_props.add()
-    entry.key, entry.value = METADATA_KEY, encode_metadata(metadata)
-    path.write_bytes(model.SerializeToString())
+    path.write_bytes(bytes_of(onnx.ModelProto(ir_version=10), metadata_of(spec, None, class_names)))
     return path
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable
 
 import pytest
 import torch
+from small_engines import model_of
 from torch import Tensor
 
 from gpcnn_deploy.errors import UsageError
@@ -35,14 +37,9 @@ CASES = [
 
 
 @functools.cache
-def model_of(name: str) -> GatedPixelCNN:
+def model_named(name: str) -> GatedPixelCNN:
     """Float64 with large random weights: no near-ties, and pixels that depend on each other."""
-    torch.manual_seed(11)
-    model = GatedPixelCNN(SPECS[name]).double().eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(2.5)
-    return model
+    return copy.deepcopy(model_of(SPECS[name], 11, 2.5)).double()
 
 
 def condition_of(spec: ModelSpec, count: int) -> Tensor | None:
@@ -53,7 +50,7 @@ def condition_of(spec: ModelSpec, count: int) -> Tensor | None:
 
 @pytest.mark.parametrize(("name", "window"), CASES)
 def test_rows_and_windows_give_the_logits_of_the_whole_image(name: str, window: int) -> None:
-    model, spec = model_of(name), SPECS[name]
+    model, spec = model_named(name), SPECS[name]
     image = torch.randint(spec.levels, (3, *spec.image_shape))
     condition = condition_of(spec, 3)
     with torch.no_grad():
@@ -79,7 +76,7 @@ def test_rows_and_windows_give_the_logits_of_the_whole_image(name: str, window: 
 @pytest.mark.parametrize("known_share", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("name", SPECS)
 def test_all_samplers_draw_the_same_images(name: str, known_share: float, temperature: float) -> None:
-    model, spec = model_of(name), SPECS[name]
+    model, spec = model_named(name), SPECS[name]
     count = 4
     u = torch.from_numpy(noise(spec, seed=7, count=count)).double()
     condition = condition_of(spec, count)
@@ -98,13 +95,13 @@ def test_all_samplers_draw_the_same_images(name: str, known_share: float, temper
 def test_jacobi_needs_at_most_one_evaluation_per_subpixel_and_one_to_see_that_it_is_done() -> None:
     for name, spec in SPECS.items():
         u = torch.from_numpy(noise(spec, seed=1, count=2)).double()
-        evaluations = sample_jacobi(model_of(name), u, condition_of(spec, 2))[1]
+        evaluations = sample_jacobi(model_named(name), u, condition_of(spec, 2))[1]
         assert 2 <= evaluations <= spec.subpixels + 1
 
 
 def test_an_image_does_not_depend_on_its_batch() -> None:
     name = "17 levels, 4 layers, kernel 5, label"
-    model, spec = model_of(name), SPECS[name]
+    model, spec = model_named(name), SPECS[name]
     labels = torch.arange(6) % 3
     together = sample_raster(model, torch.from_numpy(noise(spec, 3, 6)).double(), labels)
     for k in range(6):
@@ -159,7 +156,7 @@ def test_scores_and_samples_are_of_single_precision_on_a_gpu_too(
 
 def test_sampling_follows_the_distribution() -> None:
     """Scores of what is drawn average to minus the entropy that the drawn conditionals have."""
-    model, spec = model_of("binary, 3 layers"), SPECS["binary, 3 layers"]
+    model, spec = model_named("binary, 3 layers"), SPECS["binary, 3 layers"]
     u = torch.from_numpy(noise(spec, seed=2, count=256)).double()
     image, log_prob = sample_cached(model, u, window=3)
     with torch.no_grad():
@@ -174,12 +171,12 @@ def test_a_condition_too_many_or_missing_is_refused(name: str) -> None:
     spec = SPECS[name]
     condition = torch.tensor([0]) if spec.conditioning == "none" else None
     with pytest.raises(UsageError, match=r"unconditional|conditioned on a label"):
-        model_of(name)(torch.zeros(1, *spec.image_shape, dtype=torch.int32), condition)
+        model_named(name)(torch.zeros(1, *spec.image_shape, dtype=torch.int32), condition)
 
 
 @pytest.mark.parametrize("name", SPECS)
 def test_multiply_adds_counts_each_weight_of_a_convolution_once_a_pixel(name: str) -> None:
-    model, spec = model_of(name), SPECS[name]
+    model, spec = model_named(name), SPECS[name]
     weights = sum(module.weight.numel() for module in model.modules() if isinstance(module, torch.nn.Conv2d))
     if spec.channels == 3:  # of the 9 channel pairs the mask keeps 3
         weights -= 6 * spec.head_features

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner, Result
-from small_engines import EMBEDDED, LABELLED, NAMES, Make, model_of
+from small_engines import EMBEDDED, LABELLED, Make, model_of, write_checkpoint
 
 from gpcnn_deploy.schedule import Schedule
 from gpcnn_deploy.spec import ModelSpec
@@ -23,7 +23,6 @@ from gpcnn_runtime.commands.bench.cli import main
 from gpcnn_runtime.commands.bench.report import BenchRow, run_worker
 from gpcnn_runtime.commands.bench.worker import Job
 from gpcnn_runtime.engines.onnxruntime.gemm import gemm_rate, matmul_model
-from gpcnn_training.checkpoint import Header, save_checkpoint
 
 ISSUE_KEYS = {
     *("engine", "role", "strategy", "window", "batch", "threads", "ms_per_image_p50", "ms_per_image_p90"),
@@ -35,10 +34,7 @@ QUICK = ("--min-time", "0.05", "--repeat", "3")
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("run") / "checkpoint.safetensors"
-    header = Header(spec=LABELLED, class_names=NAMES, data="none", quantization="nearest")
-    save_checkpoint(path, model_of(LABELLED), header)
-    return path
+    return write_checkpoint(tmp_path_factory.mktemp("run") / "checkpoint.safetensors", model_of(LABELLED))
 
 
 def bench(*arguments: str | Path) -> Result:

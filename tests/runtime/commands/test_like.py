@@ -13,7 +13,18 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from PIL import Image
-from small_engines import EMBEDDED, LABELLED, PLAIN, Make, add_metadata, metadata_of
+from small_engines import (
+    EMBEDDED,
+    LABELLED,
+    PLAIN,
+    Make,
+    add_metadata,
+    bytes_of,
+    encoder_bytes_of,
+    engine_bytes_of,
+    metadata_of,
+    model_of,
+)
 
 import gpcnn_runtime.commands.score.cli
 from gpcnn_deploy.errors import EngineError, UsageError
@@ -22,8 +33,6 @@ from gpcnn_deploy.philox import noise
 from gpcnn_deploy.pictures import grid, pixels_from_levels
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_export.graphs.encoder import encoder_graph
-from gpcnn_export.graphs.sampler import sampler_graph
-from gpcnn_export.graphs.step import step_graph
 from gpcnn_runtime.commands.sample.cli import main
 from gpcnn_runtime.engines.onnxruntime.encoder import Encoder
 from gpcnn_runtime.sampler import Sampler
@@ -39,29 +48,16 @@ ENCODER = EncoderSpec(features=(4, 5, 6))
 
 @pytest.fixture(scope="module")
 def model() -> GatedPixelCNN:
-    torch.manual_seed(1)
-    model = GatedPixelCNN(SPEC, ENCODER).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(3)
-    return model
-
-
-def encoder_bytes(model: GatedPixelCNN, spec: ModelSpec = SPEC, **change: object) -> bytes:
-    assert model.encoder is not None
-    metadata = msgspec.structs.replace(metadata_of(spec, None), role="encoder", **change)
-    return bytes(add_metadata(encoder_graph(model.encoder, spec), encode_metadata(metadata)).SerializeToString())
+    return model_of(SPEC, 1, encoder=ENCODER)
 
 
 def engine_bytes(model: GatedPixelCNN, window: int | None, digest: str | None) -> bytes:
-    graph = step_graph(model) if window is None else sampler_graph(model, window)
-    metadata = msgspec.structs.replace(metadata_of(SPEC, window), encoder_digest=digest)
-    return bytes(add_metadata(graph, encode_metadata(metadata)).SerializeToString())
+    return engine_bytes_of(model, window, encoder_digest=digest)
 
 
 @pytest.fixture(scope="module")
 def files(model: GatedPixelCNN) -> dict[str, bytes]:
-    encoder = encoder_bytes(model)
+    encoder = encoder_bytes_of(model)
     digest = hashlib.sha256(encoder).hexdigest()
     return {
         "model.encoder.onnx": encoder,
@@ -298,7 +294,7 @@ def test_a_missing_or_exchanged_encoder_is_one_line(
     encoder.mkdir()
     fails(1, "model.encoder.onnx is a folder", "--like", "a.png")
     encoder.rmdir()
-    other = encoder_bytes(model, checkpoint_digest="1" * 64)
+    other = encoder_bytes_of(model, checkpoint_digest="1" * 64)
     for content in (other, files["model.onnx"]):
         encoder.write_bytes(content)
         digest = hashlib.sha256(content).hexdigest()
@@ -316,8 +312,7 @@ def hostile(model: GatedPixelCNN) -> dict[str, tuple[bytes, str]]:
     def rebuilt(change: object) -> bytes:
         graph = encoder_graph(model.encoder, SPEC)  # type: ignore[arg-type]
         change(graph)  # type: ignore[operator]
-        metadata = msgspec.structs.replace(metadata_of(SPEC, None), role="encoder")
-        return bytes(add_metadata(graph, encode_metadata(metadata)).SerializeToString())
+        return bytes_of(graph, msgspec.structs.replace(metadata_of(SPEC, None), role="encoder"))
 
     def external(graph: onnx.ModelProto) -> None:
         tensor = graph.graph.initializer[0]
@@ -341,7 +336,7 @@ def hostile(model: GatedPixelCNN) -> dict[str, tuple[bytes, str]]:
     return {
         "foreign": (b"\x89PNG\r\n\x1a\n" + bytes(50), "is a PNG picture, no ONNX file"),
         "noise": (bytes(range(256)), "cannot be loaded as ONNX"),
-        "truncated": (encoder_bytes(model)[:-700], "cannot be loaded as ONNX"),
+        "truncated": (encoder_bytes_of(model)[:-700], "cannot be loaded as ONNX"),
         "external": (rebuilt(external), "keeps weights in other files"),
         "no metadata": (plain, "without gpcnn-deploy metadata"),
         "a sampler": (engine_bytes(model, 2, None), "is a sampler, no encoder"),
@@ -369,14 +364,11 @@ def test_a_hostile_encoder_is_one_line(folder: Path, model: GatedPixelCNN, case:
     fails(1, message, "--like", "a.png")
 
 
-def test_an_encoder_of_another_size_is_refused(folder: Path) -> None:
+def test_an_encoder_of_another_size_is_refused(folder: Path, model: GatedPixelCNN) -> None:
     spec = msgspec.structs.replace(SPEC, height=8)
-    other = GatedPixelCNN(spec, ENCODER).eval()
-    content = encoder_bytes(other, spec)
+    content = encoder_bytes_of(model_of(spec, encoder=ENCODER))
     (folder / "model.encoder.onnx").write_bytes(content)
-    (folder / "model.onnx").write_bytes(
-        engine_bytes(GatedPixelCNN(SPEC, ENCODER).eval(), 2, hashlib.sha256(content).hexdigest())
-    )
+    (folder / "model.onnx").write_bytes(engine_bytes(model, 2, hashlib.sha256(content).hexdigest()))
     fails(1, "model.encoder.onnx is for other images than model.onnx: export both anew", "--like", "a.png")
 
 

@@ -20,7 +20,7 @@ import onnx
 import pytest
 from click.testing import CliRunner
 from onnx import ModelProto, TensorProto, TypeProto, helper
-from small_engines import EMBEDDED, LABELLED, PLAIN, Make, engine_bytes, metadata_of, model_of
+from small_engines import EMBEDDED, LABELLED, PLAIN, Make, engine_bytes, metadata_of, model_of, write_checkpoint
 
 from gpcnn_deploy.errors import EngineError, GpcnnError
 from gpcnn_deploy.files import sha256
@@ -29,7 +29,7 @@ from gpcnn_runtime.commands.inspect.cli import main
 from gpcnn_runtime.engines.load import load_engine
 from gpcnn_runtime.engines.plan_file import PlanMetadata, encode_plan_metadata, metadata_path, read_plan_metadata
 from gpcnn_runtime.inspection import inspect_engine
-from gpcnn_training.checkpoint import Header, load_checkpoint, save_checkpoint
+from gpcnn_training.checkpoint import load_checkpoint
 
 LOADER = """
 import os, resource, sys, warnings
@@ -559,7 +559,7 @@ def test_plan_metadata_that_is_no_file(tmp_path: Path) -> None:
 
 def test_damaged_checkpoints(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.safetensors"
-    save_checkpoint(path, model_of(PLAIN), Header(spec=PLAIN, data="photos", quantization="nearest"))
+    write_checkpoint(path, model_of(PLAIN), data="photos")
     content = path.read_bytes()
     length = 8 + int.from_bytes(content[:8], "little")
     inspected = loaded = 0

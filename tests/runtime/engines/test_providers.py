@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import types
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
 import pytest
+from small_engines import Make
 from small_plans import EMBEDDING, LABEL, SPECS
 
 from gpcnn_deploy.errors import EngineError, UsageError
@@ -22,13 +21,11 @@ from gpcnn_runtime.engines.onnxruntime.load import load_onnx_engine
 from gpcnn_runtime.engines.onnxruntime.providers import CPU, Placement, place, running
 from gpcnn_runtime.sampler import Sampler
 
-OnnxFile = Callable[..., Path]
-
 
 @pytest.mark.parametrize("provider", ["cuda", "tensorrt", "nv-tensorrt-rtx"])
-def test_a_missing_provider_says_what_to_install(onnx_file: OnnxFile, provider: Any) -> None:
+def test_a_missing_provider_says_what_to_install(make: Make, provider: Any) -> None:
     with pytest.raises(EngineError, match=rf"provider {provider}: onnxruntime .* here has only cpu: pip "):
-        load_onnx_engine(onnx_file(LABEL, None), provider)
+        load_onnx_engine(make(LABEL, None), provider)
 
 
 def test_an_unknown_provider() -> None:
@@ -54,16 +51,16 @@ def cuda_build(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("cuda_build")
-def test_a_silent_fallback_is_an_error(onnx_file: OnnxFile) -> None:
+def test_a_silent_fallback_is_an_error(make: Make) -> None:
     with pytest.raises(EngineError, match="provider cuda did not start and ONNX Runtime fell back to CPU: check the"):
-        load_onnx_engine(onnx_file(LABEL, None), "cuda")
+        load_onnx_engine(make(LABEL, None), "cuda")
 
 
 @pytest.mark.usefixtures("cuda_build")
-def test_auto_takes_what_runs(onnx_file: OnnxFile) -> None:
+def test_auto_takes_what_runs(make: Make) -> None:
     told: list[str] = []
     for window in (None, 2):
-        assert load_onnx_engine(onnx_file(LABEL, window), "auto", told.append).info.provider == "CPU"
+        assert load_onnx_engine(make(LABEL, window), "auto", told.append).info.provider == "CPU"
     assert len(told) == 1  # a step would have gone to the GPU, a sampler would not
     assert "provider cuda did not start" in told[0]
 
@@ -104,14 +101,12 @@ def test_a_plugin_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
-def test_a_step_with_its_state_on_the_device(
-    monkeypatch: pytest.MonkeyPatch, onnx_file: OnnxFile, spec: ModelSpec
-) -> None:
+def test_a_step_with_its_state_on_the_device(monkeypatch: pytest.MonkeyPatch, make: Make, spec: ModelSpec) -> None:
     """I/O binding, on the one device that is here: the CPU's own memory."""
     condition: dict[str, Any] = {"labels": 1} if spec is SPECS["label"] else {}
     if spec is EMBEDDING:
         condition = {"embedding": np.ones(spec.conditioning_size)}
-    path = onnx_file(spec, None)
+    path = make(spec, None)
     with Sampler(load_onnx_engine(path)) as plain:
         monkeypatch.setattr(
             "gpcnn_runtime.engines.onnxruntime.load.place", lambda provider: Placement("cpu", CPU.name, memory="cpu")

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from small_engines import model_of, write_checkpoint
 
 from gpcnn_deploy.errors import MissingExtraError
 from gpcnn_deploy.files import sha256
 from gpcnn_deploy.spec import ModelSpec
-from gpcnn_training.checkpoint import Header, save_checkpoint
 from gpcnn_training.commands.evaluate.cli import main
 from gpcnn_training.commands.extra import train_extra
 from gpcnn_training.data.dataset import DataSet
@@ -54,16 +54,9 @@ def checkpoint(
     scale: float = 2.0,
 ) -> GatedPixelCNN:
     """A checkpoint of random weights (times `scale`), and its model."""
-    torch.manual_seed(1)
-    model = GatedPixelCNN(spec, encoder).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(scale)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    header = Header(
-        spec=spec, encoder=encoder, class_names=names, data=data, quantization=quantization, step=1234, epoch=5.25
-    )
-    save_checkpoint(Path(path), model, header)
+    model = model_of(spec, 1, scale, encoder)
+    header = {"class_names": names, "data": data, "quantization": quantization, "step": 1234, "epoch": 5.25}
+    write_checkpoint(Path(path), model, **header)
     return model
 
 

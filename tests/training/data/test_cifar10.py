@@ -277,7 +277,10 @@ def test_from_binary_files_to_a_colour_picture(tmp_path: Path, monkeypatch: pyte
         assert result.exit_code == 0, result.output
         return result.output
 
+    # Nothing to be tried first, and few samples on a sheet: both take longer than the training.
+    monkeypatch.setattr("gpcnn_training.evaluation.likelihood._SUBPIXELS_OF_A_SHEET", 4 * 3 * 32 * 32)
     small = ("--layers", 2, "--features", 8, "--batch-size", 4, "--learning-rate", 0.02)
+    small += ("--precision", "fp32", "--compile", "off")
     run(train, "--data", "cifar10", "--data-dir", tmp_path, "--max-steps", 40, *small)
     folder = Path("runs/cifar10-conditional")
     _, header = load_checkpoint(folder)

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from small_engines import model_of, write_checkpoint
 
 import gpcnn_training.evaluation.class_consistency
 from gpcnn_deploy.philox import noise
 from gpcnn_deploy.spec import ModelSpec
-from gpcnn_training.checkpoint import Header, save_checkpoint
 from gpcnn_training.commands.evaluate.cli import main
 from gpcnn_training.data.dataset import DataSet
 from gpcnn_training.data.quantize import Quantization, to_levels
@@ -31,12 +31,7 @@ SHORT = functools.partial(train_classifier, images_seen=6_000)
 
 
 def random_model(spec: ModelSpec) -> GatedPixelCNN:
-    torch.manual_seed(1)
-    model = GatedPixelCNN(spec).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(2.5)
-    return model
+    return model_of(spec, 1, 2.5)
 
 
 def test_counting() -> None:
@@ -179,8 +174,8 @@ def test_the_command_shows_the_table(stripes: DataSet, stripes_file: Path, monke
     monkeypatch.chdir(stripes_file.parent)
     monkeypatch.setattr(gpcnn_training.evaluation.class_consistency, "train_classifier", SHORT)
     model = random_model(STRIPES)
-    header = Header(spec=STRIPES, class_names=stripes.class_names, data="stripes", quantization="stochastic-binary")
-    save_checkpoint(Path("c.safetensors"), model, header)
+    header = {"class_names": stripes.class_names, "data": "stripes", "quantization": "stochastic-binary"}
+    write_checkpoint(Path("c.safetensors"), model, **header)
     arguments = ["c.safetensors", "--data", str(stripes_file), "--samples", "20", "--json", "out.json"]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output

@@ -11,7 +11,7 @@ import msgspec
 DISTRIBUTION = "gpcnn-deploy"
 BASE = "base"
 _REQUIREMENT = re.compile(
-    r"""(?P<name>[\w.-]+)\s*(?:>=(?P<minimum>[\d.]+))?[^;]*(?:;\s*extra\s*==\s*['"](?P<extra>[\w-]+)['"])?\s*"""
+    r"""(?P<name>[\w.-]+)\s*(?:[^;]*?>=(?P<minimum>[\d.]+))?[^;]*(?:;\s*extra\s*==\s*['"](?P<extra>[\w-]+)['"])?\s*"""
 )
 _SHOWN = (BASE, "cpu", "gpu", "plan", "tensorrt", "tensorrt-rtx", "train", "export")
 

@@ -132,7 +132,9 @@ def test_types_against_stubs_made_from_tensorrt_rtx(tmp_path: Path) -> None:
     pytest.importorskip("mypy")
     made = subprocess.run(
         [
-            Path(sys.executable).with_name("stubgen"),
+            sys.executable,
+            "-m",
+            "mypy.stubgen",
             "--inspect-mode",
             "-m",
             "tensorrt_rtx_bindings.tensorrt_rtx",

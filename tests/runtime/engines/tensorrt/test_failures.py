@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from small_plans import LABEL, PLAIN, write_plan
+from small_plans import LABEL, UNCONDITIONAL, write_plan
 from tensorrt_double import Machine, install
 
 from gpcnn_deploy.errors import EngineError, GpcnnError, MissingExtraError, NotHereError
@@ -51,7 +51,7 @@ def test_each_call_may_fail_each_time(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, flavor: str, window: int | None
 ) -> None:
     machine = install(monkeypatch, flavor)
-    plan = write_plan(tmp_path, PLAIN, window, flavor)
+    plan = write_plan(tmp_path, UNCONDITIONAL, window, flavor)
     assert attempt(plan) is None
     made = dict(machine.calls)
     assert machine.leaks() == {}

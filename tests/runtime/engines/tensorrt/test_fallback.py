@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from small_plans import GREY, LABEL, model_of, onnx_bytes, write_plan
+from small_engines import engine_bytes, model_of
+from small_plans import GREY, LABEL, write_plan
 from tensorrt_double import install
 
 from gpcnn_export.checkpoint_to_native import draft_model_file
@@ -82,7 +83,7 @@ def test_a_changed_plan_does_not_fall_back(tmp_path: Path) -> None:
 def test_the_portable_engine_must_be_the_plans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, "tensorrt").devices = 0
     plan = write_plan(tmp_path, LABEL, None)
-    plan.with_suffix(".onnx").write_bytes(onnx_bytes(GREY, None))
+    plan.with_suffix(".onnx").write_bytes(engine_bytes(GREY, None))
     result = sample(plan)
     assert result.exit_code == 1
     assert "model.onnx beside it is of another checkpoint: export both anew" in result.stderr

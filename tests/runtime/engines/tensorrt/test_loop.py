@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+from small_engines import Make
 from small_plans import EMBEDDING, LABEL, SPECS, write_plan
 from tensorrt_double import install, nothing_left
 
@@ -142,13 +142,11 @@ def test_rtx_replays_by_itself_and_keeps_its_kernels(monkeypatch: pytest.MonkeyP
     assert machine.calls["cudaStreamBeginCapture"] == 0
 
 
-def test_scalars_may_live_on_the_host(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, onnx_file: Callable[..., Path]
-) -> None:
+def test_scalars_may_live_on_the_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, make: Make) -> None:
     machine = install(monkeypatch, "tensorrt")
     machine.host_tensors = {"evaluations", "temperature"}
     plan = write_plan(tmp_path, LABEL, 5)
-    with Sampler(load_plan_engine(plan)) as gpu, Sampler(load_onnx_engine(onnx_file(LABEL, 5)), threads=1) as cpu:
+    with Sampler(load_plan_engine(plan)) as gpu, Sampler(load_onnx_engine(make(LABEL, 5)), threads=1) as cpu:
         found, expected = draw(gpu, temperature=0.8), draw(cpu, temperature=0.8)
     assert_equal(found, expected)
     assert found.evaluations == expected.evaluations
