@@ -7,6 +7,7 @@ Its `__metadata__` has one entry of ours, `gpcnn`: the `Header` as JSON.
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,6 +23,7 @@ METADATA_KEY = "gpcnn"
 MAX_HEADER_BYTES = 1 << 24
 MAX_METADATA_BYTES = 1 << 20
 MAX_DIMENSIONS = 8
+MAX_WEIGHTS = 1 << 48
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +71,7 @@ HeaderType = TypeVar("HeaderType", bound=msgspec.Struct)
 class _Tensor(msgspec.Struct):
     dtype: str
     shape: list[int]
+    data_offsets: tuple[int, int]
 
 
 def read_header(path: Path, layout: type[HeaderType]) -> tuple[HeaderType, int]:
@@ -87,6 +90,7 @@ def read_header(path: Path, layout: type[HeaderType]) -> tuple[HeaderType, int]:
         raise damaged(path, "no regular file")
     try:
         with path.open("rb") as stream:
+            size = os.fstat(stream.fileno()).st_size
             length = int.from_bytes(stream.read(8), "little")
             if length > MAX_HEADER_BYTES:
                 raise damaged(path, f"a header of {length} bytes")
@@ -98,15 +102,21 @@ def read_header(path: Path, layout: type[HeaderType]) -> tuple[HeaderType, int]:
     try:
         entries = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
         metadata = msgspec.json.decode(entries.pop("__metadata__", b"{}"), type=dict[str, str])
-        shapes = [msgspec.json.decode(entry, type=_Tensor).shape for entry in entries.values()]
+        tensors = [msgspec.json.decode(entry, type=_Tensor) for entry in entries.values()]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise damaged(path, error) from error
+    shapes = [tensor.shape for tensor in tensors]
+    if any(
+        len(shape) > MAX_DIMENSIONS or min(shape, default=0) < 0 or math.prod(shape) > MAX_WEIGHTS for shape in shapes
+    ):
+        raise damaged(path, "a tensor of no possible shape")
+    if (wanted := 8 + length + max((tensor.data_offsets[1] for tensor in tensors), default=0)) != size:
+        raise damaged(path, f"{size} bytes, expected {wanted}")
     if METADATA_KEY not in metadata:
         raise CheckpointError(f"{path}: a safetensors file, but not of gpcnn-train (no '{METADATA_KEY}' entry)")
     if len(metadata[METADATA_KEY]) > MAX_METADATA_BYTES:
-        raise damaged(path, f"metadata of {len(metadata[METADATA_KEY])} bytes")
-    if any(len(shape) > MAX_DIMENSIONS or min(shape, default=0) < 0 for shape in shapes):
-        raise damaged(path, "a tensor of no possible shape")
+        size = len(metadata[METADATA_KEY])
+        raise damaged(path, f"metadata of {size} bytes, expected at most {MAX_METADATA_BYTES}")
     written = f"{path}: written with checkpoint"
     header = decode_versioned(
         metadata[METADATA_KEY], layout, SCHEMA, written, CheckpointError, lambda error: damaged(path, error)

@@ -345,6 +345,20 @@ def test_an_encoder_alone_is_refused(tmp_path: Path) -> None:
     assert "is an encoder, which draws nothing: name the engine beside it" in done.stderr
 
 
+@pytest.mark.parametrize(("data", "scored"), [("mnist", False), ("digits", True)])
+def test_a_folder_of_another_day_is_said_and_hinders_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: str, scored: bool
+) -> None:
+    monkeypatch.setenv("GPCNN_DATA_DIR", str(tmp_path / "gone"))
+    checkpoint = save(tmp_path / "run" / "checkpoint.safetensors", DIGITS, data=data)
+    engine = engine_of(tmp_path / "model.onnx", checkpoint, DIGITS, 4)
+    arguments = [str(engine), "--checkpoint", str(checkpoint), "--images", "2", "--test-images", "2"]
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 0, done.output
+    assert ("NOT SCORED" in done.stdout) != scored
+    assert ("gone: no such folder, but --data-dir or GPCNN_DATA_DIR" in " ".join(done.stdout.split())) != scored
+
+
 def test_own_data_are_scored(tmp_path: Path, checkpoint: Path, sound: Path) -> None:
     rng = np.random.default_rng(0)
     arrays = {"images": rng.integers(0, 256, (30, 8, 8), np.uint8), "labels": np.arange(30) % 10}

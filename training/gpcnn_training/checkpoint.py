@@ -6,7 +6,9 @@ part of it is code, so a checkpoint from an unknown sender is safe to open.
 
 from __future__ import annotations
 
+import contextlib
 import platform
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,6 +23,7 @@ from gpcnn_deploy.checkpoint_header import METADATA_KEY, Header, damaged, read_h
 from gpcnn_deploy.errors import CheckpointError
 from gpcnn_deploy.files import sha256, write_atomic
 from gpcnn_deploy.spec import EncoderSpec, ModelSpec
+from gpcnn_deploy.text import exact_json
 from gpcnn_training.model import GatedPixelCNN
 from gpcnn_training.runs import checkpoint_path
 
@@ -89,7 +92,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], header: msgspec.Struct
         OutputError: the file cannot be written.
     """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    text = msgspec.json.encode(header, order="sorted").decode()
+    text = exact_json(header)
     write_atomic(path, safetensors.torch.save(plain, {METADATA_KEY: text}))
 
 
@@ -101,7 +104,8 @@ def read_tensors(path: Path, header_type: type[HeaderType]) -> tuple[HeaderType,
     """
     header, _ = read_header(path, header_type)
     try:
-        tensors = safetensors.torch.load_file(path)
+        with _plain_name(path) as name:
+            tensors = safetensors.torch.load_file(name)
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         raise damaged(path, error) from error
     for name, tensor in tensors.items():
@@ -129,6 +133,18 @@ def build_model(path: Path, spec: ModelSpec, encoder: EncoderSpec | None, tensor
         model = GatedPixelCNN(spec, encoder)
     model.load_state_dict(tensors)
     return model
+
+
+@contextlib.contextmanager
+def _plain_name(path: Path) -> Iterator[str | Path]:
+    """A name of the file that is UTF-8, which is all that safetensors opens."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        with path.open("rb") as stream:
+            yield f"/dev/fd/{stream.fileno()}"
+    else:
+        yield path
 
 
 def _check(path: Path, header: Header) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import os
 import signal
 import subprocess
 import sys
@@ -370,13 +371,17 @@ def test_any_damaged_part_is_drawn_again(folder: Path, content: bytes) -> None:
         broken.add(images(start, 4))
         broken.keep()
     (folder / "a.npz.parts" / f"{4:012}.npz").write_bytes(SOUND)
-    assert place(folder).open()[0] == 8
+    broken.close()
+    with contextlib.closing(place(folder)) as sound:
+        assert sound.open()[0] == 8
     (folder / "a.npz.parts" / f"{4:012}.npz").write_bytes(content)
     again = place(folder)
     missing = again.open()
     assert (missing[0], len(missing)) == (4, TOTAL - 4)
     again.add(images(4, TOTAL - 4))
     again.finish()
+    again.close()
+    assert [path.name for path in folder.iterdir()] == ["a.npz"]
     with np.load(folder / "a.npz") as file:
         assert len(file["levels"]) == len(file["log_prob"]) == TOTAL
 
@@ -406,6 +411,7 @@ def test_ctrl_c_between_any_two_lines_of_keep_writes_nothing_twice(folder: Path,
     finally:
         sys.settrace(before)
     assert broken.keep() == 2
+    broken.close()
     assert [path.name for path in (folder / "a.npz.parts").glob("*.npz")] == [f"{0:012}.npz"]
     assert place(folder).open()[0] == 2
 
@@ -417,6 +423,67 @@ def test_what_is_missing_of_a_huge_job_takes_no_memory(folder: Path) -> None:
         assert missing[1:4] == list(missing)[1:4]
     missing = gpcnn_runtime.commands.sample.jobs._Missing(2**63 - 1, [0, 5])
     assert (missing[0], missing[-1], missing[4:6]) == (1, 2**63 - 2, [6, 7])
+
+
+@pytest.mark.parametrize("output_format", ["png", "npz"])
+def test_two_jobs_do_not_write_into_one_place(folder: Path, sampler_path: Path, output_format: str) -> None:
+    process, place = endless(folder, sampler_path, output_format)
+    second = run_endless(sampler_path, output_format)
+    assert second.exit_code == 1
+    assert second.stderr.startswith(f"Error: out is in use by process {process.pid} on ")
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 143  # and what was drawn is kept, as by Ctrl-C
+    assert errors.startswith("Error: interrupted: ")
+    assert "the same command goes on from there" in errors
+    assert not list(place.glob(".*"))
+
+
+@pytest.mark.parametrize("name", ["-", "pipe"])
+def test_an_npz_goes_into_a_pipe(folder: Path, sampler_path: Path, name: str) -> None:
+    os.mkfifo(folder / "pipe")
+    arguments = ["--engine", str(sampler_path), "--label", "2,0", "--count", str(COUNT), "--output-format", "npz"]
+    code = "from gpcnn_runtime.commands.sample.cli import main; main()"
+    command = [sys.executable, "-c", code, *arguments, "-o", name, "--json", "told.json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        content = process.stdout.read() if name == "-" else (folder / "pipe").read_bytes()
+        _, error = process.communicate(timeout=60)
+    assert process.returncode == 0, error
+    with np.load(io.BytesIO(content)) as file:
+        assert len(file["levels"]) == TOTAL
+    assert sorted(path.name for path in folder.iterdir()) == ["pipe", "told.json"]
+
+
+def run_endless(engine: Path, output_format: str) -> Result:
+    return CliRunner().invoke(main, arguments_of_endless(engine, output_format))
+
+
+def arguments_of_endless(engine: Path, output_format: str) -> list[str]:
+    return [
+        "--engine",
+        str(engine),
+        "--label",
+        "0",
+        "--count",
+        "1000000",
+        "--output-format",
+        output_format,
+        "-o",
+        "out",
+    ]
+
+
+def endless(folder: Path, engine: Path, output_format: str) -> tuple[subprocess.Popen[str], Path]:
+    """A job that has begun to write, and where it keeps what it wrote."""
+    code = "from gpcnn_runtime.commands.sample import cli, jobs\njobs.PART_SECONDS = 0.2\ncli.main()"
+    command = [sys.executable, "-c", code, *arguments_of_endless(engine, output_format)]
+    place = folder / ("out" if output_format == "png" else "out.parts")
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 30
+    while len(list(place.glob("0*"))) < 2 and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.02)
+    return process, place
 
 
 @pytest.mark.parametrize("output_format", ["png", "npz"])

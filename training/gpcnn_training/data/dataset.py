@@ -13,6 +13,7 @@ from gpcnn_deploy.errors import DataError
 from gpcnn_deploy.picture_arrays import check_range
 from gpcnn_deploy.pictures import levels_from_pixels
 from gpcnn_deploy.preparation import Preparation
+from gpcnn_deploy.text import valid
 
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
@@ -51,6 +52,8 @@ class DataSet:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "name", valid(self.name))  # names of files may be any bytes
+        object.__setattr__(self, "class_names", tuple(map(valid, self.class_names)))
         for part, pixels, labels in (
             ("training", self.train_pixels, self.train_labels),
             ("test", self.test_pixels, self.test_labels),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gpcnn_deploy.errors import UsageError
+from gpcnn_deploy.errors import DataError, UsageError
 from gpcnn_deploy.pictures import pixels_from_levels
 from gpcnn_deploy.preparation import Preparation
 from gpcnn_training.data.dataset import DataSet
@@ -42,6 +42,11 @@ def load_data(name: str, data_dir: Path | None = None, preparation: Preparation 
 def _arrays(name: str, data_dir: Path | None) -> DataSet:
     if name == "digits":
         return _digits()
+    if name in NAMES and data_dir is not None and not data_dir.is_dir():
+        raise DataError(
+            f"{data_dir}: no such folder, but --data-dir or GPCNN_DATA_DIR names it: mend that, or leave it out to "
+            f"download {name}"
+        )
     if name == "cifar10":
         from gpcnn_training.data.cifar10 import load_cifar10
 

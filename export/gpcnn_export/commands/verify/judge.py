@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from gpcnn_deploy.class_names import same_names
 from gpcnn_deploy.command import Command
 from gpcnn_deploy.errors import CheckpointError, DataError, MissingExtraError, UsageError
+from gpcnn_deploy.text import exact_json, read_exact_json
 from gpcnn_export.commands.verify.protocol import INPUTS, Job, Prepared
 
 if TYPE_CHECKING:
@@ -35,23 +35,25 @@ def main(what: Literal["prepare", "judge"], folder: Path) -> None:
             raise MissingExtraError(package, "train", "gpcnn-verify, which asks eager PyTorch,") from error
     from gpcnn_export.commands.verify.judgement import judge
     from gpcnn_training.checkpoint import checkpoint_digest, load_checkpoint
+    from gpcnn_training.trainer.compute import limit_threads
 
-    job = msgspec.json.decode((folder / "job.json").read_bytes(), type=Job)
+    limit_threads()
+    job = read_exact_json((folder / "job.json").read_bytes(), Job)
     checkpoint = Path(job.checkpoint)
     model, header = load_checkpoint(checkpoint)
     if what == "prepare":
         prepared, arrays = prepare(job, model, header)
         np.savez(folder / "request.npz", **arrays)  # type: ignore[arg-type]
-        (folder / "prepared.json").write_bytes(msgspec.json.encode(prepared))
-        click.echo(msgspec.json.encode(prepared).decode())
+        (folder / "prepared.json").write_text(exact_json(prepared), encoding="utf-8")
+        click.echo(exact_json(prepared))
         return
-    prepared = msgspec.json.decode((folder / "prepared.json").read_bytes(), type=Prepared)
+    prepared = read_exact_json((folder / "prepared.json").read_bytes(), Prepared)
     with (
         np.load(folder / "request.npz", allow_pickle=False) as request,
         np.load(folder / "drawn.npz", allow_pickle=False) as drawn,
     ):
         verdict = judge(job, prepared, model, header, checkpoint_digest(checkpoint), request, drawn)
-    click.echo(msgspec.json.encode(verdict).decode())
+    click.echo(exact_json(verdict))
 
 
 def prepare(job: Job, model: GatedPixelCNN, header: Header) -> tuple[Prepared, dict[str, npt.NDArray[Any]]]:

@@ -106,13 +106,14 @@ def refuse_place(path: Path, job: Job) -> None:
     Raises:
         OutputError: it holds something else.
     """
+    from gpcnn_deploy.files import is_stream
     from gpcnn_runtime.commands.sample.jobs import claimed, holds
 
     if job.output_format == "png":
         claimed(path, job)
     elif path.is_dir():
         raise OutputError(f"cannot write {path}: it is a folder; name a file with -o")
-    elif job.output_format == "npz":
+    elif job.output_format == "npz" and not is_stream(path):
         holds(path, job)
 
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import abc
 import bisect
+import contextlib
 import lzma
 import shutil
 import struct
+import tempfile
 import time
 import tokenize
 import zipfile
@@ -26,7 +28,8 @@ import numpy.typing as npt
 
 from gpcnn_deploy.class_names import in_file_name
 from gpcnn_deploy.errors import OutputError
-from gpcnn_deploy.files import atomic_path, write_atomic
+from gpcnn_deploy.files import atomic_path, is_stream, write_atomic
+from gpcnn_deploy.lock import held
 from gpcnn_deploy.pictures import png_bytes
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_runtime.inputs.stream import JOB_FILE
@@ -34,6 +37,7 @@ from gpcnn_runtime.inputs.stream import JOB_FILE
 if TYPE_CHECKING:
     from gpcnn_runtime.samples import Samples
 
+LOCK_FILE = ".lock"
 # A part of an .npz is written when it holds this many sub-pixels (5 bytes each), or after this many seconds.
 PART_SUBPIXELS = 1 << 20
 PART_SECONDS = 10.0
@@ -98,18 +102,32 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class JobOutput(abc.ABC):
-    """Where a job's images go. `open`, then `add` what `missing` lists, in that order, then `finish`."""
+    """Where a job's images go. `open`, then `add` what `missing` lists, in that order, then `finish`, then `close`.
+
+    From `open` to `close` the place belongs to this process: a second one is refused, and told who is at work.
+    """
 
     def __init__(self, path: Path, job: Job, spec: ModelSpec) -> None:
         self.path, self.job, self.spec = path, job, spec
+        self._stack = contextlib.ExitStack()
 
     @abc.abstractmethod
     def open(self) -> Sequence[int]:
         """Prepare the place; returns the positions that are still to be drawn, ascending.
 
         Raises:
-            OutputError: the place holds another job or something else, or cannot be written.
+            OutputError: the place holds another job or something else, is in use, or cannot be written.
         """
+
+    def close(self) -> None:
+        """Leave the place to others."""
+        self._stack.close()
+
+    def _claim(self, folder: Path) -> None:
+        claimed(folder, self.job)  # refuses, before anything is written
+        _make(folder)
+        self._stack.enter_context(held(folder / LOCK_FILE, self.path))
+        self.job = claim(folder, self.job)
 
     @abc.abstractmethod
     def add(self, samples: Samples) -> None:
@@ -141,7 +159,7 @@ class PngFolder(JobOutput):
 
     def open(self) -> Sequence[int]:
         """As `JobOutput.open`."""
-        self.job = claim(self.path, self.job)
+        self._claim(self.path)
         numbers = (entry.name.partition("-")[0].removesuffix(".png") for entry in self.path.glob("*.png"))
         named = {int(number) for number in numbers if number.isascii() and number.isdigit()}
         done = {k for k in named if k < self.job.total and (self.path / self.name(k)).exists()}
@@ -209,15 +227,21 @@ class NpzFile(JobOutput):
 
     def open(self) -> Sequence[int]:
         """As `JobOutput.open`."""
-        self._parts = self.path.with_name(self.path.name + ".parts")
+        self._streamed = is_stream(self.path)
+        # What goes into a pipe cannot be gone on with: its parts are kept for this run alone.
+        if self._streamed:
+            self._parts = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="gpcnn-sample-")))
+        else:
+            self._parts = self.path.with_name(self.path.name + ".parts")
         self._pending: list[Samples] = []
         self._written = time.monotonic()
         if self.path.is_dir():
             raise OutputError(f"cannot write {self.path}: it is a folder; name a file with -o")
-        self._complete = holds(self.path, self.job)
+        self._done = 0
+        self._complete = not self._streamed and holds(self.path, self.job)
         if self._complete:
             return []
-        claim(self._parts, self.job)
+        self._claim(self._parts)
         self._done = self._files()[1]
         return range(self._done, self.job.total)
 
@@ -311,7 +335,7 @@ def claimed(folder: Path, job: Job) -> Job | None:
             if known is None:
                 raise OutputError(f"{folder} holds another job ({_difference(there, job)}): {_ELSEWHERE}")
             return known
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if folder.exists() and (not folder.is_dir() or any(entry.name != LOCK_FILE for entry in folder.iterdir())):
             raise OutputError(f"{folder} exists and holds no job of gpcnn-sample: {_ELSEWHERE}")
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise OutputError(f"{file} is damaged ({error}): {_ELSEWHERE}") from error
@@ -329,12 +353,16 @@ def claim(folder: Path, job: Job) -> Job:
     known = claimed(folder, job)
     if known is not None:
         return known
+    _make(folder)
+    write_atomic(folder / JOB_FILE, msgspec.json.format(msgspec.json.encode(job)) + b"\n")
+    return job
+
+
+def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _unusable(folder, error) from error
-    write_atomic(folder / JOB_FILE, msgspec.json.format(msgspec.json.encode(job)) + b"\n")
-    return job
 
 
 def _unusable(folder: Path, error: OSError) -> OutputError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import sys
 from collections.abc import Sequence
@@ -13,8 +14,10 @@ import msgspec
 
 from gpcnn_deploy.command import STDOUT
 from gpcnn_deploy.errors import OutputError
-from gpcnn_deploy.files import atomic_path
+from gpcnn_deploy.files import atomic_path, is_stream
+from gpcnn_deploy.lock import held
 from gpcnn_deploy.preparation import Preparation
+from gpcnn_deploy.text import json_bytes
 from gpcnn_runtime.anomaly import Method
 from gpcnn_runtime.engines.report import EngineReport
 from gpcnn_runtime.scores import Binarization
@@ -130,6 +133,7 @@ class CsvRows:
         self._fields += ["heatmap", "error"]
         self._labels = head.class_names if head.label is None else ()
         self._stream: TextIO | None = None
+        self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
         if self._path == STDOUT:
@@ -139,8 +143,12 @@ class CsvRows:
                 raise OutputError(f"cannot write {self._path}: it is a folder; name a file with --csv")
             try:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
+                if not is_stream(self._path):  # rows of two processes would mix
+                    lock = self._path.with_name(f".{self._path.name[:50]}.lock")
+                    self._stack.enter_context(held(lock, self._path))
                 self._stream = self._path.open("w", encoding="utf-8", newline="")
             except OSError as error:
+                self._stack.close()
                 raise self._failed(error) from error
         self._write([*self._fields, *(f"nats_{name}" for name in self._labels)])
         return self
@@ -165,13 +173,15 @@ class CsvRows:
             raise self._failed(error) from error
 
     def _failed(self, error: OSError) -> OutputError:
-        return OutputError(f"cannot write {self._path}: {error.strerror}; free space, or name another file with --csv")
+        reason = error.strerror or error
+        return OutputError(f"cannot write {self._path}: {reason}; free space, or name another file with --csv")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._stream is not None and self._path != STDOUT:
-            self._stream.close()
+        with self._stack:
+            if self._stream is not None and self._path != STDOUT:
+                self._stream.close()
 
 
 class JsonRows:
@@ -217,4 +227,4 @@ class JsonRows:
 
 
 def _json(value: msgspec.Struct) -> str:
-    return msgspec.json.encode(value).decode()
+    return json_bytes(value).decode()

@@ -12,11 +12,11 @@ from typing import Literal
 import click
 import msgspec
 import numpy as np
-import torch
 
 from gpcnn_deploy.checkpoint_header import Header
 from gpcnn_deploy.class_names import same_names
-from gpcnn_deploy.errors import CheckpointError, DataError, TrainingError, UsageError
+from gpcnn_deploy.errors import CheckpointError, DataError, TrainingError, UsageError, lacks_memory
+from gpcnn_deploy.machine import of_memory
 from gpcnn_deploy.spec import ModelSpec, Quantization
 from gpcnn_training.checkpoint import checkpoint_digest, load_checkpoint
 from gpcnn_training.data.dataset import DataSet
@@ -25,7 +25,7 @@ from gpcnn_training.data.sources import load_data
 from gpcnn_training.evaluation.class_consistency import ClassConsistency, class_consistency
 from gpcnn_training.evaluation.likelihood import bits_per_dim, negative_log_likelihood
 from gpcnn_training.runs import checkpoint_path, newest_run
-from gpcnn_training.trainer.compute import threads_set
+from gpcnn_training.trainer.compute import limit_threads, threads_set
 from gpcnn_training.trainer.device import resolve_device
 from gpcnn_training.trainer.display import Display
 
@@ -101,6 +101,7 @@ def evaluate(request: Request) -> Evaluation:
         GpcnnError: the request, the data or the checkpoint is at fault.
     """
     device = resolve_device(request.device)
+    limit_threads()
     path = newest_run() if request.checkpoint is None else checkpoint_path(request.checkpoint)
     if request.checkpoint is None:
         click.echo(f"Evaluating {path}, the newest run.", err=True)
@@ -136,9 +137,11 @@ def evaluate(request: Request) -> Evaluation:
                         tasks.update,
                         1.0 if request.temperature is None else request.temperature,
                     )
-    except (torch.OutOfMemoryError, MemoryError) as error:
+    except (RuntimeError, MemoryError) as error:
+        if not lacks_memory(error):
+            raise
         raise TrainingError(
-            f"{device} has not enough memory for {spec.height}×{spec.width} images: try another --device"
+            f"{device} has not enough memory{of_memory()} for {spec.height}×{spec.width} images: try another --device"
         ) from error
     return Evaluation(
         checkpoint=str(path),

@@ -10,6 +10,7 @@ import click
 
 from gpcnn_deploy.command import Command, data_dir_option, json_option
 from gpcnn_deploy.errors import MissingExtraError
+from gpcnn_deploy.outputs import OUTPUT_FOLDER
 from gpcnn_deploy.spec import MAX_FEATURES, MAX_LAYERS
 from gpcnn_training.commands.train.duration import DURATION
 from gpcnn_training.commands.train.image_size import IMAGE_SIZE
@@ -110,9 +111,7 @@ def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> 
 @click.option(
     "--compile", type=click.Choice(["auto", "on", "off"]), help="torch.compile; auto (default) measures if it pays."
 )
-@click.option(
-    "--out", type=click.Path(path_type=Path), help="Folder of the run (default: runs/DATA-MODEL, then -2, -3, …)."
-)
+@click.option("--out", type=OUTPUT_FOLDER, help="Folder of the run (default: runs/DATA-MODEL, then -2, -3, …).")
 @click.option(
     "--resume", type=click.Path(path_type=Path), help="Go on with this run; with --epochs 0, draw samples from it."
 )
