@@ -71,7 +71,7 @@ HeaderType = TypeVar("HeaderType", bound=msgspec.Struct)
 class _Tensor(msgspec.Struct):
     dtype: str
     shape: list[int]
-    data_offsets: tuple[int, int]
+    data_offsets: tuple[int, int] = (0, 0)
 
 
 def read_header(path: Path, layout: type[HeaderType]) -> tuple[HeaderType, int]:
