@@ -236,25 +236,33 @@ def build_program(
     compiler: Compiler | None = None,
     cache: Path | None = None,
     flags: Sequence[str] = (),
+    libc: bool = True,
 ) -> Path:
     """Compile a C program together with the library's sources; for Linux by zig, it needs nothing else to run.
 
     Args:
         sources: C files; they find `gpcnn.h`.
         program: where it goes.
+        target: one of `TARGETS`, or `host()`.
+        compiler: default: one that this machine has for the target.
+        cache: where zig keeps what it compiled for the next call; its C library takes it a minute.
         flags: for the compiler, for all sources and for linking, such as `-fsanitize=address`.
+        libc: without one, the program brings its own `_start`.
 
     Raises:
         BuildError: no compiler for the target, or one that fails.
     """
     compiler = compiler or _compiler_for(target)
     with _workplace(program.parent, cache) as (place, environment):
-        objects = _compile(target, compiler, place, environment, hosted=True, more=flags)
+        objects = _compile(target, compiler, place, environment, hosted=libc, more=flags)
         made = place / program.name
         command = [*_call(compiler, target, target.sets[0]), "-std=c11", "-O2", "-Wall", "-Wextra", *flags]
         command += ["-I", str(NATIVE / "include"), *map(str, sources), *map(str, objects), "-o", str(made)]
         if not any(flag.startswith("-fsanitize=") for flag in flags):
             command.append("-s")
+        if not libc:
+            divide = "-lcompiler_rt" if compiler.kind == "zig" else "-lgcc"
+            command += ["-ffreestanding", "-fno-stack-protector", "-static", "-nostdlib", divide]
         _run(command, environment)
         made.replace(program)
     return program

@@ -95,9 +95,13 @@ def write(rows: int, vectors: int, registers: int) -> None:
         parts.append(f"    {{NULL, {names}}},")
     parts.append("};")
     limits = ", ".join(str(most[blocks]) for blocks in counts)
-    parts.append(f"/* Most rows of a tile that takes so many blocks. */\nstatic const unsigned char MOST[WIDTHS] = {{{limits}}};")
+    parts.append(
+        f"/* Most rows of a tile that takes so many blocks. */\nstatic const unsigned char MOST[WIDTHS] = {{{limits}}};"
+    )
     sizes = ", ".join(str(s) for s in first_tiles(most, vectors))
-    parts.append(f"/* Rows of the next tile when so many rows are left. */\nstatic const unsigned char NEXT[] = {{{sizes}}};")
+    parts.append(
+        f"/* Rows of the next tile when so many rows are left. */\nstatic const unsigned char NEXT[] = {{{sizes}}};"
+    )
     Path(__file__).with_name(name + ".h").write_text("\n".join(parts) + "\n", encoding="utf-8")
 
 
