@@ -40,7 +40,7 @@ SPECS = {
 
 
 def recipe_weights(spec: ModelSpec) -> Weights:
-    """Weights from uniforms: tensor t of a model file, in its order, has NumPy's Philox of key (0, t), drawn as float32.
+    """Weights from uniforms: tensor t of a model file has NumPy's Philox of key (0, t), drawn as float32.
 
     A uniform u becomes (u - 1/2) · s, with s the power of two next below 6 / √(numbers that a sum adds up).
     """
