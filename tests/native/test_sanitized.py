@@ -22,7 +22,7 @@ import build as native  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
-SANITIZERS = ["-g", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all"]
+SANITIZERS = ["-g", "-O1", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all"]
 SMALL = [
     ModelSpec(height=2, width=3, features=2, layers=2, head_features=2),
     ModelSpec(height=3, width=3, channels=3, levels=5, features=2, layers=3, head_features=2),
