@@ -36,12 +36,18 @@ def tile(rows: int, vectors: int, blocks: int) -> str:
     ]
     lines += [f"      const float *a{r} = a{r - 1} + stride;" for r in range(1, rows)]
     lines.append("      for (size_t k = 0; k < p->depth; k++) {")
-    for v in range(total):
-        lines.append(f"        vec b{v} = load(w{v // vectors} + {v % vectors} * LANES);")
-    for r in range(rows):
-        lines.append(f"        vec s{r} = splat(a{r}[k]);")
+    if blocks == 1:
+        lines.append("        prefetch(w0 + AHEAD * BLOCK);")
+    if rows < total:  # hold one number of each row, and one vector of weights at a time
+        lines += [f"        vec s{r} = splat(a{r}[k]);" for r in range(rows)]
         for v in range(total):
-            lines.append(f"        c{r}_{v} = multiply_add(s{r}, b{v}, c{r}_{v});")
+            lines.append(f"        vec b{v} = load(w{v // vectors} + {v % vectors} * LANES);")
+            lines += [f"        c{r}_{v} = multiply_add(s{r}, b{v}, c{r}_{v});" for r in range(rows)]
+    else:
+        lines += [f"        vec b{v} = load(w{v // vectors} + {v % vectors} * LANES);" for v in range(total)]
+        for r in range(rows):
+            lines.append(f"        vec s{r} = splat(a{r}[k]);")
+            lines += [f"        c{r}_{v} = multiply_add(s{r}, b{v}, c{r}_{v});" for v in range(total)]
     for b in range(blocks):
         lines.append(f"        w{b} += BLOCK;")
     lines += ["      }", "    }", "  float *out = p->out + row * p->out_stride + column;"]
