@@ -1,0 +1,1 @@
+"""The engines that run a model, each in a room of its own."""

@@ -1,0 +1,52 @@
+"""The native engine: one kernel that draws, completes and scores with any model file, whatever the batch size."""
+
+from __future__ import annotations
+
+from gpcnn_deploy.errors import UsageError
+from gpcnn_deploy.metadata import EngineMetadata
+from gpcnn_runtime.engine import Engine, EngineInfo, Request, Result, Strategy
+from gpcnn_runtime.engines.native.library import CancelledError, NativeModel, cancel_flag
+
+
+class NativeEngine(Engine):
+    """A model file and the library that draws it.
+
+    Attributes:
+        window: columns that the library guesses at a time; 0 leaves the choice to it. All draw the same images.
+    """
+
+    concurrent = True
+
+    def __init__(self, model: NativeModel, metadata: EngineMetadata, info: EngineInfo, window: int = 0) -> None:
+        self.metadata, self.info, self.window = metadata, info, window
+        self._model = model
+
+    def run(self, request: Request, strategy: Strategy = "jacobi") -> Result:
+        """Draw one batch in one call of the library; shapes and errors as `Engine.run`."""
+        if strategy != "jacobi":
+            raise UsageError(
+                f"strategy {strategy} needs a step engine; the native engine has a schedule of its own: leave "
+                "--strategy out, or export with --format onnx --graph step"
+            )
+        known = bool(request.mask.any())
+        flag, stop = cancel_flag()
+        try:
+            with request.cancellation.hook(stop):
+                levels, log_prob, evaluations = self._model.draw(
+                    request.noise,
+                    request.known if known else None,
+                    request.mask if known else None,
+                    request.label,
+                    request.embedding,
+                    request.temperature,
+                    self.window,
+                    flag,
+                )
+        except CancelledError:
+            request.cancellation.check()
+            raise
+        return Result(levels, log_prob, evaluations)
+
+    def close(self) -> None:
+        """Release the weights; a call that is running keeps them until it returns."""
+        self._model.close()

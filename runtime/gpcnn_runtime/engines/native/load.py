@@ -1,0 +1,34 @@
+"""From a model file to the native engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gpcnn_deploy import __version__
+from gpcnn_deploy.errors import UsageError
+from gpcnn_deploy.model_file import decode_model_file, read_model_bytes
+from gpcnn_runtime.engine import Engine, EngineInfo
+from gpcnn_runtime.engines.native.engine import NativeEngine
+from gpcnn_runtime.engines.native.library import NativeModel
+
+
+def load_native_engine(path: Path, window: int = 0, reproducible: bool = False) -> Engine:
+    """Load a model file.
+
+    Args:
+        path: the file.
+        reproducible: compute without fused multiply-add: log-probabilities have the same bits on every machine.
+        window: columns guessed at a time; 0 leaves the choice to the library. All draw the same images.
+
+    Raises:
+        EngineError: the file is missing, damaged, foreign or of a newer schema, or the library is missing.
+        OutOfMemoryError: no memory for the weights.
+        UsageError: a window that is wider than the images.
+    """
+    content = read_model_bytes(path)
+    metadata, _ = decode_model_file(content, str(path))
+    if not 0 <= window <= metadata.spec.width:
+        raise UsageError(f"window is {window}: expected 0 to {metadata.spec.width}")
+    model = NativeModel(content, str(path), reproducible)
+    info = EngineInfo(path, "native engine", __version__, f"CPU, {model.instructions}", content)
+    return NativeEngine(model, metadata, info, window)
