@@ -80,9 +80,8 @@ def first_tiles(most: dict[int, int], vectors: int) -> list[int]:
     return sizes
 
 
-def write(rows: int, vectors: int, registers: int) -> None:
-    """One header: the tiles, the table of them, and the table of first tiles."""
-    name = f"tiles_{rows}x{vectors}"
+def header(rows: int, vectors: int, registers: int) -> str:
+    """The tiles, the table of them, and the table of first tiles."""
     counts = [b for b in (1, 2, 4) if registers // (b * vectors)]
     parts = [
         f"/* Written by tiles.py: register tiles of up to {rows} rows × {vectors} vectors. Do not edit. */",
@@ -104,9 +103,10 @@ def write(rows: int, vectors: int, registers: int) -> None:
     parts.append(f"/* Most rows of a tile that takes so many blocks. */\nstatic const unsigned char MOST[WIDTHS] = {{{limits}}};")
     sizes = ", ".join(str(s) for s in first_tiles(most, vectors))
     parts.append(f"/* Rows of the next tile when so many rows are left. */\nstatic const unsigned char NEXT[] = {{{sizes}}};")
-    Path(__file__).with_name(name + ".h").write_text("\n".join(parts) + "\n", encoding="utf-8")
+    return "\n".join(parts) + "\n"
 
 
 if __name__ == "__main__":
     for (rows, vectors), registers in SHAPES.items():
-        write(rows, vectors, registers)
+        path = Path(__file__).with_name(f"tiles_{rows}x{vectors}.h")
+        path.write_text(header(rows, vectors, registers), encoding="utf-8")
