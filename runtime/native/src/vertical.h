@@ -36,7 +36,7 @@ static void vertical_convolution(const workspace *w, size_t l, size_t row, size_
   const size_t m = net->filter.outputs, tiles = (to - from) / m, point = w->tiles * n * net->features;
   for (size_t r = 0; r < rows; r++) run[r] += from / m * n * net->features;
   const product zero = {.run = run, .runs = rows, .taps = 1, .depth = spec->features, .row_stride = net->features,
-                        .init = net->zeros, .init_period = 1, .rows = tiles * n, .out_stride = net->gates};
+                        .init = net->zeros, .init_period = 1, .rows = tiles * n, .out_stride = net->gates, .rows_ahead = point};
   product q = zero;
   q.out = w->points;
   for (size_t x = 0; x < net->filter.points; x++) {
