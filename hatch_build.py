@@ -67,7 +67,7 @@ class NativeLibraryHook(BuildHookInterface):  # type: ignore[type-arg]
                     native.build_library(target, native.LIBRARY_FOLDER)
                 return
             self._folder = tempfile.TemporaryDirectory()
-            made = native.build_library(target, Path(self._folder.name))
+            made = native.build_library(target, Path(self._folder.name), native.find_zig() if named else None)
         except native.BuildError as error:
             raise SystemExit(f"Error: {error}; or build without it: {TARGET}=none") from error
         build_data["force_include"][str(made)] = f"{INSIDE}/{made.name}"

@@ -260,10 +260,10 @@ def build_program(
         command += ["-I", str(NATIVE / "include"), *map(str, sources), *map(str, objects), "-o", str(made)]
         if not any(flag.startswith("-fsanitize=") for flag in flags):
             command.append("-s")
-        if not libc:
-            divide = "-lcompiler_rt" if compiler.kind == "zig" else "-lgcc"
-            command += ["-ffreestanding", "-fno-stack-protector", "-static", "-nostdlib", divide]
-        _run(command, environment)
+        if libc:
+            _run(command, environment)
+        else:
+            _link_alone([*command, "-ffreestanding", "-fno-stack-protector", "-static"], compiler, environment)
         made.replace(program)
     return program
 
@@ -339,14 +339,17 @@ def _link(target: Target, compiler: Compiler, objects: list[Path], made: Path, e
         _run([*command, "-nostdlib", "-Wl,--no-entry", "-Wl,--export-dynamic"], environment)
     elif target.library == _WINDOWS:
         _run([*command, "-shared", "-nostdlib"], environment)
-    elif compiler.kind == "zig":
-        _run([*command, "-shared", "-nodefaultlibs", "-Wl,-z,defs"], environment)
     else:
-        alone = [*command, "-shared", "-nostdlib", "-Wl,-z,defs", "-Wl,-z,noexecstack"]
-        try:
-            _run(alone, environment)
-        except BuildError:  # 64-bit division on a 32-bit machine, for one
-            _run([*alone, "-lgcc"], environment)
+        _link_alone([*command, "-shared", "-Wl,-z,defs", "-Wl,-z,noexecstack"], compiler, environment)
+
+
+def _link_alone(command: list[str], compiler: Compiler, environment: dict[str, str]) -> None:
+    """Link without any library but, where it must be, the compiler's own: 64-bit division on a 32-bit CPU, for one."""
+    command = [*command, "-nostdlib", "-Wl,--gc-sections"]
+    try:
+        _run(command, environment)
+    except BuildError:
+        _run([*command, "-lcompiler_rt" if compiler.kind == "zig" else "-lgcc"], environment)
 
 
 def _archiver(compiler: Compiler) -> list[str]:
