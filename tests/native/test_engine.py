@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import shutil
 import subprocess
 import sys
 import threading
@@ -35,6 +36,7 @@ from gpcnn_runtime.sampler import Sampler
 from gpcnn_training.model import GatedPixelCNN
 from gpcnn_training.sampling import sample_cached, score
 
+NATIVE = Path(__file__).parents[2] / "runtime" / "native"
 LABELS, COLOUR = SPECS["17 levels, labels"], SPECS["colour, 256 levels"]
 SLOW = ModelSpec(height=64, width=64, features=64, layers=8, head_features=16)
 
@@ -334,3 +336,31 @@ def test_a_file_that_is_cut_short(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-8])
     with pytest.raises(EngineError, match=r"damaged: it has .* bytes, expected .*: export it anew"):
         load_native_engine(path)
+
+
+CPP_MAIN = """
+#include <cstdio>
+#include <fstream>
+#include <iterator>
+int main(int, char **arguments) {
+  std::ifstream stream(arguments[1], std::ios::binary);
+  const std::vector<char> file{std::istreambuf_iterator<char>(stream), {}};
+  for (std::int32_t level : draw(file, 11, 3)) std::printf("%d ", int(level));
+}
+"""
+
+
+def test_the_readme_s_cpp_draws_what_python_draws(path: Path, tmp_path: Path) -> None:
+    compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
+    if compiler is None:
+        pytest.skip("no C++ compiler here: c++, g++ and clang++ are missing")
+    text = (NATIVE / "README.md").read_text()
+    source, program = tmp_path / "draw.cpp", tmp_path / "draw"
+    source.write_text(text.split("```cpp\n")[1].split("```")[0] + CPP_MAIN)
+    folder = library.LIBRARY.parent
+    command = [compiler, "-std=c++17", "-Wall", "-Wextra", "-Werror", "-I", NATIVE / "include", source, "-o", program]
+    subprocess.run([*command, f"-L{folder}", "-lgpcnn", f"-Wl,-rpath,{folder}"], check=True)
+    drawn = subprocess.run([program, path], check=True, capture_output=True, text=True).stdout.split()
+    with Sampler(load_native_engine(path)) as sampler:
+        wanted = sampler.sample(3, seed=11)
+    assert [int(level) for level in drawn] == wanted.levels.ravel().tolist()
