@@ -17,10 +17,19 @@ OnRow = ctypes.CFUNCTYPE(None, c_void_p, c_uint32)
 class Spec(ctypes.Structure):
     _fields_ = [
         (name, c_uint32)
-        for name in (
-            "height width channels levels features layers first_kernel_size kernel_size head_features conditioning "
-            "conditioning_size"
-        ).split()
+        for name in [
+            "height",
+            "width",
+            "channels",
+            "levels",
+            "features",
+            "layers",
+            "first_kernel_size",
+            "kernel_size",
+            "head_features",
+            "conditioning",
+            "conditioning_size",
+        ]
     ]
 
 
