@@ -3,8 +3,8 @@
     python tiles.py            writes tiles_6x2.h, tiles_14x2.h, tiles_6x4.h and tiles_4x2.h beside this file
 
 A tile of r rows and b blocks keeps r · b · V vectors of sums in registers, V vectors being one block of the packed
-weights. Few rows take several blocks at once: too few independent sums would leave the multipliers waiting. The sums are
-named variables and not an array, because compilers put arrays on the stack.
+weights. Few rows take several blocks at once: too few independent sums would leave the multipliers waiting. The sums
+are named variables and not an array, because compilers put arrays on the stack.
 """
 
 from __future__ import annotations
