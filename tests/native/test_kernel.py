@@ -73,7 +73,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
 
 @pytest.fixture(scope="session")
 def libraries(library: Library, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Library]:
-    """The same source by each C compiler here, and with vectors and tiles of AVX-512 compiled for AVX2."""
+    """The same source by each C compiler here; by GCC, with vectors and tiles of AVX-512 compiled for AVX2."""
     found = {"installed": library}
     host = build.host()
     if host.name != "x86-64-linux":
@@ -81,15 +81,12 @@ def libraries(library: Library, tmp_path_factory: pytest.TempPathFactory) -> dic
     v2, v3, v4 = host.sets
     unused = dataclasses.replace(v4, vector_bytes=16, tiles="4x2")  # no need to compile AVX-512 again
     wide = dataclasses.replace(v3, vector_bytes=v4.vector_bytes, tiles=v4.tiles)
-    for name in ("gcc", "clang"):
+    for name, third in (("gcc", wide), ("clang", v3)):
         path = shutil.which(name)
-        if path is None:
-            continue
-        compiler = build.Compiler((path,), name)
-        for kind, third in (("v3", v3), ("v4 on AVX2", wide)):
+        if path is not None:
             target = dataclasses.replace(host, sets=(v2, third, unused))
             folder = tmp_path_factory.mktemp("library")
-            found[f"{name}, {kind}"] = Library(build.build_library(target, folder, compiler))
+            found[name] = Library(build.build_library(target, folder, build.Compiler((path,), name)))
     return found
 
 
@@ -154,7 +151,7 @@ def specs(draw: st.DrawFn) -> ModelSpec:
 @given(
     spec=specs(),
     seed=st.integers(0, 2**32),
-    count=st.integers(1, 9),
+    count=st.integers(1, 14),
     window=st.integers(0, 11),
     temperature=st.sampled_from([1.0, 0.5, 1.7]),
     share_known=st.sampled_from([None, 0.0, 0.5, 1.0]),
@@ -196,9 +193,9 @@ def test_bits_depend_on_the_model_and_the_class_of_rounding_alone(
                 model = Model(library, file, instructions, reproducible)
                 fused = "fused" in model.text
                 assert not (fused and reproducible)
-                for count in (1, 2, 5, 16):
+                for count in (1, 2, 5, 15):
                     for window in (0, 1, 2, spec.width):
-                        condition = {key: value[:count] for key, value in conditions(spec, 16).items()}
+                        condition = {key: value[:count] for key, value in conditions(spec, 15).items()}
                         levels, log_prob, _ = model.draw(
                             noise(spec, 1, count), **condition, window=min(window, spec.width)
                         )
@@ -208,7 +205,7 @@ def test_bits_depend_on_the_model_and_the_class_of_rounding_alone(
                             wanted = seen.setdefault((fused, image), bits)
                             assert bits == wanted, (which, model.text, count, window, image)
     assert len(images) == 1
-    assert len(seen) == 16 * len({fused for fused, _ in seen})
+    assert len(seen) == 15 * len({fused for fused, _ in seen})
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -322,11 +319,12 @@ def test_memory_that_is_too_small_or_misaligned_is_refused(library: Library, mod
     assert refused.value.status == OUT_OF_MEMORY
 
 
-def test_a_workspace_that_does_not_fit_has_no_size(library: Library, model_file: Any) -> None:
+def test_the_workspace_of_a_large_batch_is_bounded(library: Library, model_file: Any) -> None:
     model = Model(library, model_file(ModelSpec(height=1, width=1 << 20, features=64, layers=40, levels=256)))
-    sizes = [library.c.gpcnn_workspace_bytes(model.pointer, count) for count in (1, 2, 1 << 20, (1 << 32) - 1)]
+    sizes = [library.c.gpcnn_workspace_bytes(model.pointer, count) for count in (1, 2, 100, 1 << 20, (1 << 32) - 1)]
     assert 1 << 30 < sizes[0] < sizes[1] < sizes[2]
-    assert sizes[3] == 0 or sizes[3] > sizes[2]  # 2^62 bytes and more have no size
+    assert sizes[3] < 2 * sizes[2]  # a large batch is drawn in groups, in the workspace of one
+    assert sizes[4] < 2 * sizes[2]
 
 
 def test_an_instruction_set_that_is_not_there_is_refused(library: Library, model_file: Any) -> None:

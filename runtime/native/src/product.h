@@ -36,7 +36,7 @@ INLINE const float *next_init(const product *p, size_t *phase, size_t column) {
   return init;
 }
 
-enum { AHEAD = 24 }; /* steps of k between fetching weights and using them */
+enum { AHEAD = 128 }; /* steps of k between fetching weights and using them */
 INLINE void prefetch(const float *x) { __builtin_prefetch(x, 0, 3); }
 
 #include GPCNN_TILES

@@ -2,9 +2,9 @@
 
     python tiles.py            writes tiles_6x2.h, tiles_14x2.h, tiles_6x4.h and tiles_4x2.h beside this file
 
-A tile of r rows and b blocks keeps r · b · V vectors of sums in registers, V vectors being one block of the packed weights.
-Few rows take several blocks at once: too few independent sums would leave the multipliers waiting. The sums are named
-variables and not an array, because compilers put arrays on the stack.
+A tile of r rows and b blocks keeps r · b · V vectors of sums in registers, V vectors being one block of the packed
+weights. Few rows take several blocks at once: too few independent sums would leave the multipliers waiting. The sums
+are named variables and not an array, because compilers put arrays on the stack.
 """
 
 from __future__ import annotations
@@ -100,9 +100,13 @@ def header(rows: int, vectors: int, registers: int) -> str:
         parts.append(f"    {{NULL, {names}}},")
     parts.append("};")
     limits = ", ".join(str(most[blocks]) for blocks in counts)
-    parts.append(f"/* Most rows of a tile that takes so many blocks. */\nstatic const unsigned char MOST[WIDTHS] = {{{limits}}};")
+    parts.append(
+        f"/* Most rows of a tile that takes so many blocks. */\nstatic const unsigned char MOST[WIDTHS] = {{{limits}}};"
+    )
     sizes = ", ".join(str(s) for s in first_tiles(most, vectors))
-    parts.append(f"/* Rows of the next tile when so many rows are left. */\nstatic const unsigned char NEXT[] = {{{sizes}}};")
+    parts.append(
+        f"/* Rows of the next tile when so many rows are left. */\nstatic const unsigned char NEXT[] = {{{sizes}}};"
+    )
     return "\n".join(parts) + "\n"
 
 
