@@ -14,23 +14,14 @@ ALIGNMENT = 64
 OnRow = ctypes.CFUNCTYPE(None, c_void_p, c_uint32)
 
 
+DIMENSIONS = (
+    *("height", "width", "channels", "levels", "features", "layers", "first_kernel_size", "kernel_size"),
+    *("head_features", "conditioning", "conditioning_size"),
+)
+
+
 class Spec(ctypes.Structure):
-    _fields_ = [
-        (name, c_uint32)
-        for name in [
-            "height",
-            "width",
-            "channels",
-            "levels",
-            "features",
-            "layers",
-            "first_kernel_size",
-            "kernel_size",
-            "head_features",
-            "conditioning",
-            "conditioning_size",
-        ]
-    ]
+    _fields_ = [(name, c_uint32) for name in DIMENSIONS]
 
 
 class Info(ctypes.Structure):
