@@ -104,8 +104,8 @@ class Library:
 
 
 def aligned(size: int) -> npt.NDArray[np.uint8]:
-    """Bytes of which none is zero, aligned as the library asks, with a guard behind them."""
-    raw = np.full(size + 2 * ALIGNMENT, 0xAB, np.uint8)
+    """Bytes that are NaN as floats, aligned as the library asks, with a guard behind them."""
+    raw = np.full(size + 2 * ALIGNMENT, 0xFF, np.uint8)
     start = -raw.ctypes.data % ALIGNMENT
     return raw[start : start + size + ALIGNMENT]
 
@@ -126,7 +126,7 @@ class Model:
                 byref(options), file, len(file), self.memory.ctypes.data, self.info.model_bytes, byref(self.pointer)
             )
         )
-        assert (self.memory[self.info.model_bytes :] == 0xAB).all()
+        assert (self.memory[self.info.model_bytes :] == 0xFF).all()
         self.text = library.c.gpcnn_model_instructions(self.pointer).decode()
         self.spaces: dict[int, tuple[int, npt.NDArray[np.uint8]]] = {}
 
@@ -179,5 +179,5 @@ class Model:
             ctypes.pointer(evaluations),
         )
         self.library.check(self.library.c.gpcnn_draw(self.pointer, byref(request), space.ctypes.data, size))
-        assert (space[size:] == 0xAB).all(), "the workspace was overrun"
+        assert (space[size:] == 0xFF).all(), "the workspace was overrun"
         return image, log_prob, evaluations.value

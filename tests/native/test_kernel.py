@@ -313,7 +313,7 @@ def test_memory_that_is_too_small_or_misaligned_is_refused(library: Library, mod
         status = library.c.gpcnn_load_with(None, file, len(file), at, size, ctypes.byref(pointer))
         assert status == OUT_OF_MEMORY
     assert library.c.gpcnn_workspace_bytes(model.pointer, 0) == 0
-    model.spaces[2] = (library.c.gpcnn_workspace_bytes(model.pointer, 2) - 1, np.full(1 << 20, 0xAB, np.uint8))
+    model.spaces[2] = (library.c.gpcnn_workspace_bytes(model.pointer, 2) - 1, np.full(1 << 20, 0xFF, np.uint8))
     with pytest.raises(Refused) as refused:
         model.draw(noise(spec, 0, 2))
     assert refused.value.status == OUT_OF_MEMORY
