@@ -34,42 +34,57 @@ def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> 
 @click.option(
     "--data",
     metavar="NAME|PATH",
-    help="digits (default), mnist, fashion-mnist, cifar10, an .npz file with `images` and `labels`, or a folder of "
-    "pictures: a folder for each class, perhaps in train/, val/ and test/, or pictures alone.",
+    help="What to train on: digits (default), mnist, fashion-mnist, cifar10, an .npz file with `images` and `labels`, "
+    "or a folder of pictures. That folder holds a folder for each class, perhaps in train/, val/ and test/, or "
+    "pictures alone.",
 )
 @data_dir_option
 @click.option(
     "--model",
     type=click.Choice(["conditional", "unconditional", "autoencoder"]),
-    help="What steers what is drawn: the class label (default), nothing, or the code of a picture.",
+    help="What decides what is drawn: the class label (default), nothing, or the code of a picture.",
 )
-@click.option("--recipe", metavar="NAME|FILE", help="Take the flags that are not given from this recipe.")
+@click.option("--recipe", metavar="NAME|FILE", help="Take flags from this recipe. Those on the command line win.")
 @click.option(
-    "--epochs", type=click.IntRange(0), help="Passes over the images; 0 only draws samples from a checkpoint."
+    "--epochs",
+    type=click.IntRange(0),
+    help="Stop after so many passes over the images. 0 trains nothing and draws samples from a checkpoint.",
 )
-@click.option("--max-steps", type=click.IntRange(1), help="Optimizer steps.")
-@click.option("--time-limit", type=DURATION, help="Time to train, such as 90s, 10m, 1h; the first limit ends it.")
-@click.option("--batch-size", type=click.IntRange(1), help="Images a step, of all processes together.")
-@click.option("--optimizer", type=click.Choice(["adamw", "rmsprop"]), help="(default: adamw)")
+@click.option("--max-steps", type=click.IntRange(1), help="Stop after so many optimizer steps.")
+@click.option(
+    "--time-limit",
+    type=DURATION,
+    help="Stop after this time, such as 90s, 10m or 1h. Of several limits, the first one ends the run.",
+)
+@click.option("--batch-size", type=click.IntRange(1), help="Images in a step, of all processes together.")
+@click.option("--optimizer", type=click.Choice(["adamw", "rmsprop"]), help="Which optimizer (default: adamw).")
 @click.option(
     "--learning-rate",
     type=click.FloatRange(0, 1, min_open=True),
     callback=_finite,
-    help="Peak of the warm-up and cosine schedule.",
+    help="Highest learning rate. It warms up to this, then falls along a cosine.",
 )
-@click.option("--warm-up", type=click.FloatRange(0, 1), callback=_finite, help="Share of the run (default: 0.03).")
-@click.option("--weight-decay", type=click.FloatRange(0), callback=_finite, help="Of AdamW (default: 0.1).")
+@click.option(
+    "--warm-up",
+    type=click.FloatRange(0, 1),
+    callback=_finite,
+    help="Share of the run in which the learning rate rises (default: 0.03).",
+)
+@click.option(
+    "--weight-decay", type=click.FloatRange(0), callback=_finite, help="Weight decay of AdamW (default: 0.1)."
+)
 @click.option(
     "--clip",
     type=click.FloatRange(0, min_open=True),
     callback=_finite,
-    help="Largest gradient norm, of the loss in nats a sub-pixel (default: 1).",
+    help="Largest norm of a gradient, with the loss in nats a sub-pixel (default: 1).",
 )
 @click.option(
     "--ema",
     type=click.FloatRange(0, 1, max_open=True),
     callback=_finite,
-    help="Decay of the moving average of the weights, which is what is scored and exported; 0: none (default: 0.999).",
+    help="Decay of the moving average of the weights. The average is what is scored and exported. 0 for none (default: "
+    "0.999).",
 )
 @click.option("--layers", type=click.IntRange(1, MAX_LAYERS), help="Gated layers of each stack.")
 @click.option("--features", type=click.IntRange(1, MAX_FEATURES), help="Feature maps of each stack.")
@@ -80,18 +95,18 @@ def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> 
 @click.option(
     "--levels",
     type=click.IntRange(2, 256),
-    help="Values a pixel can take; 2 binarizes grey images at random, anew each epoch.",
+    help="How many values a pixel can take. 2 binarizes grey images at random, anew each epoch.",
 )
 @click.option(
     "--image-size",
     type=IMAGE_SIZE,
     metavar="N|HxW",
-    help="Resize pictures of another size to N×N, or to H rows of W pixels; another aspect is stretched.",
+    help="Resize pictures of another size to N×N, or to H rows of W pixels. Another aspect is stretched.",
 )
 @click.option(
     "--resampling",
     type=click.Choice(["area", "lanczos"]),
-    help="How --image-size resizes: by the mean of the area that a pixel covers (default), or sharper.",
+    help="How --image-size resizes: by the mean of the area that a pixel covers (default), or more sharply.",
 )
 @click.option(
     "--background", metavar="COLOUR", help="Lay transparent pictures on this colour, such as white or '#ff8800'."
@@ -99,21 +114,27 @@ def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> 
 @click.option("--grey", "--gray", "grey", is_flag=True, default=None, help="Make all pictures grey, of 8 bits.")
 @click.option("--rgb", is_flag=True, default=None, help="Make all pictures RGB, of 8 bits a channel.")
 @click.option(
-    "--init", type=click.Path(path_type=Path), help="Start from the weights of this checkpoint, of the same dimensions."
+    "--init",
+    type=click.Path(path_type=Path),
+    help="Start from the weights of this checkpoint. It must have the same dimensions.",
 )
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Seed of weights, order and binarization (default: 0).")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:0 or mps.")
-@click.option("--devices", type=click.IntRange(1), default=1, show_default=True, help="Processes of this machine.")
-@click.option("--nodes", type=click.IntRange(1), default=1, show_default=True, help="Machines; see docs/training.md.")
+@click.option("--device", default="auto", show_default=True, help="Where to train: auto, cpu, cuda, cuda:0 or mps.")
+@click.option("--devices", type=click.IntRange(1), default=1, show_default=True, help="Processes on this machine.")
+@click.option("--nodes", type=click.IntRange(1), default=1, show_default=True, help="Machines. See docs/training.md.")
 @click.option(
-    "--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="auto (default) measures which one is faster."
+    "--precision",
+    type=click.Choice(["auto", "fp32", "bf16"]),
+    help="Arithmetic. auto (default) measures which is faster.",
 )
 @click.option(
-    "--compile", type=click.Choice(["auto", "on", "off"]), help="torch.compile; auto (default) measures if it pays."
+    "--compile",
+    type=click.Choice(["auto", "on", "off"]),
+    help="Use torch.compile. auto (default) measures whether it pays.",
 )
 @click.option("--out", type=OUTPUT_FOLDER, help="Folder of the run (default: runs/DATA-MODEL, then -2, -3, …).")
 @click.option(
-    "--resume", type=click.Path(path_type=Path), help="Go on with this run; with --epochs 0, draw samples from it."
+    "--resume", type=click.Path(path_type=Path), help="Go on with this run. With --epochs 0, draw samples from it."
 )
 @click.option("--test-images", type=click.IntRange(1), help="Score only so many test images at the end (default: all).")
 @json_option
@@ -122,10 +143,11 @@ def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> 
 def main(ctx: click.Context, /, **flags: Any) -> None:
     """Train a Gated PixelCNN.
 
-    Writes a run folder with checkpoint.safetensors, metrics.jsonl, TensorBoard files and samples.png. Sizes and limits
-    default to what suits the data set; on a CPU a run ends after 10 to 15 minutes unless you say otherwise. An
-    interrupted run goes on with --resume, under its own limits or under those given anew, which count from the run's
-    beginning.
+    Writes a folder in runs/ with checkpoint.safetensors, metrics.jsonl, TensorBoard files and samples.png. Sizes and
+    limits that you leave out are those that suit the data set. On a CPU a run ends after 10 to 15 minutes unless you
+    say otherwise.
+
+    Ctrl-C saves the run, and --resume goes on with it. New limits count from the run's beginning.
 
     \b
     gpcnn-train                                     the 8×8 digits that come with it
