@@ -33,12 +33,16 @@ class _Guarded:
         self._stream, self._failed = stream, failed
         self._error: Exception | None = None  # once it has failed, it stays so
 
-    def write(self, text: str) -> int:
+    def write(self, text: str | bytes) -> int:
         if text == "":  # by which click finds out what it has before it: no time for an error
             return 0
         try:
+            # Click's answers to a shell are bytes; with no bytes it asks whether this is a binary stream: it is not.
+            if self._error is None and isinstance(text, bytes) and text:
+                self._stream.flush()
+                return self._stream.buffer.write(text)
             if self._error is None:
-                return self._stream.write(text)
+                return self._stream.write(cast(str, text))
         except (OSError, ValueError) as error:  # ValueError: closed
             self._error = error
         if self._error is not None:
