@@ -36,13 +36,14 @@ class _Guarded:
     def write(self, text: str | bytes) -> int:
         if text == "":  # by which click finds out what it has before it: no time for an error
             return 0
+        if text == b"":  # the same; this is a stream of text, though click's shell completion writes bytes to it
+            raise TypeError("expected text")
         try:
-            # Click's answers to a shell are bytes; with no bytes it asks whether this is a binary stream: it is not.
-            if self._error is None and isinstance(text, bytes) and text:
-                self._stream.flush()
-                return self._stream.buffer.write(text)
             if self._error is None:
-                return self._stream.write(cast(str, text))
+                if isinstance(text, bytes):
+                    self._stream.flush()
+                    return self._stream.buffer.write(text)
+                return self._stream.write(text)
         except (OSError, ValueError) as error:  # ValueError: closed
             self._error = error
         if self._error is not None:
