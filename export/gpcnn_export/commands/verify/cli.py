@@ -63,6 +63,7 @@ def main(
     on the GPU, and by nothing else.
 
     \b
+    gpcnn-verify model.gpcnn --checkpoint runs/mnist-conditional
     gpcnn-verify model.onnx --checkpoint runs/mnist-conditional
     gpcnn-verify model.plan --checkpoint runs/mnist-conditional --data mnist --json proof.json
     """
