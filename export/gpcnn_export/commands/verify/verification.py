@@ -187,8 +187,8 @@ def _ways(sampler: Sampler, inputs: Inputs, images: int) -> list[_Way]:
     if metadata.role == "weights":
         # The native engine has a schedule of its own for few images, and others from some number of images on.
         alone = _Way("native, one by one", "jacobi", None, threads, 1)
-        many = _Way("native, in batches", "jacobi", None, 1, max(2, batch_size))
-        return [alone, many] if inputs != "scores" else [many]
+        together = _Way("native, in batches", "jacobi", None, 1, max(2, batch_size))
+        return [alone, together] if inputs != "scores" else [together]
     if schedule is None:
         raster = _Way("raster", "raster", RASTER_IMAGES, threads, batch_size)
         return [_Way("jacobi", "jacobi", None, threads, batch_size), *([raster] if inputs != "scores" else [])]
