@@ -10,8 +10,9 @@ import click
 from click.core import ParameterSource
 
 from gpcnn_deploy.command import Command, json_option, say, write_json
-from gpcnn_deploy.errors import MissingExtraError, OutputError, UsageError
+from gpcnn_deploy.errors import MissingExtraError, UsageError
 from gpcnn_deploy.metadata import encoder_path
+from gpcnn_deploy.outputs import OUTPUT_FILE, Output, check_outputs
 from gpcnn_deploy.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class WindowType(click.ParamType):  # type: ignore[type-arg]  # generic from cli
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=OUTPUT_FILE,
     help="File to write.  [default: model.gpcnn, model.onnx, model.plan]",
 )
 @click.option(
@@ -111,10 +112,12 @@ def main(
         raise UsageError(
             f"{out}: expected a name that ends in {SUFFIXES[form]}, by which gpcnn-sample knows the engine"
         )
-    if out.is_dir():
-        raise OutputError(f"cannot write {out}: it is a folder; name a file with -o")
-    if json_path is not None and json_path.is_dir():
-        raise OutputError(f"cannot write {json_path}: it is a folder; name a file with --json")
+    outputs = [Output("-o", out)] + ([] if json_path is None else [Output("--json", json_path)])
+    if form == "trt":
+        from gpcnn_runtime.engines import plan_file
+
+        outputs += [Output("-o", plan_file.metadata_path(out)), Output("-o", plan_file.portable_path(out))]
+    check_outputs(outputs)
     if form == "trt":
         from gpcnn_export.onnx_to_plan import check_request
 
@@ -199,7 +202,9 @@ def _checkpoint(source: Path | None, form: str) -> Path:
         except ImportError as error:
             raise MissingExtraError(package, "export", "exporting a checkpoint") from error
     from gpcnn_training.runs import checkpoint_path, newest_run
+    from gpcnn_training.trainer.compute import limit_threads
 
+    limit_threads()
     if source is not None and (source.suffix == ".gpcnn" or str(source).startswith("zoo:")):
         return source
     if source is not None:
@@ -292,10 +297,10 @@ class _Telling:
     """One live line on a terminal's stderr; nothing where stderr is not a terminal, except the measured windows."""
 
     def __enter__(self) -> _Telling:
-        from rich.console import Console
+        from gpcnn_deploy.streams import status
 
-        self._console = Console(stderr=True)
-        self._status = self._console.status("starting")
+        self._status = status("starting")
+        self._console = self._status.console
         self._status.start()
         return self
 

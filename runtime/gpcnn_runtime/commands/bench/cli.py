@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -89,13 +89,12 @@ def main(
     gpcnn-bench model.gpcnn --batch 1 --batch 64 --checkpoint runs/mnist --json bench.json
     gpcnn-bench model.gpcnn --beside model.onnx --score
     """
-    from gpcnn_deploy.errors import CheckpointError, OutputError
+    from gpcnn_deploy.errors import CheckpointError
     from gpcnn_deploy.model_file import SUFFIX
+    from gpcnn_deploy.streams import status
     from gpcnn_runtime.commands.bench.worker import Job
     from gpcnn_runtime.zoo.catalogue import resolve_engine
 
-    if json_path is not None and json_path.is_dir():
-        raise OutputError(f"cannot write {json_path}: it is a folder; name a file with --json")
     weights = None if checkpoint is None else resolve_engine(checkpoint)
     if weights is not None and not weights.exists():
         raise CheckpointError(f"{checkpoint}: no such file: train one with gpcnn-train, or name another")
@@ -115,17 +114,20 @@ def main(
             score=scores,
         )
 
-    with tempfile.TemporaryDirectory(prefix="gpcnn-bench-") as folder, _status() as status:
+    with (
+        tempfile.TemporaryDirectory(prefix="gpcnn-bench-") as folder,
+        status("starting", refresh_per_second=1) as live,  # it shares the cores that are measured
+    ):
         engines = [str(engine), *map(str, beside)]
         if weights is not None and not beside and not alone and resolve_engine(engine).suffix.lower() == SUFFIX:
-            engines += _exported(weights, Path(folder), status.update)
+            engines += _exported(weights, Path(folder), live.update)
         measured = [
             _measure(
                 [job(of, batch, False) for of in engines],
                 [job(of, batch, True) for of in engines] if score else [],
                 None if weights is None else Baseline(weights, _cores(threads), baseline_limit),
                 Path(folder),
-                status.update,
+                live.update,
             )
             for batch in dict.fromkeys(batches)
         ]
@@ -202,15 +204,9 @@ def _measure(
 
 
 def _cores(threads: int | None) -> int:
-    from gpcnn_deploy.machine import available_cores
+    from gpcnn_deploy.machine import default_threads
 
-    return threads or available_cores()
-
-
-def _status() -> Any:
-    from rich.console import Console
-
-    return Console(stderr=True).status("starting", refresh_per_second=1)  # it shares the cores that are measured
+    return threads or default_threads()
 
 
 def _report(measured: list[Measurements]) -> BenchReport:
@@ -245,16 +241,13 @@ def _report(measured: list[Measurements]) -> BenchReport:
 
 
 def _show(report: BenchReport, engine: Path, baselines: list[BaselineReport], stderr: bool) -> None:
-    from rich.console import Console
-
+    from gpcnn_deploy.streams import console
     from gpcnn_runtime.commands.bench.table import notes, table
 
-    console = Console(stderr=stderr)
-    if not console.is_terminal:
-        console = Console(stderr=stderr, width=120)
-    console.print(table(report, str(engine)))
+    shown = console(stderr)
+    shown.print(table(report, str(engine)))
     for line in notes(report, baselines):
-        console.print(line, highlight=False, soft_wrap=True)
+        shown.print(line, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

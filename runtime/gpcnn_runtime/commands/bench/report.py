@@ -21,9 +21,10 @@ from typing import Literal
 import msgspec
 
 from gpcnn_deploy.baseline import BASELINE_MODULE, BaselineReport
-from gpcnn_deploy.child import ChildError, run_child
+from gpcnn_deploy.child import ChildError, environment, run_child
 from gpcnn_deploy.errors import ParityError, UsageError
 from gpcnn_deploy.metadata import Role
+from gpcnn_deploy.text import exact_json
 from gpcnn_runtime.commands.bench.worker import Job, Measured
 
 WORKER_MODULE = "gpcnn_runtime.commands.bench.worker"
@@ -129,7 +130,15 @@ def onnx_beside(checkpoint: str, folder: Path) -> Path | None:
         return None
     path = folder / "model.onnx"
     command = [sys.executable, "-m", EXPORT_MODULE, checkpoint, "--format", "onnx", "-o", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", errors="replace", check=False)
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+        env=environment(),
+    )
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise ChildError(f"no ONNX engine of {checkpoint}: {lines[-1].removeprefix('Error: ')}", 1)
@@ -267,5 +276,5 @@ def names(engines: Sequence[str]) -> dict[str, str]:
 def _as_file(job: Job) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="gpcnn-bench-") as folder:
         path = Path(folder, "job.json")
-        path.write_bytes(msgspec.json.encode(job))
+        path.write_text(exact_json(job), encoding="utf-8")
         yield path
