@@ -198,7 +198,8 @@ def engine_row(
 ) -> BenchRow:
     """The row of an engine; `gemm_rate` is the fastest that the whole run has seen, `name` another than its file's."""
     p50, p90, p99 = per_image(measured.seconds, job.batch)
-    floor = measured.spec.multiply_adds() / gemm_rate * 1e3 if gemm_rate and measured.gemm_rate else None
+    on_cpu = measured.gemm_rate is not None or not job.yardstick
+    floor = measured.spec.multiply_adds() / gemm_rate * 1e3 if gemm_rate and on_cpu else None
     return BenchRow(
         engine=name or engine_name(job.engine),
         work="score" if job.score else "draw",

@@ -51,6 +51,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         max_time: seconds after which no call begins, even if `repeat` is not reached.
         score: the first call draws; all others score what it drew, every sub-pixel being known.
         instructions: what the native engine computes with, such as `x86-64-v2`; None: the best.
+        yardstick: measure the GEMM rate of a core, too, which takes a second.
         begun: when this process was started, in seconds of `time.time`; None: nobody asks how long its start took.
     """
 
@@ -66,6 +67,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     max_time: float = 60.0
     score: bool = False
     instructions: str | None = None
+    yardstick: bool = True
     begun: float | None = None
 
 
@@ -81,7 +83,8 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
         peak_rss_mb: peak memory of this process, in MB.
         load_ms: from the path of the engine to readiness, in ms, the library that runs it being imported already.
         cold_ms: from the start of the process to its first batch, in ms; None if the job does not say when it began.
-        gemm_rate: peak multiply-adds per second of one core; None for an engine that does not run on the CPU.
+        gemm_rate: peak multiply-adds per second of one core; None for an engine that does not run on the CPU, or where
+            the job leaves it out.
         gemm_library: what reached it.
         window: columns that a sampler drew at a time; None for a step, and where threads drew in different windows.
         engine_digest: SHA-256 of the engine.
@@ -143,7 +146,7 @@ def measure(job: Job, images: Path) -> Measured:
         seconds = (warm_up,) if warm_up > job.max_time and not job.score else time_calls(draw, job)
         peak = peak_rss_mb()
     save_images(images, metadata, job, first.levels)
-    stick = yardstick() if info.provider.startswith(ON_CPU) else None
+    stick = yardstick() if job.yardstick and info.provider.startswith(ON_CPU) else None
     return Measured(
         seconds=seconds,
         threads=min(sampler.threads, job.batch),
