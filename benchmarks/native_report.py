@@ -138,9 +138,9 @@ def native_markdown(results: NativeResults) -> str:
         f"All ways draw from the same weights and noise. {results.images} images were compared, and they were "
         f"identical{parted}. Times are medians, in ms an image. *× floor* is the time of every core in use over the "
         f"time that the multiply-adds take on one core at {results.gemm_rate / 1e9:.1f} G/s, the fastest fp32 matrix "
-        f"product of this run ({results.gemm_library}, one thread, in cache). *w* is the window of the fastest ONNX engine of "
-        f"those tried. *{EXTRAPOLATED}*: eager PyTorch, the full network once per sub-pixel, is timed on its first "
-        "pixels.",
+        f"product of this run ({results.gemm_library}, one thread, in cache). *w* is the window of the fastest ONNX "
+        f"engine of those tried. *{EXTRAPOLATED}*: eager PyTorch, the full network once per sub-pixel, is timed "
+        "on its first pixels.",
         "## Figures",
         _figures(results.figures),
         "## A process from its start to its end",
