@@ -26,13 +26,14 @@ from gpcnn_runtime.conditions import Conditions, check_conditions
 from gpcnn_runtime.engines.base import EXPORT_ANEW, Engine, OutOfMemoryError, Request, Result, Strategy, refuse_strategy
 from gpcnn_runtime.engines.cancel import Cancellation
 from gpcnn_runtime.engines.load import load_engine
-from gpcnn_runtime.engines.onnxruntime.providers import Provider
 from gpcnn_runtime.samples import Samples, join
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
     from typing_extensions import Self
+
+    from gpcnn_runtime.engines.onnxruntime.providers import Provider
 
 BATCH_SIZE = 64
 MAX_IMAGES = 2**63 - 1
