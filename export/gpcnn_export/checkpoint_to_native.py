@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 import gpcnn_deploy
-from gpcnn_deploy.errors import MissingExtraError
+from gpcnn_deploy.extras import required
 from gpcnn_deploy.files import atomic_path
 from gpcnn_deploy.metadata import EngineMetadata, encoder_path
 from gpcnn_deploy.model_file import encode_model_file, tensor_shapes
@@ -137,9 +137,7 @@ def _encoder(source: Source, given: OnnxEngine | None, tell: Callable[[str], Non
         return given.content
     if source.model.encoder is None:
         return source.encoder
-    try:
+    with required("exporting an autoencoder's encoder", "export"):
         from gpcnn_export.checkpoint_to_onnx import make_encoder
-    except ImportError as error:
-        raise MissingExtraError(error.name or "onnx", "export", "exporting an autoencoder's encoder") from error
     tell("exporting the encoder")
     return make_encoder(source).content

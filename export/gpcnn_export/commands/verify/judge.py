@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from gpcnn_deploy.class_names import same_names
 from gpcnn_deploy.command import Command
-from gpcnn_deploy.errors import CheckpointError, DataError, MissingExtraError, UsageError
+from gpcnn_deploy.errors import CheckpointError, DataError, UsageError
+from gpcnn_deploy.extras import require
 from gpcnn_deploy.text import exact_json, read_exact_json
 from gpcnn_export.commands.verify.protocol import INPUTS, Job, Prepared
 
@@ -28,11 +29,7 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 def main(what: Literal["prepare", "judge"], folder: Path) -> None:
     """Write what to feed the engine of FOLDER/job.json, or judge what it drew."""
-    for package in ("torch", "safetensors", "pooch"):
-        try:
-            __import__(package)
-        except ImportError as error:
-            raise MissingExtraError(package, "train", "gpcnn-verify, which asks eager PyTorch,") from error
+    require("gpcnn-verify, which asks eager PyTorch,", "train", "torch", "safetensors", "pooch")
     from gpcnn_export.commands.verify.judgement import judge
     from gpcnn_training.checkpoint import checkpoint_digest, load_checkpoint
     from gpcnn_training.trainer.compute import limit_threads

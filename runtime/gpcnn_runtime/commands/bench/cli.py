@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gpcnn_deploy.command import STDOUT, Command, json_option, write_json
+from gpcnn_deploy.command import Command, json_option, write_json
 from gpcnn_runtime.commands.options import provider_option, strategy_option, threads_option
 
 if TYPE_CHECKING:
@@ -71,9 +71,10 @@ def main(
     gpcnn-bench model.onnx
     gpcnn-bench model.onnx --batch 1 --batch 64 --checkpoint runs/mnist --json bench.json
     """
+    from gpcnn_deploy.console import show, status, taken
     from gpcnn_deploy.errors import CheckpointError
-    from gpcnn_deploy.streams import status
     from gpcnn_runtime.commands.bench.report import run_baseline, run_worker
+    from gpcnn_runtime.commands.bench.table import notes, table
     from gpcnn_runtime.commands.bench.worker import Job
 
     if checkpoint is not None and not checkpoint.exists():
@@ -105,8 +106,9 @@ def main(
             measured.append((job, result, baseline))
     report = _report(measured)
     write_json(json_path, report)
-    _show(report, engine, [baseline for _, _, baseline in measured if baseline is not None], json_path == STDOUT)
-    if json_path not in (None, STDOUT):
+    baselines = [baseline for _, _, baseline in measured if baseline is not None]
+    show([table(report, str(engine)), *notes(report, baselines)], stderr=taken(json_path))
+    if json_path is not None and not taken(json_path):
         click.echo(f"Wrote {json_path}.")
 
 
@@ -141,16 +143,6 @@ def _report(measured: list[tuple[Job, Measured, BaselineReport | None]]) -> Benc
         near_ties=near_ties,
         rows=tuple(rows),
     )
-
-
-def _show(report: BenchReport, engine: Path, baselines: list[BaselineReport], stderr: bool) -> None:
-    from gpcnn_deploy.streams import console
-    from gpcnn_runtime.commands.bench.table import notes, table
-
-    shown = console(stderr)
-    shown.print(table(report, str(engine)))
-    for line in notes(report, baselines):
-        shown.print(line, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

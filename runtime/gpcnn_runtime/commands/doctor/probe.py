@@ -15,7 +15,8 @@ from typing import cast
 import msgspec
 
 from gpcnn_deploy.command import explain
-from gpcnn_deploy.errors import EngineError, GpcnnError, MissingExtraError
+from gpcnn_deploy.errors import EngineError, GpcnnError
+from gpcnn_deploy.extras import require
 from gpcnn_runtime.engines.onnxruntime.providers import Provider
 from gpcnn_runtime.engines.plan_file import Flavor
 
@@ -62,10 +63,9 @@ def provider(name: Provider) -> Answer:
     from gpcnn_runtime.engines.onnxruntime.gemm import matmul_model
     from gpcnn_runtime.engines.onnxruntime.providers import place, running
 
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingExtraError("onnxruntime", "cpu" if name == "cpu" else "gpu", f"provider {name}") from error
+    require(f"provider {name}", "cpu" if name == "cpu" else "gpu", "onnxruntime")
+    import onnxruntime
+
     placement = place(name)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gpcnn_deploy.command import Command, json_option, version_option
+from gpcnn_deploy.command import Command, json_option
+from gpcnn_deploy.console import warn
 from gpcnn_deploy.errors import EngineError, InterruptedRun, UsageError
 from gpcnn_deploy.outputs import OUTPUT_EITHER
 from gpcnn_runtime.commands.options import (
@@ -86,7 +87,6 @@ COMPLETIONS_OUTPUT = {"grid": "completions.png", "png": "completions", "npz": "c
 @reproducible_option
 @threads_option
 @batch_size_option
-@version_option
 def main(
     engine_path: Path | None,
     labels: tuple[str, ...],
@@ -159,7 +159,7 @@ def main(
             provider=provider,
             fallback=not no_fallback,
             reproducible=reproducible,
-            warn=lambda text: click.echo(f"Warning: {text}", err=True),
+            warn=warn,
         ) as sampler:
             numbers = parse_labels(sampler.metadata, labels)
             like = None

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import sys
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpcnn_deploy.command import STDOUT, say, write_json
+from gpcnn_deploy.console import progress, taken
 from gpcnn_deploy.errors import InterruptedRun, UsageError
 from gpcnn_deploy.outputs import Output, check_outputs
 
@@ -93,7 +93,7 @@ class Place:
     @property
     def said(self) -> Path | None:
         """What `say` is told: standard output, where a result goes there."""
-        return STDOUT if STDOUT in (self.path, self.json_path) else None
+        return STDOUT if taken(self.path, self.json_path) else None
 
 
 def draw_grid(sampler: Sampler, order: Order, place: Place) -> None:
@@ -247,20 +247,9 @@ def draw_completions(sampler: Sampler, order: Order, place: Place, asked: ToComp
     say(place.said, complete_job.ranking(asked, sampler.metadata, completions))
 
 
-@contextlib.contextmanager
-def _progress(total: int, sampler: Sampler) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr for people who wait: more than one round of parts, and a terminal to show it on."""
-    if total <= sampler.threads * sampler.batch_size or not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from gpcnn_deploy.streams import console
-
-    columns = (TextColumn("drawing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console(stderr=True), transient=True) as progress:
-        task = progress.add_task("drawing", total=total)
-        yield lambda images: progress.advance(task, images)
+def _progress(total: int, sampler: Sampler) -> contextlib.AbstractContextManager[Callable[[int], None]]:
+    """A bar for people who wait: more than one round of parts."""
+    return progress("drawing", lambda: total, hidden=total <= sampler.threads * sampler.batch_size)
 
 
 def _listed(sampler: Sampler, place: Place, drawn: Sequence[Samples]) -> list[ImageReport]:

@@ -9,18 +9,11 @@ from typing import Any
 import click
 
 from gpcnn_deploy.command import Command, data_dir_option, json_option
-from gpcnn_deploy.errors import MissingExtraError
+from gpcnn_deploy.extras import required
 from gpcnn_deploy.outputs import OUTPUT_FOLDER
 from gpcnn_deploy.spec import MAX_FEATURES, MAX_LAYERS
 from gpcnn_training.commands.train.duration import DURATION
 from gpcnn_training.commands.train.image_size import IMAGE_SIZE
-
-_TRAIN_EXTRA = {
-    "torch": "torch",
-    "safetensors": "safetensors",
-    "lightning_fabric": "lightning-fabric",
-    "pooch": "pooch",
-}
 
 
 def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
@@ -117,7 +110,6 @@ def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> 
 )
 @click.option("--test-images", type=click.IntRange(1), help="Score only so many test images at the end (default: all).")
 @json_option
-@click.version_option(package_name="gpcnn-deploy")
 @click.pass_context
 def main(ctx: click.Context, /, **flags: Any) -> None:
     """Train a Gated PixelCNN.
@@ -135,13 +127,9 @@ def main(ctx: click.Context, /, **flags: Any) -> None:
     gpcnn-train --recipe mnist-conditional          the model in the zoo
     gpcnn-train --resume runs/mnist-conditional --time-limit 2h
     """
-    try:
+    with required("training", "train"):
         from gpcnn_training.commands.train.request import Request
         from gpcnn_training.commands.train.run import run
 
         code = run(Request(**flags))
-    except ModuleNotFoundError as error:
-        if error.name in _TRAIN_EXTRA:
-            raise MissingExtraError(_TRAIN_EXTRA[error.name], "train", "training") from error
-        raise
     ctx.exit(code)
