@@ -230,6 +230,17 @@ class Sampler:
         """
         self._check_open()
         conditions = check_conditions(self.metadata, labels, seed, count, temperature, known, mask, embedding, first)
+        return self.draw(conditions, strategy, positions)
+
+    def draw(
+        self, conditions: Conditions, strategy: Strategy = "jacobi", positions: Sequence[int] | None = None
+    ) -> Generator[Samples, None, None]:
+        """As `stream`, of what `check_conditions` found to be sound for this model.
+
+        Raises:
+            UsageError, EngineError: as `stream`.
+        """
+        self._check_open()
         if conditions.total > MAX_IMAGES:
             raise UsageError(f"{conditions.total} images in one call: expected at most 2**63 - 1")
         if strategy not in get_args(Strategy):

@@ -14,7 +14,7 @@ from gpcnn_runtime.commands.options import provider_option, strategy_option, thr
 if TYPE_CHECKING:
     from gpcnn_deploy.baseline import BaselineReport
     from gpcnn_runtime.commands.bench.report import BenchReport
-    from gpcnn_runtime.commands.bench.worker import Job, Measured
+    from gpcnn_runtime.commands.bench.worker import BenchJob, Measured
     from gpcnn_runtime.engines.base import Strategy
     from gpcnn_runtime.engines.onnxruntime.providers import Provider
 
@@ -75,18 +75,18 @@ def main(
     from gpcnn_deploy.errors import CheckpointError
     from gpcnn_runtime.commands.bench.report import run_baseline, run_worker
     from gpcnn_runtime.commands.bench.table import notes, table
-    from gpcnn_runtime.commands.bench.worker import Job
+    from gpcnn_runtime.commands.bench.worker import BenchJob
 
     if checkpoint is not None and not checkpoint.exists():
         raise CheckpointError(f"{checkpoint}: no such file: train one with gpcnn-train, or name another")
-    measured: list[tuple[Job, Measured, BaselineReport | None]] = []
+    measured: list[tuple[BenchJob, Measured, BaselineReport | None]] = []
     with (
         tempfile.TemporaryDirectory(prefix="gpcnn-bench-") as folder,
         status("starting", refresh_per_second=1) as live,  # it shares the cores that are measured
     ):
         images = Path(folder, "images.npz")
         for batch in dict.fromkeys(batches):
-            job = Job(
+            job = BenchJob(
                 engine=str(engine),
                 batch=batch,
                 threads=threads,
@@ -118,7 +118,7 @@ def _cores(threads: int | None) -> int:
     return threads or default_threads()
 
 
-def _report(measured: list[tuple[Job, Measured, BaselineReport | None]]) -> BenchReport:
+def _report(measured: list[tuple[BenchJob, Measured, BaselineReport | None]]) -> BenchReport:
     from gpcnn_deploy.machine import machine_facts
     from gpcnn_runtime.commands.bench.report import BenchReport, baseline_row, engine_row
 

@@ -21,7 +21,7 @@ from gpcnn_deploy.child import run_child
 from gpcnn_deploy.errors import ParityError
 from gpcnn_deploy.metadata import Role
 from gpcnn_deploy.text import exact_json
-from gpcnn_runtime.commands.bench.worker import Job, Measured
+from gpcnn_runtime.commands.bench.worker import BenchJob, Measured
 
 WORKER_MODULE = "gpcnn_runtime.commands.bench.worker"
 EAGER = "eager PyTorch"
@@ -96,7 +96,7 @@ class BenchReport(msgspec.Struct, frozen=True, kw_only=True):
     rows: tuple[BenchRow, ...]
 
 
-def run_worker(job: Job, images: Path) -> Measured:
+def run_worker(job: BenchJob, images: Path) -> Measured:
     """Measure one job in a process of its own; `images` receives what its first call drew.
 
     Raises:
@@ -136,7 +136,7 @@ def run_baseline(
 
 
 def engine_row(
-    measured: Measured, job: Job, gemm_rate: float | None, baseline: BaselineReport | None = None
+    measured: Measured, job: BenchJob, gemm_rate: float | None, baseline: BaselineReport | None = None
 ) -> BenchRow:
     """The row of an engine; `gemm_rate` is the fastest that the whole run has seen."""
     p50, p90, p99 = per_image(measured.seconds, job.batch)
@@ -202,7 +202,7 @@ def per_image(seconds: Sequence[float], batch: int) -> tuple[float, float | None
 
 
 @contextlib.contextmanager
-def _as_file(job: Job) -> Iterator[Path]:
+def _as_file(job: BenchJob) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="gpcnn-bench-") as folder:
         path = Path(folder, "job.json")
         path.write_text(exact_json(job), encoding="utf-8")

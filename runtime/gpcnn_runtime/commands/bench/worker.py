@@ -34,7 +34,7 @@ ON_CPU = "CPU"
 """`EngineInfo.provider` of an engine that the arithmetic floor of a core applies to."""
 
 
-class Job(msgspec.Struct, frozen=True, kw_only=True):
+class BenchJob(msgspec.Struct, frozen=True, kw_only=True):
     """What to measure.
 
     Attributes:
@@ -94,7 +94,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     runs_on: str
 
 
-def measure(job: Job, images: Path) -> Measured:
+def measure(job: BenchJob, images: Path) -> Measured:
     """Load the engine, draw until the job is satisfied, and write what the first call drew to `images`.
 
     Raises:
@@ -145,7 +145,7 @@ def _window(schedule: Schedule | None, parts: list[int]) -> int | None:
     return windows.pop() if len(windows) == 1 else None
 
 
-def conditions(metadata: EngineMetadata, job: Job) -> dict[str, Any]:
+def conditions(metadata: EngineMetadata, job: BenchJob) -> dict[str, Any]:
     """`labels` or `embedding` of one call, as `Sampler.sample` takes them; empty for an unconditional model."""
     spec = metadata.spec
     if spec.conditioning == "label":
@@ -160,7 +160,7 @@ def conditions(metadata: EngineMetadata, job: Job) -> dict[str, Any]:
     return {}
 
 
-def time_calls(draw: Callable[[int], Samples], job: Job) -> tuple[tuple[float, ...], Samples]:
+def time_calls(draw: Callable[[int], Samples], job: BenchJob) -> tuple[tuple[float, ...], Samples]:
     """Seconds of calls 1, 2, … of `draw`, after call 0, which allocates and whose result is returned."""
     begin = time.perf_counter()
     first = draw(0)
@@ -177,7 +177,7 @@ def time_calls(draw: Callable[[int], Samples], job: Job) -> tuple[tuple[float, .
     return tuple(seconds), first
 
 
-def save_images(path: Path, metadata: EngineMetadata, job: Job, levels: npt.NDArray[np.uint8]) -> None:
+def save_images(path: Path, metadata: EngineMetadata, job: BenchJob, levels: npt.NDArray[np.uint8]) -> None:
     """Write noise, images and conditions of the first call, as `gpcnn_deploy.baseline` describes."""
     given = conditions(metadata, job)
     arrays: dict[str, npt.NDArray[Any]] = {
@@ -195,7 +195,7 @@ def main(arguments: list[str]) -> int:
     """Run one job; an expected error becomes one line on stderr and its exit code."""
     job_path, images = map(Path, arguments)
     try:
-        measured = measure(read_exact_json(job_path.read_bytes(), Job), images)
+        measured = measure(read_exact_json(job_path.read_bytes(), BenchJob), images)
     except Exception as error:
         told = explain(error)
         if told is None:

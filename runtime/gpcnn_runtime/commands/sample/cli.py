@@ -148,6 +148,7 @@ def main(
     place = Place(path, output_format, scale, json_path)
     place.check()
     try:
+        from gpcnn_runtime.conditions import check_conditions
         from gpcnn_runtime.engines.load import engine_or_default
         from gpcnn_runtime.sampler import Sampler
 
@@ -170,7 +171,12 @@ def main(
             if count is None:
                 count = 4 if asked or like else 1
             from_zoo = engine_path is None and str(engine).startswith("zoo:")
-            order = Order(numbers, count, seed, temperature, strategy, like, from_zoo)
+            any_label = asked is not None and numbers is None
+            if any_label and sampler.metadata.class_names:
+                numbers = list(range(len(sampler.metadata.class_names)))
+            codes = None if like is None else like.embedding
+            conditions = check_conditions(sampler.metadata, numbers, seed, count, temperature, embedding=codes)
+            order = Order(conditions, strategy, like, any_label, from_zoo)
             if asked is not None:
                 draw_completions(sampler, order, place, asked)
             elif output_format == "grid":

@@ -55,9 +55,9 @@ def main(json_path: Path | None, **flags: Any) -> None:
     gpcnn-evaluate runs/mnist-conditional --binarization fixed
     """
     with required("evaluating a checkpoint", "train"):
-        from gpcnn_training.commands.evaluate.run import Request, evaluate
+        from gpcnn_training.commands.evaluate.run import EvaluateRequest, evaluate
 
-        evaluation = evaluate(Request(**flags))
+        evaluation = evaluate(EvaluateRequest(**flags))
     write_json(json_path, evaluation)
     say(json_path, describe(evaluation))
 

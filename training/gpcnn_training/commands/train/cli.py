@@ -128,8 +128,8 @@ def main(ctx: click.Context, /, **flags: Any) -> None:
     gpcnn-train --resume runs/mnist-conditional --time-limit 2h
     """
     with required("training", "train"):
-        from gpcnn_training.commands.train.request import Request
+        from gpcnn_training.commands.train.request import TrainRequest
         from gpcnn_training.commands.train.run import run
 
-        code = run(Request(**flags))
+        code = run(TrainRequest(**flags))
     ctx.exit(code)

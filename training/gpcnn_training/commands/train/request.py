@@ -18,7 +18,7 @@ from gpcnn_training.trainer.settings import OptimizerName
 
 
 @dataclasses.dataclass(frozen=True)
-class Request:
+class TrainRequest:
     """The flags of `gpcnn-train`; None where one was not given."""
 
     data: str | None = None
@@ -82,7 +82,7 @@ class Request:
         )
         return made or None
 
-    def with_recipe(self) -> Request:
+    def with_recipe(self) -> TrainRequest:
         """The request with the recipe's flags where none was given on the command line; its limits count as one.
 
         Raises:

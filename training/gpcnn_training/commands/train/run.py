@@ -30,7 +30,7 @@ from gpcnn_deploy.machine import of_memory
 from gpcnn_deploy.spec import EncoderSpec, ModelSpec
 from gpcnn_training.checkpoint import load_checkpoint, save_checkpoint
 from gpcnn_training.commands.train.presets import OWN_DATA, PRESETS
-from gpcnn_training.commands.train.request import Request
+from gpcnn_training.commands.train.request import TrainRequest
 from gpcnn_training.data.dataset import DataSet
 from gpcnn_training.data.names import NAMES, data_name
 from gpcnn_training.data.quantize import quantization_for
@@ -55,7 +55,7 @@ _ONLY_NEW = ("model", "seed", "out", *_SHAPE, *_PREPARATION, *_OPTIMIZER)
 _ONLY_TRAINING = ("max_steps", "time_limit", "learning_rate", "recipe", *_SHAPE, *_PREPARATION, *_OPTIMIZER)
 
 
-def run(request: Request) -> int:
+def run(request: TrainRequest) -> int:
     """Do what was asked; returns the exit code.
 
     Raises:
@@ -100,7 +100,7 @@ def _hold(folder: Path, fabric: Fabric, stack: contextlib.ExitStack) -> None:
         stack.enter_context(held(folder / LOCK, folder))
 
 
-def _start(request: Request, fabric: Fabric, stack: contextlib.ExitStack) -> Trainer:
+def _start(request: TrainRequest, fabric: Fabric, stack: contextlib.ExitStack) -> Trainer:
     if fabric.is_global_zero:
         check_folder(request.out or RUNS, "--out")  # before a download
     name = request.data or "digits"
@@ -148,7 +148,7 @@ def _start(request: Request, fabric: Fabric, stack: contextlib.ExitStack) -> Tra
         raise
 
 
-def _spec(request: Request, data: DataSet, model: str) -> ModelSpec:
+def _spec(request: TrainRequest, data: DataSet, model: str) -> ModelSpec:
     preset = PRESETS.get(request.data or "digits", OWN_DATA)
     channels, height, width = data.image_shape
     conditioning_size = {"conditional": len(data.class_names), "autoencoder": request.code_size or 10}
@@ -167,7 +167,7 @@ def _spec(request: Request, data: DataSet, model: str) -> ModelSpec:
     )
 
 
-def _settings(request: Request, spec: ModelSpec, device: torch.device) -> Settings:
+def _settings(request: TrainRequest, spec: ModelSpec, device: torch.device) -> Settings:
     name = request.data or "digits"
     preset = PRESETS.get(name, OWN_DATA)
     stepwise = request.epochs is not None or request.max_steps is not None
@@ -193,7 +193,7 @@ def _settings(request: Request, spec: ModelSpec, device: torch.device) -> Settin
     return msgspec.structs.replace(defaults, **given)
 
 
-def _go_on(request: Request, fabric: Fabric, stack: contextlib.ExitStack) -> Trainer:
+def _go_on(request: TrainRequest, fabric: Fabric, stack: contextlib.ExitStack) -> Trainer:
     assert request.resume is not None
     request.refuse(_ONLY_NEW, f"--resume goes on with {request.resume} as it was begun")
     if not request.resume.exists():
@@ -234,7 +234,7 @@ def _is_there(name: str) -> bool:
     return data_name(name) in NAMES or Path(data_name(name)).exists()
 
 
-def _data_dir(request: Request, settings: Settings) -> Path | None:
+def _data_dir(request: TrainRequest, settings: Settings) -> Path | None:
     """The folder of published data sets: as it was given now, or else as it was at the beginning.
 
     One that the environment names and that is not there (what a command line names is) gives way to the latter.
@@ -245,7 +245,7 @@ def _data_dir(request: Request, settings: Settings) -> Path | None:
     return request.data_dir
 
 
-def _only_samples(request: Request, device: torch.device) -> int:
+def _only_samples(request: TrainRequest, device: torch.device) -> int:
     """`--epochs 0`: draw a sheet of samples from a checkpoint that is there."""
     request.refuse(_ONLY_TRAINING, "--epochs 0 trains nothing, it only draws samples")
     checkpoint = request.resume
@@ -265,7 +265,7 @@ def _only_samples(request: Request, device: torch.device) -> int:
     return 0
 
 
-def _pictures_of(checkpoint: Path, request: Request, header: Header) -> DataSet:
+def _pictures_of(checkpoint: Path, request: TrainRequest, header: Header) -> DataSet:
     """The data that an autoencoder was trained on, whose pictures its samples follow."""
     name, data_dir = request.data or header.data, request.data_dir
     folder = checkpoint_path(checkpoint).parent
@@ -276,7 +276,7 @@ def _pictures_of(checkpoint: Path, request: Request, header: Header) -> DataSet:
     return load_data(name, data_dir, header.preparation)
 
 
-def _prefix(request: Request) -> str:
+def _prefix(request: TrainRequest) -> str:
     """How the names of the runs begin that `--data` and `--model` ask for."""
     if request.data is None:
         if request.model is not None:
@@ -286,7 +286,7 @@ def _prefix(request: Request) -> str:
     return f"{name}-{request.model or ''}"
 
 
-def _train(trainer: Trainer, request: Request, fabric: Fabric) -> int:
+def _train(trainer: Trainer, request: TrainRequest, fabric: Fabric) -> int:
     main = fabric.is_global_zero
     if main:
         _announce(trainer, request)
@@ -327,7 +327,7 @@ class _Report(msgspec.Struct, frozen=True, kw_only=True):
     compute: str
 
 
-def _finish(trainer: Trainer, request: Request) -> None:
+def _finish(trainer: Trainer, request: TrainRequest) -> None:
     """Score and sample the best checkpoint, which is what will be exported."""
     checkpoint = trainer.run / CHECKPOINT
     model, header = load_checkpoint(checkpoint)
@@ -366,7 +366,7 @@ def _finish(trainer: Trainer, request: Request) -> None:
     _say_what_more_gives(trainer, request)
 
 
-def _say_what_more_gives(trainer: Trainer, request: Request) -> None:
+def _say_what_more_gives(trainer: Trainer, request: TrainRequest) -> None:
     preset = PRESETS.get(trainer.settings.data)
     given = request.recipe or request.epochs or request.max_steps or request.time_limit
     if given or preset is None or preset.recipe is None or trainer.spec.conditioning != "label":
@@ -375,7 +375,7 @@ def _say_what_more_gives(trainer: Trainer, request: Request) -> None:
         click.echo(f"better      gpcnn-train --recipe {preset.recipe}  ({preset.recipe_gives})", err=True)
 
 
-def _announce(trainer: Trainer, request: Request) -> None:
+def _announce(trainer: Trainer, request: TrainRequest) -> None:
     data, spec, settings = trainer.data, trainer.spec, trainer.settings
     size = f"{spec.height}×{spec.width}" + (" RGB" if spec.channels == 3 else "")
     binarized = ", binarized anew each epoch" if trainer.quantization == "stochastic-binary" else ""
