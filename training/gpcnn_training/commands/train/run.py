@@ -30,6 +30,7 @@ from gpcnn_deploy.machine import of_memory
 from gpcnn_deploy.spec import EncoderSpec, ModelSpec
 from gpcnn_training.checkpoint import load_checkpoint, save_checkpoint
 from gpcnn_training.commands.train.presets import OWN_DATA, PRESETS
+from gpcnn_training.commands.train.recipe import with_recipe
 from gpcnn_training.commands.train.request import TrainRequest
 from gpcnn_training.data.dataset import DataSet
 from gpcnn_training.data.names import NAMES, data_name
@@ -48,11 +49,6 @@ from gpcnn_training.trainer.state import load_state, read_state
 from gpcnn_training.trainer.trainer import Trainer, final_header, resumed
 
 _LOGITS_OF_A_BATCH = 1 << 26  # float32 numbers, 256 MiB: larger images get smaller batches by default
-_SHAPE = ("layers", "features", "head_features", "kernel_size", "first_kernel_size", "code_size", "levels")
-_PREPARATION = ("image_size", "resampling", "background", "grey", "rgb")
-_OPTIMIZER = ("batch_size", "optimizer", "warm_up", "weight_decay", "clip", "ema", "init", "precision", "compile")
-_ONLY_NEW = ("model", "seed", "out", *_SHAPE, *_PREPARATION, *_OPTIMIZER)
-_ONLY_TRAINING = ("max_steps", "time_limit", "learning_rate", "recipe", *_SHAPE, *_PREPARATION, *_OPTIMIZER)
 
 
 def run(request: TrainRequest) -> int:
@@ -67,7 +63,7 @@ def run(request: TrainRequest) -> int:
     device = resolve_device(request.device)
     if request.epochs == 0:
         return _only_samples(request, device)
-    request = request.with_recipe()
+    request = with_recipe(request)
     fabric = make_fabric(device, request.devices, request.nodes)
     limit_threads()
     with contextlib.ExitStack() as stack:
@@ -156,12 +152,7 @@ def _spec(request: TrainRequest, data: DataSet, model: str) -> ModelSpec:
         height=height,
         width=width,
         channels=channels,
-        levels=request.levels or preset.levels,
-        features=request.features or preset.features,
-        layers=request.layers or preset.layers,
-        head_features=request.head_features or preset.head_features,
-        kernel_size=request.kernel_size or preset.kernel_size,
-        first_kernel_size=request.first_kernel_size or preset.first_kernel_size,
+        **{name: getattr(request, name) or default for name, default in preset.shape().items()},
         conditioning="label" if model == "conditional" else "embedding" if model == "autoencoder" else "none",
         conditioning_size=conditioning_size.get(model, 0),
     )
@@ -178,24 +169,18 @@ def _settings(request: TrainRequest, spec: ModelSpec, device: torch.device) -> S
     defaults = Settings(
         data=_data_name(name),
         data_dir=str(request.data_dir.resolve()) if request.data_dir else None,
-        batch_size=request.batch_size or fitting,
-        learning_rate=request.learning_rate or preset.learning_rate,
-        seed=request.seed or 0,
-        epochs=request.epochs if stepwise else preset.epochs,
-        max_steps=request.max_steps,
+        batch_size=fitting,
+        learning_rate=preset.learning_rate,
+        epochs=None if stepwise else preset.epochs,
         time_limit=time_limit,
     )
-    given = {
-        flag: getattr(request, flag)
-        for flag in ("optimizer", "warm_up", "weight_decay", "clip", "ema")
-        if getattr(request, flag) is not None
-    }
-    return msgspec.structs.replace(defaults, **given)
+    flags = {name: getattr(request, name) for name in Settings.__struct_fields__ if name not in ("data", "data_dir")}
+    return msgspec.structs.replace(defaults, **{name: value for name, value in flags.items() if value is not None})
 
 
 def _go_on(request: TrainRequest, fabric: Fabric, stack: contextlib.ExitStack) -> Trainer:
     assert request.resume is not None
-    request.refuse(_ONLY_NEW, f"--resume goes on with {request.resume} as it was begun")
+    request.refuse("resumed", f"--resume goes on with {request.resume} as it was begun")
     if not request.resume.exists():
         raise CheckpointError(f"{request.resume}: no such run: name a run folder, or the checkpoint in it")
     folder = request.resume if request.resume.is_dir() else request.resume.parent
@@ -247,7 +232,7 @@ def _data_dir(request: TrainRequest, settings: Settings) -> Path | None:
 
 def _only_samples(request: TrainRequest, device: torch.device) -> int:
     """`--epochs 0`: draw a sheet of samples from a checkpoint that is there."""
-    request.refuse(_ONLY_TRAINING, "--epochs 0 trains nothing, it only draws samples")
+    request.refuse("samples", "--epochs 0 trains nothing, it only draws samples")
     checkpoint = request.resume
     if checkpoint is None:
         checkpoint = newest_run(prefix=_prefix(request))
