@@ -14,7 +14,7 @@ from typing import cast
 
 import msgspec
 
-from gpcnn_deploy.command import explain
+from gpcnn_deploy.child import answer
 from gpcnn_deploy.errors import EngineError, GpcnnError
 from gpcnn_deploy.extras import require
 from gpcnn_runtime.engines.onnxruntime.providers import Provider
@@ -126,21 +126,11 @@ def brief(error: Exception, most: int = 200) -> str:
 def main(arguments: list[str]) -> int:
     """Answer one question."""
     kind, *name = arguments
-    try:
-        if kind == "provider":
-            answer = provider(cast(Provider, name[0]))
-        elif kind == "tensorrt":
-            answer = tensorrt(cast(Flavor, name[0]))
-        else:
-            answer = gpu()
-    except Exception as error:
-        told = explain(error)
-        if told is None:
-            raise
-        print(f"Error: {told[0]}", file=sys.stderr)
-        return told[1]
-    print(msgspec.json.encode(answer).decode())
-    return 0
+    if kind == "provider":
+        return answer(lambda: provider(cast(Provider, name[0])))
+    if kind == "tensorrt":
+        return answer(lambda: tensorrt(cast(Flavor, name[0])))
+    return answer(gpu)
 
 
 if __name__ == "__main__":

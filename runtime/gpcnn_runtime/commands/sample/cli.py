@@ -10,27 +10,24 @@ import click
 
 from gpcnn_deploy.command import Command, json_option
 from gpcnn_deploy.console import warn
-from gpcnn_deploy.errors import EngineError, InterruptedRun, UsageError
+from gpcnn_deploy.errors import InterruptedRun, UsageError
 from gpcnn_deploy.outputs import OUTPUT_EITHER
 from gpcnn_runtime.commands.options import (
-    batch_size_option,
     box_option,
     candidates_option,
     complete_option,
     engine_option,
-    fallback_option,
     invert_option,
     label_option,
     like_option,
+    loading_options,
     mask_option,
-    provider_option,
     rank_by_option,
-    reproducible_option,
     resize_option,
     rows_option,
     seed_option,
+    smaller_batches,
     strategy_option,
-    threads_option,
 )
 
 if TYPE_CHECKING:
@@ -82,11 +79,7 @@ COMPLETIONS_OUTPUT = {"grid": "completions.png", "png": "completions", "npz": "c
 @resize_option
 @invert_option
 @strategy_option
-@provider_option
-@fallback_option
-@reproducible_option
-@threads_option
-@batch_size_option
+@loading_options
 def main(
     engine_path: Path | None,
     labels: tuple[str, ...],
@@ -153,15 +146,18 @@ def main(
         from gpcnn_runtime.sampler import Sampler
 
         engine = engine_or_default(engine_path, from_zoo=True)
-        with Sampler.load(
-            engine,
-            threads,
-            batch_size,
-            provider=provider,
-            fallback=not no_fallback,
-            reproducible=reproducible,
-            warn=warn,
-        ) as sampler:
+        with (
+            smaller_batches(batch_size),
+            Sampler.load(
+                engine,
+                threads,
+                batch_size,
+                provider=provider,
+                fallback=not no_fallback,
+                reproducible=reproducible,
+                warn=warn,
+            ) as sampler,
+        ):
             numbers = parse_labels(sampler.metadata, labels)
             like = None
             if likes or sampler.metadata.spec.conditioning == "embedding":
@@ -185,11 +181,6 @@ def main(
                 draw_job(sampler, order, place)
     except KeyboardInterrupt:
         raise InterruptedRun("interrupted: nothing was written") from None
-    except MemoryError:
-        from gpcnn_deploy.machine import of_memory
-
-        smaller = f"try --batch-size {max(1, batch_size // 2)}, or --threads 1"
-        raise EngineError(f"not enough memory{of_memory()}: {smaller}") from None
 
 
 def parse_labels(metadata: EngineMetadata, texts: Sequence[str]) -> list[int] | None:

@@ -12,18 +12,15 @@ import click
 
 from gpcnn_deploy.command import STDOUT, Command, json_option
 from gpcnn_deploy.console import progress, show, taken, warn
-from gpcnn_deploy.errors import EngineError, InterruptedRun, UsageError
+from gpcnn_deploy.errors import InterruptedRun, UsageError
 from gpcnn_deploy.outputs import OUTPUT_FILE, OUTPUT_FOLDER, Output, check_outputs
 from gpcnn_runtime.commands.options import (
-    batch_size_option,
     complete_labels,
     engine_option,
-    fallback_option,
     invert_option,
-    provider_option,
-    reproducible_option,
+    loading_options,
     resize_option,
-    threads_option,
+    smaller_batches,
 )
 
 if TYPE_CHECKING:
@@ -101,11 +98,7 @@ ANOMALOUS_EXIT = 3
     help="How pixels become the 2 levels of a black-and-white model: by the nearest, or drawn, as in training.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of --binarize stochastic.")
-@provider_option
-@fallback_option
-@reproducible_option
-@threads_option
-@batch_size_option
+@loading_options
 def main(
     pictures: tuple[Path, ...],
     engine_path: Path | None,
@@ -171,7 +164,7 @@ def main(
     method: Method = "ratio" if background_path else "typicality" if typicality else "likelihood"
     threshold: Threshold | None = None if threshold_path is None else load_threshold(threshold_path)
     try:
-        with contextlib.ExitStack() as stack:
+        with smaller_batches(batch_size), contextlib.ExitStack() as stack:
             sampler = stack.enter_context(load(engine_or_default(engine_path)))
             background = None if background_path is None else stack.enter_context(load(background_path))
             options = Options(
@@ -203,11 +196,6 @@ def main(
     except KeyboardInterrupt:
         kept = f"; rows so far are in {csv_path}" if csv_path not in (None, STDOUT) else ""
         raise InterruptedRun(f"interrupted{kept}") from None
-    except MemoryError:
-        from gpcnn_deploy.machine import of_memory
-
-        smaller = f"try --batch-size {max(1, batch_size // 2)}, or --threads 1"
-        raise EngineError(f"not enough memory{of_memory()}: {smaller}") from None
     if tally.errors or tally.anomalies:
         raise click.exceptions.Exit(1 if tally.errors else ANOMALOUS_EXIT)
 
