@@ -10,7 +10,8 @@ import click
 from click.core import ParameterSource
 
 from gpcnn_deploy.command import Command, json_option, say, write_json
-from gpcnn_deploy.errors import MissingExtraError, UsageError
+from gpcnn_deploy.errors import UsageError
+from gpcnn_deploy.extras import require
 from gpcnn_deploy.metadata import encoder_path
 from gpcnn_deploy.outputs import OUTPUT_FILE, Output, check_outputs
 from gpcnn_deploy.schedule import Schedule
@@ -42,7 +43,6 @@ class WindowType(click.ParamType):  # type: ignore[type-arg]  # generic from cli
 
 
 @click.command(cls=Command, context_settings={"show_default": True})
-@click.version_option(package_name="gpcnn-deploy")
 @click.argument("source", required=False, type=click.Path(path_type=Path), metavar="[CHECKPOINT | MODEL]")
 @click.option(
     "--format",
@@ -208,11 +208,8 @@ def _reject_conflicts(source: Path | None, form: str, role: str | None) -> None:
 
 def _checkpoint(source: Path | None, form: str) -> Path:
     """The checkpoint or model file that was named, or the newest run's checkpoint."""
-    for package in ("torch", "safetensors", *(() if form == "native" else ("onnx", "onnxscript"))):
-        try:
-            __import__(package)
-        except ImportError as error:
-            raise MissingExtraError(package, "export", "exporting a checkpoint") from error
+    graph = () if form == "native" else ("onnx", "onnxscript")
+    require("exporting a checkpoint", "export", "torch", "safetensors", *graph)
     from gpcnn_training.runs import checkpoint_path, newest_run
     from gpcnn_training.trainer.compute import limit_threads
 
@@ -309,7 +306,7 @@ class _Telling:
     """One live line on a terminal's stderr; nothing where stderr is not a terminal, except the measured windows."""
 
     def __enter__(self) -> _Telling:
-        from gpcnn_deploy.streams import status
+        from gpcnn_deploy.console import status
 
         self._status = status("starting")
         self._console = self._status.console
