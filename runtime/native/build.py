@@ -328,7 +328,10 @@ def _link(target: Target, compiler: Compiler, objects: list[Path], made: Path, e
     if target.library == _MACOS:  # every program there has the system's library
         _run([*command, "-shared", f"-Wl,-install_name,@rpath/{made.name}"], environment)
     elif target.library == _WASM:
-        _run([*command, "-nostdlib", "-Wl,--no-entry", "-Wl,--export-dynamic"], environment)
+        # The stack below the data, so that it cannot run into it; the table takes functions for `on_row`.
+        flags = ["--no-entry", "--export-dynamic", "--export=__heap_base", "--export-table", "--growable-table"]
+        flags += ["-z,stack-size=65536"]
+        _run([*command, "-nodefaultlibs", *(f"-Wl,{flag}" for flag in flags)], environment)
     elif target.library == _WINDOWS:
         _run([*command, "-shared", "-nostdlib"], environment)
     elif compiler.kind == "zig":
