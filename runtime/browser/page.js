@@ -46,6 +46,7 @@ async function open(source, name) {
   $("model").textContent = `${name}: ${width}×${height} pixels, ${channels === 3 ? "colour, " : ""}${levels} levels, ${whole.format(model.metadata.parameters)} parameters`;
   $("engine").textContent = `Engine: ${model.instructions}.`;
   site.name = name;
+  if (source instanceof Blob) site.engine = name;
   fillLabels();
   easel?.close();
   easel = new Easel($("canvas"), model.spec, brush, (text) => ($("cursor").textContent = text), () => ($("keep-value").textContent = "by brush"));
@@ -214,7 +215,7 @@ function choose(k, mine, details, request, all) {
   $("hash").textContent = chosen.hash;
   const label = request.labels ? ` --label ${all ? "all" : request.labels[0]}` : "";
   const warm = request.temperature === 1 ? "" : ` --temperature ${request.temperature}`;
-  $("command").textContent = `gpcnn-sample --engine ${site.command ?? site.model ?? site.name}${label} --count ${request.count} --seed ${BigInt(request.seed)}${warm} --json -`;
+  $("command").textContent = `gpcnn-sample --engine ${site.engine}${label} --count ${request.count} --seed ${BigInt(request.seed)}${warm} --json -`;
   $("chosen").hidden = false;
 }
 
@@ -282,7 +283,7 @@ function fillPosterior({ posterior, labelNats }) {
     const name = Object.assign(document.createElement("th"), { scope: "row", textContent: model.classNames[k] });
     const bar = Object.assign(document.createElement("meter"), { value: share, ariaHidden: "true" });
     const cell = document.createElement("td");
-    cell.append(bar, `${(100 * share).toFixed(1)} %`);
+    cell.append(bar, Object.assign(document.createElement("span"), { className: "share", textContent: `${(100 * share).toFixed(1)} %` }));
     row.append(name, cell, Object.assign(document.createElement("td"), { textContent: labelNats[k].toFixed(2) }));
     row.classList.toggle("likeliest", share === best);
     return row;

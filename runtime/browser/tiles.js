@@ -2,7 +2,7 @@
 
 import { paintRows } from "./pixels.js";
 
-const WATCH = 1000; // milliseconds that a picture takes at least to appear, so that one can watch it
+const WATCH = 600; // milliseconds that a picture takes at least to appear, so that one can watch it
 
 export class Tiles {
   #spec;
@@ -73,7 +73,7 @@ export class Tiles {
   #show(until) {
     const { channels, width } = this.#spec;
     for (; this.#shown < Math.min(until, this.#rows.length); this.#shown++) {
-      const { row, levels, first = 0 } = this.#rows[this.#shown], size = channels * width;
+      const { row, levels, first } = this.#rows[this.#shown], size = channels * width;
       for (let k = 0; k < levels.length / size; k++) paintRows(this.#canvases[first + k], levels.subarray(k * size, (k + 1) * size), row, this.#spec);
     }
     if (this.#shown >= this.#rows.length) this.#done?.();

@@ -13,7 +13,7 @@ async function answer(method, given, onRow) {
 
 self.onmessage = async ({ data: { id, method, given, rows } }) => {
   // The levels are the kernel's own memory: only what was drawn so far is copied.
-  const onRow = ({ row, levels, shape }) => self.postMessage({ id, row: { row, shape, levels: rowOf(levels, row, shape) } });
+  const onRow = ({ row, first, levels, shape }) => self.postMessage({ id, row: { row, first, shape, levels: rowOf(levels, row, shape) } });
   try {
     self.postMessage({ id, result: await answer(method, given, rows ? onRow : undefined) });
   } catch (error) {
