@@ -8,9 +8,10 @@ from pathlib import Path
 import msgspec
 import torch
 
+from gpcnn_deploy.checkpoint_header import Header
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_export.onnx_engine import draft_engine
-from gpcnn_training.checkpoint import Header, load_checkpoint, save_checkpoint
+from gpcnn_training.checkpoint import load_checkpoint, save_checkpoint
 from gpcnn_training.data.quantize import quantization_for
 from gpcnn_training.model import GatedPixelCNN
 

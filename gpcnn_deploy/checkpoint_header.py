@@ -1,102 +1,99 @@
-"""The header of a checkpoint, read without PyTorch and without safetensors: what it says, and how many weights it has.
+"""The header of a checkpoint, said once: what training writes, and how anybody reads it without PyTorch.
 
-A safetensors file begins with the length of a JSON text as 8 bytes, little-endian, and that text.
+A checkpoint is a safetensors file. It begins with the length of a JSON text as 8 bytes, little-endian, and that text.
+Its `__metadata__` has one entry of ours, `gpcnn`: the `Header` as JSON.
 """
 
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import msgspec
 
 from gpcnn_deploy.errors import CheckpointError
+from gpcnn_deploy.preparation import Preparation
 from gpcnn_deploy.schema import decode_versioned
-from gpcnn_deploy.spec import ModelSpec
+from gpcnn_deploy.spec import EncoderSpec, ModelSpec, Quantization
 
 SCHEMA = 1
 METADATA_KEY = "gpcnn"
 MAX_HEADER_BYTES = 1 << 24
+MAX_METADATA_BYTES = 1 << 20
 MAX_DIMENSIONS = 8
+MAX_WEIGHTS = 1 << 48
 
 
-class CheckpointFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What is true of a checkpoint alone.
+class Header(msgspec.Struct, frozen=True, kw_only=True):
+    """What a checkpoint says about itself.
 
     Attributes:
-        data: name of the data set that it was trained on.
+        schema: version of this layout; a reader refuses newer ones.
+        spec: the model's dimensions.
+        encoder: the autoencoder's encoder; None for other models.
+        class_names: one name per label; empty without labels.
+        data: name of the data set.
         quantization: how pixels became levels.
-        step, epoch: how long it was trained.
-        test_nll: negative log-likelihood of the test images, in nats an image; None if it was not measured.
-        test_images: how many.
-        autoencoder: it holds an encoder, too.
+        preparation: how pictures of other sizes and modes were made fit; None if they were taken as they are.
+        step: optimizer steps taken.
+        epoch: passes over the training images, a fraction included.
+        seed: seed of the weights, of the order of the images and of their binarization.
+        ema: decay of the moving average that the weights are; 0 for the optimizer's own weights.
+        validation_nll: negative log-likelihood of the images held out from training, in nats an image; None until
+            measured.
+        test_nll: negative log-likelihood of the test images in nats an image; None until measured.
+        test_images: how many test images `test_nll` was measured on; 0 until measured.
+        versions: package name → version used in training.
     """
 
-    data: str
-    quantization: str
-    step: int
-    epoch: float
-    test_nll: float | None
-    test_images: int
-    autoencoder: bool
-
-
-class CheckpointHeader(msgspec.Struct, frozen=True, kw_only=True):
-    """A checkpoint, read as far as its weights.
-
-    Attributes:
-        spec, class_names: the model's.
-        parameters: number of weights.
-        tools: package → version used in training.
-        facts: the rest.
-    """
-
+    schema: int = SCHEMA
     spec: ModelSpec
-    class_names: tuple[str, ...]
-    parameters: int
-    tools: dict[str, str]
-    facts: CheckpointFacts
+    encoder: EncoderSpec | None = None
+    class_names: tuple[str, ...] = ()
+    data: str
+    quantization: Quantization
+    preparation: Preparation | None = None
+    step: int = 0
+    epoch: float = 0.0
+    seed: int = 0
+    ema: float = 0.0
+    validation_nll: float | None = None
+    test_nll: float | None = None
+    test_images: int = 0
+    versions: dict[str, str] = {}
+
+
+HeaderType = TypeVar("HeaderType", bound=msgspec.Struct)
 
 
 class _Tensor(msgspec.Struct):
     dtype: str
     shape: list[int]
+    data_offsets: tuple[int, int] = (0, 0)
 
 
-class _Header(msgspec.Struct, kw_only=True):
-    """What of `gpcnn_training.checkpoint.Header` is shown here."""
+def read_header(path: Path, layout: type[HeaderType]) -> tuple[HeaderType, int]:
+    """The header of a checkpoint, or of another safetensors file of training, and the number of its weights.
 
-    schema: int
-    spec: ModelSpec
-    class_names: tuple[str, ...] = ()
-    data: str
-    quantization: str
-    step: int = 0
-    epoch: float = 0.0
-    test_nll: float | None = None
-    test_images: int = 0
-    encoder: dict[str, Any] | None = None
-    versions: dict[str, str] = {}
+    None of the weights is read.
 
-
-def read_checkpoint(path: Path) -> CheckpointHeader:
-    """Read the header of a checkpoint; none of its weights.
+    Args:
+        path: the file.
+        layout: what the header is: `Header`, or that of a training state.
 
     Raises:
         CheckpointError: missing, truncated, foreign or of a newer schema.
     """
-
-    def damaged(error: object) -> CheckpointError:
-        return CheckpointError(f"{path}: not a checkpoint, or a damaged one ({error}): take another, or train it anew")
-
     if path.exists() and not path.is_file():
-        raise damaged("no regular file")
+        raise damaged(path, "no regular file")
     try:
         with path.open("rb") as stream:
+            size = os.fstat(stream.fileno()).st_size
             length = int.from_bytes(stream.read(8), "little")
             if length > MAX_HEADER_BYTES:
-                raise damaged(f"a header of {length} bytes")
+                raise damaged(path, f"a header of {length} bytes")
             text = stream.read(length)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file: train one with gpcnn-train, or name another") from None
@@ -105,27 +102,28 @@ def read_checkpoint(path: Path) -> CheckpointHeader:
     try:
         entries = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
         metadata = msgspec.json.decode(entries.pop("__metadata__", b"{}"), type=dict[str, str])
-        shapes = [msgspec.json.decode(entry, type=_Tensor).shape for entry in entries.values()]
+        tensors = [msgspec.json.decode(entry, type=_Tensor) for entry in entries.values()]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise damaged(error) from error
+        raise damaged(path, error) from error
+    shapes = [tensor.shape for tensor in tensors]
+    if any(
+        len(shape) > MAX_DIMENSIONS or min(shape, default=0) < 0 or math.prod(shape) > MAX_WEIGHTS for shape in shapes
+    ):
+        raise damaged(path, "a tensor of no possible shape")
+    if (wanted := 8 + length + max((tensor.data_offsets[1] for tensor in tensors), default=0)) != size:
+        raise damaged(path, f"{size} bytes, expected {wanted}")
     if METADATA_KEY not in metadata:
         raise CheckpointError(f"{path}: a safetensors file, but not of gpcnn-train (no '{METADATA_KEY}' entry)")
-    if any(len(shape) > MAX_DIMENSIONS or min(shape, default=0) < 0 for shape in shapes):
-        raise damaged("a tensor of no possible shape")
+    if len(metadata[METADATA_KEY]) > MAX_METADATA_BYTES:
+        size = len(metadata[METADATA_KEY])
+        raise damaged(path, f"metadata of {size} bytes, expected at most {MAX_METADATA_BYTES}")
     written = f"{path}: written with checkpoint"
-    header = decode_versioned(metadata[METADATA_KEY], _Header, SCHEMA, written, CheckpointError, damaged)
-    return CheckpointHeader(
-        spec=header.spec,
-        class_names=header.class_names,
-        parameters=sum(math.prod(shape) for shape in shapes),
-        tools=header.versions,
-        facts=CheckpointFacts(
-            data=header.data,
-            quantization=header.quantization,
-            step=header.step,
-            epoch=header.epoch,
-            test_nll=header.test_nll,
-            test_images=header.test_images,
-            autoencoder=header.encoder is not None,
-        ),
+    header = decode_versioned(
+        metadata[METADATA_KEY], layout, SCHEMA, written, CheckpointError, lambda error: damaged(path, error)
     )
+    return header, sum(math.prod(shape) for shape in shapes)
+
+
+def damaged(path: Path, error: object) -> CheckpointError:
+    """The error of a file that is no checkpoint, or not one any more."""
+    return CheckpointError(f"{path}: not a checkpoint, or a damaged one ({error}): take another, or train it anew")

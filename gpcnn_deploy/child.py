@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from typing import TypeVar
@@ -9,6 +10,8 @@ from typing import TypeVar
 import msgspec
 
 from gpcnn_deploy.errors import GpcnnError
+from gpcnn_deploy.machine import of_memory
+from gpcnn_deploy.text import read_exact_json
 
 Answer = TypeVar("Answer", bound=msgspec.Struct)
 
@@ -19,6 +22,11 @@ class ChildError(GpcnnError):
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+def environment() -> dict[str, str]:
+    """The environment of a child process, whose words come as UTF-8 whatever encoding a terminal has here."""
+    return {**os.environ, "PYTHONIOENCODING": "utf-8"}
 
 
 def run_child(module: str, arguments: list[str], answer: type[Answer], smaller: str = "a smaller --batch") -> Answer:
@@ -35,13 +43,21 @@ def run_child(module: str, arguments: list[str], answer: type[Answer], smaller: 
         RuntimeError: it failed otherwise; the message holds its traceback.
     """
     done = subprocess.run(
-        [sys.executable, "-m", module, *arguments], capture_output=True, text=True, encoding="utf-8", check=False
+        [sys.executable, "-m", module, *arguments],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+        env=environment(),
     )
     if done.returncode == 0:
-        return msgspec.json.decode(done.stdout.splitlines()[-1], type=answer)
+        return read_exact_json(done.stdout.splitlines()[-1], answer)
     lines = done.stderr.strip().splitlines()
     if lines and lines[-1].startswith("Error: "):
         raise ChildError(lines[-1].removeprefix("Error: "), done.returncode)
     if done.returncode < 0:
-        raise ChildError(f"{module} was ended by signal {-done.returncode}: out of memory? try {smaller}", 1)
+        raise ChildError(
+            f"{module} was ended by signal {-done.returncode}: out of memory{of_memory()}? try {smaller}", 1
+        )
     raise RuntimeError(f"{module} failed with exit code {done.returncode}:\n{done.stderr}")

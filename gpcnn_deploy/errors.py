@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
+from gpcnn_deploy.text import bounded
+
 
 class GpcnnError(Exception):
     """Base of all expected errors; a command prints the message and exits with `exit_code`."""
@@ -9,7 +13,11 @@ class GpcnnError(Exception):
     exit_code = 1
 
     def __init__(self, message: str) -> None:
-        """Make the message one line: what a file says may hold line breaks and codes that a terminal obeys."""
+        """Make the message one line: what a file says may hold line breaks and codes that a terminal obeys.
+
+        It may be long, too: of more than `gpcnn_deploy.text.MAX_LINE` characters the middle is left out.
+        """
+        message = bounded(message)
         if not message.isprintable():
             message = "".join(sign if sign.isprintable() else " " if sign.isspace() else "�" for sign in message)
         super().__init__(message)
@@ -66,3 +74,17 @@ class MissingExtraError(GpcnnError):
         super().__init__(
             f"{purpose} needs the package '{package}', which is not installed: pip install 'gpcnn-deploy[{extra}]'"
         )
+
+
+class OutputWarning(UserWarning):
+    """A result was written, or is still to come, but not as usual; commands show it as one line."""
+
+
+_NO_MEMORY = re.compile(r"DefaultCPUAllocator|std::bad_alloc|bad allocation|out of memory", re.IGNORECASE)
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether an error says that there was not enough memory: Python's own, NumPy's, PyTorch's on a CPU or a GPU."""
+    if isinstance(error, MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)) is not None

@@ -11,7 +11,9 @@ from typing import Literal
 
 import msgspec
 
+from gpcnn_deploy.class_names import are_numbers, label_in_words, normalized
 from gpcnn_deploy.errors import EngineError, UsageError
+from gpcnn_deploy.preparation import Preparation
 from gpcnn_deploy.schedule import LARGEST_FROM, Schedule
 from gpcnn_deploy.schema import decode_versioned
 from gpcnn_deploy.spec import ModelSpec
@@ -67,6 +69,7 @@ class EngineMetadata(msgspec.Struct, frozen=True, kw_only=True):
             that the engine beside it is conditioned on).
         spec: the model's dimensions; of an encoder, those of the model that reads its embeddings.
         class_names: one name per label; empty without labels.
+        preparation: how training made pictures of other sizes and modes fit; None if it took them as they are.
         precision: arithmetic of the network; the head and the sampling are fp32 always.
         window: columns sampled at a time by a `sampler`; None for others.
         batch_window, batch_from: of a sampler that has another window for larger batches, as in `Schedule`.
@@ -82,6 +85,7 @@ class EngineMetadata(msgspec.Struct, frozen=True, kw_only=True):
     role: Role
     spec: ModelSpec
     class_names: tuple[str, ...] = ()
+    preparation: Preparation | None = None
     precision: Precision = "fp32"
     window: int | None = None
     batch_window: int | None = None
@@ -106,7 +110,7 @@ class EngineMetadata(msgspec.Struct, frozen=True, kw_only=True):
         return self.role if self.schedule is None else f"{self.role}, {self.schedule}"
 
     def label_number(self, text: str) -> int:
-        """Number of a label given as a number or as a class name.
+        """Number of a label given as a class name, or as a number where classes are not named by numbers themselves.
 
         Raises:
             UsageError: the model has no labels, or not this one; the message lists those it has.
@@ -115,12 +119,18 @@ class EngineMetadata(msgspec.Struct, frozen=True, kw_only=True):
             raise UsageError("this model is conditioned on the code of a picture, not on labels: leave --label out")
         if self.spec.conditioning != "label":
             raise UsageError("this model is unconditional: it takes no label; leave --label out")
-        if text in self.class_names:
-            return self.class_names.index(text)
-        if text in (numbers := [str(k) for k in range(self.spec.conditioning_size)]):
+        names = [normalized(name) for name in self.class_names]
+        if normalized(text) in names:
+            return names.index(normalized(text))
+        numbers = [] if are_numbers(names) else [str(k) for k in range(self.spec.conditioning_size)]
+        if text in numbers:
             return numbers.index(text)
-        known = ", ".join(f"{k} {name}" if name != str(k) else name for k, name in enumerate(self.class_names))
+        known = ", ".join(self.label_words(k) for k in range(len(names)))
         raise UsageError(f"unknown label '{text}': expected one of {known}")
+
+    def label_words(self, number: int) -> str:
+        """A label as people are shown it: `3` where classes are named by numbers, else `3 cat`."""
+        return label_in_words(number, self.class_names)
 
 
 def encoder_path(engine: Path) -> Path:
@@ -161,6 +171,8 @@ def check_metadata(metadata: EngineMetadata, source: str) -> None:
     classes = spec.conditioning_size if spec.conditioning == "label" else 0
     if len(metadata.class_names) != classes:
         raise EngineError(f"{source}: {len(metadata.class_names)} class names for {classes} classes: export it anew")
+    if metadata.preparation is not None and not metadata.preparation.fits(spec):
+        raise EngineError(f"{source}: pictures {metadata.preparation} are not those of the model: export it anew")
     if metadata.schema < 1 or metadata.parameters < 1:
         raise EngineError(f"{source}: schema {metadata.schema}, {metadata.parameters} parameters: export it anew")
     if metadata.role != "sampler" and (metadata.window, metadata.batch_window, metadata.batch_from) != (None,) * 3:

@@ -8,6 +8,7 @@ from typing import TypeVar
 import msgspec
 
 from gpcnn_deploy.errors import GpcnnError, SpecError
+from gpcnn_deploy.text import read_exact_json
 
 Layout = TypeVar("Layout", bound=msgspec.Struct)
 
@@ -38,11 +39,11 @@ def decode_versioned(
         GpcnnError: `error`, or what `damaged` makes.
     """
     try:
-        schema = msgspec.json.decode(text, type=_SchemaOnly).schema
+        schema = read_exact_json(text, _SchemaOnly).schema
         if schema > newest:
             raise error(
                 f"{written} schema {schema}, this version reads up to {newest}: pip install --upgrade gpcnn-deploy"
             )
-        return msgspec.json.decode(text, type=layout)
+        return read_exact_json(text, layout)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, SpecError) as reason:
         raise damaged(reason) from reason

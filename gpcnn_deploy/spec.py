@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -13,6 +13,10 @@ Conditioning = Literal["none", "label", "embedding"]
 MAX_PIXELS = 1 << 20
 MAX_FEATURES = 4096
 MAX_LAYERS = 512
+
+Features = Annotated[int, msgspec.Meta(ge=1, le=MAX_FEATURES)]
+Quantization = Literal["stochastic-binary", "nearest"]
+"""How pixels become levels: binarized at random, or rounded to the nearest level."""
 
 
 class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -89,6 +93,16 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         head = f * c * self.head_features + c * self.head_features * self.levels
         head += (c * (c - 1) // 2) * self.head_features  # earlier channels of the same pixel
         return (vertical + link + horizontal + out + head) * self.height * self.width
+
+
+class EncoderSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Dimensions of an encoder; the rest follows from the model that reads its code.
+
+    Attributes:
+        features: feature maps of the three convolutions.
+    """
+
+    features: tuple[Features, Features, Features] = (100, 150, 200)
 
 
 def _between(name: str, value: int, low: int, high: int) -> None:

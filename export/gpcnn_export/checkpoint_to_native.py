@@ -76,7 +76,7 @@ def make_model_file(
     tell("checking images against eager PyTorch")
     with draft.load() as engine:
         parity = prove(source.model, draw_on(engine), PROOF_BATCHES)
-    metadata = msgspec.structs.replace(draft.metadata, parity=parity)
+    metadata = msgspec.structs.replace(draft.metadata, parity=parity, preparation=source.preparation)
     return ModelFile(encode_model_file(metadata, _weights(source.model)), metadata, content)
 
 

@@ -92,7 +92,7 @@ def make_engine(
     tell("checking images against eager PyTorch")
     with draft.load() as engine:
         parity = prove(model, draw_on(engine), (PROOF_IMAGES,) if chosen is None else proof_batches(chosen))
-    return draft.with_metadata(msgspec.structs.replace(draft.metadata, parity=parity))
+    return draft.with_metadata(msgspec.structs.replace(draft.metadata, parity=parity, preparation=source.preparation))
 
 
 def proof_batches(schedule: Schedule) -> tuple[int, ...]:
@@ -117,7 +117,8 @@ def make_encoder(source: Source) -> OnnxEngine:
     draft = draft_engine(model, "encoder", class_names=source.class_names, checkpoint_digest=source.checkpoint_digest)
     with draft.load_encoder() as encoder:
         parity = prove_encoder(model, encoder.embed)
-    return draft.with_metadata(msgspec.structs.replace(draft.metadata, encoder_parity=parity))
+    metadata = msgspec.structs.replace(draft.metadata, encoder_parity=parity, preparation=source.preparation)
+    return draft.with_metadata(metadata)
 
 
 def write_engine(path: Path, engine: OnnxEngine) -> None:

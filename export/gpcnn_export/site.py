@@ -1,7 +1,7 @@
 """Model file → a page: a folder that any web server can serve, and that draws in the browser. No torch, no onnx.
 
-The folder's `site.json` says which files are ours, by their digests. It is what the page, its service worker and the next
-export into the same folder go by: nobody else's file is ever replaced or removed.
+The folder's `site.json` says which files are ours, by their digests. The page, its service worker and the next export into
+the same folder go by it: nobody else's file is ever replaced or removed.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ class Site:
     files: dict[str, bytes]
 
     @property
-    def bytes(self) -> int:
-        """Size of all files, which is what a first visit transfers from a server that does not compress."""
+    def size(self) -> int:
+        """Bytes of all files, which is what a first visit transfers from a server that does not compress."""
         return sum(map(len, self.files.values())) + len(self._manifest())
 
     def _manifest(self) -> bytes:

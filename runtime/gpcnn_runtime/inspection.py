@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from gpcnn_deploy.checkpoint_header import CheckpointFacts, read_checkpoint
+from gpcnn_deploy.checkpoint_header import Header, read_header
 from gpcnn_deploy.errors import EngineError
 from gpcnn_deploy.files import sha256
 from gpcnn_deploy.metadata import (
@@ -19,6 +19,7 @@ from gpcnn_deploy.metadata import (
     Role,
 )
 from gpcnn_deploy.model_file import SUFFIX, decode_model_file, read_model_bytes
+from gpcnn_deploy.preparation import Preparation
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_runtime.engines.plan_file import PlanMetadata, native_path, portable_path, read_plan_metadata
 from gpcnn_runtime.zoo.card import Card
@@ -47,6 +48,27 @@ class PlanFacts(msgspec.Struct, frozen=True, kw_only=True):
     portable: str | None
 
 
+class CheckpointFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What is true of a checkpoint alone.
+
+    Attributes:
+        data: name of the data set that it was trained on.
+        quantization: how pixels became levels.
+        step, epoch: how long it was trained.
+        test_nll: negative log-likelihood of the test images, in nats an image; None if it was not measured.
+        test_images: how many.
+        autoencoder: it holds an encoder, too.
+    """
+
+    data: str
+    quantization: str
+    step: int
+    epoch: float
+    test_nll: float | None
+    test_images: int
+    autoencoder: bool
+
+
 class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     """What a file is.
 
@@ -55,7 +77,7 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
         kind: what sort of file.
         bytes: its size.
         digest: its SHA-256.
-        spec, class_names: the model's.
+        spec, class_names, preparation: the model's.
         parameters: number of weights.
         multiply_adds: of one image, each row and column evaluated once: the arithmetic floor of a sampler; None for an
             encoder.
@@ -73,6 +95,7 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     spec: ModelSpec
     class_names: tuple[str, ...]
+    preparation: Preparation | None = None
     parameters: int
     multiply_adds: int | None
     role: Role | None = None
@@ -188,6 +211,7 @@ def _engine(
         digest=digest,
         spec=metadata.spec,
         class_names=metadata.class_names,
+        preparation=metadata.preparation,
         parameters=metadata.parameters,
         multiply_adds=None if metadata.role == "encoder" else metadata.spec.multiply_adds(),
         role=metadata.role,
@@ -205,7 +229,7 @@ def _engine(
 
 
 def _checkpoint(path: Path) -> Inspection:
-    header = read_checkpoint(path)
+    header, parameters = read_header(path, Header)
     return Inspection(
         path=str(path),
         kind="checkpoint",
@@ -213,8 +237,17 @@ def _checkpoint(path: Path) -> Inspection:
         digest=sha256(path),
         spec=header.spec,
         class_names=header.class_names,
-        parameters=header.parameters,
+        preparation=header.preparation,
+        parameters=parameters,
         multiply_adds=header.spec.multiply_adds(),
-        tools=header.tools,
-        checkpoint=header.facts,
+        tools=header.versions,
+        checkpoint=CheckpointFacts(
+            data=header.data,
+            quantization=header.quantization,
+            step=header.step,
+            epoch=header.epoch,
+            test_nll=header.test_nll,
+            test_images=header.test_images,
+            autoencoder=header.encoder is not None,
+        ),
     )

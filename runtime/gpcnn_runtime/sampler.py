@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gpcnn_deploy.errors import EngineError, UsageError
-from gpcnn_deploy.machine import available_cores
+from gpcnn_deploy.machine import default_threads, of_memory
 from gpcnn_deploy.metadata import EngineMetadata
 from gpcnn_deploy.philox import noise
 from gpcnn_runtime.conditions import Conditions, check_conditions
@@ -61,7 +61,7 @@ class Sampler:
         if batch_size < 1:
             raise UsageError(f"batch size is {batch_size}: expected at least 1")
         self.engine = engine
-        self.threads = (threads or available_cores()) if engine.concurrent else 1
+        self.threads = (threads or default_threads()) if engine.concurrent else 1
         self.batch_size = min(batch_size, engine.max_batch or batch_size)
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
@@ -83,7 +83,7 @@ class Sampler:
 
         Args:
             path: a model file (.gpcnn), an .onnx engine, a TensorRT plan, or `zoo:NAME`.
-            threads: default: the cores that this process may use.
+            threads: default: the cores that this process may use, as far as memory is there for them.
             batch_size: most images that one thread draws at a time.
             provider: what runs an .onnx engine.
             fallback: run the model file or .onnx engine beside a plan, on the CPU, where the plan cannot run.
@@ -326,7 +326,7 @@ class Sampler:
         at_once = f"{count} image{'s' if count > 1 else ''}"
         if self.threads > 1:
             at_once = f"{self.threads} × {at_once}"
-        return OutOfMemoryError(f"not enough memory for {at_once} at a time: {advice}")
+        return OutOfMemoryError(f"not enough memory for {at_once} at a time{of_memory()}: {advice}")
 
 
 def split(total: int, threads: int, batch_size: int) -> Iterator[tuple[int, int]]:

@@ -87,7 +87,7 @@ def test_mutation_replaces_its_share_uniformly() -> None:
 
 def test_background_data_is_what_training_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from gpcnn_training.data import sources as training_data
-    from gpcnn_training.data.own_data import load_npz
+    from gpcnn_training.data.own_arrays import load_npz
 
     monkeypatch.setattr(training_data, "load_data", data)
     output = tmp_path / "b.npz"

@@ -12,13 +12,12 @@ from small_engines import model_of, write_checkpoint
 
 from benchmarks.make_zoo import DATA, main
 from gpcnn_deploy.files import sha256
-from gpcnn_deploy.spec import ModelSpec
+from gpcnn_deploy.spec import EncoderSpec, ModelSpec
 from gpcnn_runtime.commands.bench.report import BenchReport, BenchRow
 from gpcnn_runtime.sampler import Sampler
 from gpcnn_runtime.zoo import catalogue as zoo
 from gpcnn_training.checkpoint import checkpoint_digest
 from gpcnn_training.commands.evaluate.run import Evaluation, Spread
-from gpcnn_training.encoder import EncoderSpec
 from gpcnn_training.evaluation.class_consistency import ClassConsistency
 
 SPEC = ModelSpec(height=5, width=6, features=6, layers=2, head_features=8, conditioning="label", conditioning_size=3)

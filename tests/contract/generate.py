@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from gpcnn_deploy.checkpoint_header import Header
 from gpcnn_deploy.philox import MAX_SEED, noise
 from gpcnn_deploy.spec import Conditioning, ModelSpec
-from gpcnn_training.checkpoint import Header, load_checkpoint, save_checkpoint
+from gpcnn_training.checkpoint import load_checkpoint, save_checkpoint
 from gpcnn_training.model import GatedPixelCNN
 from gpcnn_training.sampling import sample_raster, score
 

@@ -17,7 +17,7 @@ from small_engines import model_of, write_checkpoint
 import gpcnn_export.onnx_engine
 from gpcnn_deploy.errors import EngineError, ParityError, UsageError
 from gpcnn_deploy.metadata import METADATA_KEY, EngineMetadata, decode_metadata
-from gpcnn_deploy.spec import ModelSpec
+from gpcnn_deploy.spec import EncoderSpec, ModelSpec
 from gpcnn_export.checkpoint_to_onnx import make_engine
 from gpcnn_export.commands.export.cli import main
 from gpcnn_export.graphs.encoder import encoder_graph
@@ -25,7 +25,7 @@ from gpcnn_export.onnx_engine import draft_engine
 from gpcnn_export.onnx_to_plan import build_plan
 from gpcnn_export.proof.encoder import EMBEDDING_TOLERANCE, check_images, embedding_error, prove_encoder
 from gpcnn_training.checkpoint import checkpoint_digest
-from gpcnn_training.encoder import Encoder, EncoderSpec
+from gpcnn_training.encoder import Encoder
 from gpcnn_training.model import GatedPixelCNN, parameter_count
 
 ENCODER = EncoderSpec(features=(5, 7, 6))

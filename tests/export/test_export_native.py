@@ -13,15 +13,15 @@ import torch
 from click.testing import CliRunner, Result
 
 import gpcnn_export.checkpoint_to_native
+from gpcnn_deploy.checkpoint_header import Header
 from gpcnn_deploy.metadata import EngineMetadata
 from gpcnn_deploy.model_file import encode_model_file, read_model_file
-from gpcnn_deploy.spec import ModelSpec
+from gpcnn_deploy.spec import EncoderSpec, ModelSpec
 from gpcnn_export.checkpoint_to_native import ModelFile, draft_model_file
 from gpcnn_export.commands.export.cli import main
 from gpcnn_export.commands.export.result import ExportResult
 from gpcnn_runtime import Sampler
-from gpcnn_training.checkpoint import Header, checkpoint_digest, load_checkpoint, save_checkpoint
-from gpcnn_training.encoder import EncoderSpec
+from gpcnn_training.checkpoint import checkpoint_digest, load_checkpoint, save_checkpoint
 from gpcnn_training.model import GatedPixelCNN
 
 SPEC = ModelSpec(

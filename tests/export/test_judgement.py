@@ -10,14 +10,13 @@ import pytest
 import torch
 from small_engines import model_of
 
+from gpcnn_deploy.checkpoint_header import Header
 from gpcnn_deploy.errors import DataError
-from gpcnn_deploy.spec import ModelSpec
+from gpcnn_deploy.spec import EncoderSpec, ModelSpec
 from gpcnn_export.commands.verify.judge import prepare
 from gpcnn_export.commands.verify.judgement import judge
 from gpcnn_export.commands.verify.protocol import INPUTS, Job, Prepared, Verdict
 from gpcnn_export.proof.parity import compare, compare_in_parts, feeds
-from gpcnn_training.checkpoint import Header
-from gpcnn_training.encoder import EncoderSpec
 from gpcnn_training.model import GatedPixelCNN
 from gpcnn_training.sampling import sample_jacobi, score
 

@@ -13,8 +13,7 @@ import pytest
 from small_engines import EMBEDDED, encoder_bytes_of, engine_bytes, model_of
 
 from gpcnn_deploy import ports
-from gpcnn_deploy.spec import ModelSpec
-from gpcnn_training.encoder import EncoderSpec
+from gpcnn_deploy.spec import EncoderSpec, ModelSpec
 
 CONTRACT = json.loads((Path(__file__).parents[1] / "contract" / "ports.json").read_text())
 ENGINES = {f"{engine['role']}, {engine['conditioning']}": engine for engine in CONTRACT["engines"]}

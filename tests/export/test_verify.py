@@ -31,13 +31,12 @@ import gpcnn_export.commands.verify.verification
 from gpcnn_deploy.child import Answer, ChildError
 from gpcnn_deploy.metadata import METADATA_KEY
 from gpcnn_deploy.schedule import Schedule
-from gpcnn_deploy.spec import ModelSpec
+from gpcnn_deploy.spec import EncoderSpec, ModelSpec
 from gpcnn_export.commands.verify.cli import main
 from gpcnn_export.commands.verify.judge import main as judge_main
 from gpcnn_export.commands.verify.verification import Verification, verify
 from gpcnn_export.graphs.half import half_precision
 from gpcnn_training.checkpoint import checkpoint_digest
-from gpcnn_training.encoder import EncoderSpec
 from gpcnn_training.model import GatedPixelCNN
 
 DIGITS = ModelSpec(
@@ -344,6 +343,20 @@ def test_an_encoder_alone_is_refused(tmp_path: Path) -> None:
     done = run(tmp_path / "e.encoder.onnx", "--checkpoint", checkpoint)
     assert done.exit_code == 1
     assert "is an encoder, which draws nothing: name the engine beside it" in done.stderr
+
+
+@pytest.mark.parametrize(("data", "scored"), [("mnist", False), ("digits", True)])
+def test_a_folder_of_another_day_is_said_and_hinders_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: str, scored: bool
+) -> None:
+    monkeypatch.setenv("GPCNN_DATA_DIR", str(tmp_path / "gone"))
+    checkpoint = save(tmp_path / "run" / "checkpoint.safetensors", DIGITS, data=data)
+    engine = engine_of(tmp_path / "model.onnx", checkpoint, DIGITS, 4)
+    arguments = [str(engine), "--checkpoint", str(checkpoint), "--images", "2", "--test-images", "2"]
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 0, done.output
+    assert ("NOT SCORED" in done.stdout) != scored
+    assert ("gone: no such folder, but --data-dir or GPCNN_DATA_DIR" in " ".join(done.stdout.split())) != scored
 
 
 def test_own_data_are_scored(tmp_path: Path, checkpoint: Path, sound: Path) -> None:

@@ -11,14 +11,14 @@ import msgspec
 import onnx
 import torch
 
+from gpcnn_deploy.checkpoint_header import Header
 from gpcnn_deploy.metadata import METADATA_KEY, EngineMetadata, encode_metadata
 from gpcnn_deploy.schedule import Schedule, window_fields
-from gpcnn_deploy.spec import ModelSpec
+from gpcnn_deploy.spec import EncoderSpec, ModelSpec
 from gpcnn_export.graphs.encoder import encoder_graph
 from gpcnn_export.graphs.sampler import sampler_graph
 from gpcnn_export.graphs.step import step_graph
-from gpcnn_training.checkpoint import Header, save_checkpoint
-from gpcnn_training.encoder import EncoderSpec
+from gpcnn_training.checkpoint import save_checkpoint
 from gpcnn_training.model import GatedPixelCNN
 
 LABELLED = ModelSpec(

@@ -8,11 +8,12 @@ import msgspec
 import pytest
 import torch
 
+from gpcnn_deploy.checkpoint_header import Header
 from gpcnn_deploy.errors import CheckpointError, UsageError
-from gpcnn_deploy.spec import ModelSpec
-from gpcnn_training.checkpoint import Header, load_checkpoint, save_checkpoint
+from gpcnn_deploy.spec import EncoderSpec, ModelSpec
+from gpcnn_training.checkpoint import load_checkpoint, save_checkpoint
 from gpcnn_training.data.dataset import DataSet
-from gpcnn_training.encoder import Encoder, EncoderSpec
+from gpcnn_training.encoder import Encoder
 from gpcnn_training.evaluation.likelihood import draw_samples
 from gpcnn_training.model import GatedPixelCNN
 from gpcnn_training.sampling import sample_cached, score

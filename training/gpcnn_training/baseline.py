@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
 
 from gpcnn_deploy.baseline import BaselineReport
 from gpcnn_deploy.command import Command
 from gpcnn_deploy.errors import CheckpointError, MissingExtraError
 from gpcnn_deploy.machine import peak_rss_mb
+from gpcnn_deploy.text import exact_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,7 +75,7 @@ def main(checkpoint: Path, request: Path, threads: int, limit: float, runs: int,
         library=f"PyTorch {torch.__version__}",
         checkpoint_digest=checkpoint_digest(checkpoint),
     )
-    click.echo(msgspec.json.encode(report).decode())
+    click.echo(exact_json(report))
 
 
 def _fastest(model: GatedPixelCNN, noise: Tensor, condition: Tensor | None) -> int:

@@ -5,25 +5,10 @@ The layers are those of the reference implementation: 5×5 × 100, pool, 5×5 ×
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import msgspec
 import torch
 from torch import Tensor, nn
 
-from gpcnn_deploy.spec import MAX_FEATURES, ModelSpec
-
-Features = Annotated[int, msgspec.Meta(ge=1, le=MAX_FEATURES)]
-
-
-class EncoderSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Dimensions of an encoder; the rest follows from the model that reads its code.
-
-    Attributes:
-        features: feature maps of the three convolutions.
-    """
-
-    features: tuple[Features, Features, Features] = (100, 150, 200)
+from gpcnn_deploy.spec import EncoderSpec, ModelSpec
 
 
 class Encoder(nn.Module):

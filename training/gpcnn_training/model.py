@@ -25,8 +25,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gpcnn_deploy.errors import UsageError
-from gpcnn_deploy.spec import ModelSpec
-from gpcnn_training.encoder import Encoder, EncoderSpec
+from gpcnn_deploy.spec import EncoderSpec, ModelSpec
+from gpcnn_training.encoder import Encoder
 
 
 def gate(preactivation: Tensor) -> Tensor:

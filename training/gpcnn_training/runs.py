@@ -14,6 +14,7 @@ STATE = "training-state.safetensors"
 METRICS = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
 SAMPLES = "samples.png"
+LOCK = ".lock"
 RUNS = Path("runs")
 
 

@@ -61,7 +61,9 @@ reproducible_option = click.option(
     help="Of a .gpcnn engine: log-probabilities with the same bits on every machine, a little more slowly.",
 )
 threads_option = click.option(
-    "--threads", type=click.IntRange(1), help="Parts computed at the same time.  [default: the cores there are]"
+    "--threads",
+    type=click.IntRange(1),
+    help="Parts computed at the same time.  [default: the cores there are, as far as memory is there for them]",
 )
 batch_size_option = click.option(
     "--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Most images of one part."

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gpcnn_deploy.errors import UsageError
+from gpcnn_deploy.preparation import Preparation
 from gpcnn_deploy.spec import ModelSpec
 
 MASK_WHITE = 128  # the darkest grey of a mask's picture that counts as white
@@ -49,21 +50,25 @@ def keep_outside(spec: ModelSpec, box: str) -> npt.NDArray[np.bool_]:
     return mask
 
 
-def read_mask(path: Path, spec: ModelSpec, *, resize: bool = False) -> npt.NDArray[np.bool_]:
+def read_mask(
+    path: Path, spec: ModelSpec, *, resize: bool = False, preparation: Preparation | None = None
+) -> npt.NDArray[np.bool_]:
     """The mask that a picture shows, white to draw and black to keep: bool [H, W], true to keep.
 
     Args:
         path: of a grey (or 1-bit) picture of W×H pixels.
         spec: the model's.
         resize: convert a picture of another size, mode or depth.
+        preparation: as in `picture.read_levels`.
 
     Raises:
-        DataError: as `picture_input.read_levels`.
+        DataError: as `picture.read_levels`.
         UsageError: it is black everywhere, or white.
     """
     from gpcnn_runtime.inputs.picture import read_pixels
 
-    grey_HW = read_pixels(path, msgspec.structs.replace(spec, channels=1), resize=resize)[0]
+    grey_spec = msgspec.structs.replace(spec, channels=1)
+    grey_HW = read_pixels(path, grey_spec, resize=resize, preparation=preparation)[0]
     mask: npt.NDArray[np.bool_] = grey_HW < MASK_WHITE
     for one, only in ((True, "black"), (False, "white")):
         if (mask == one).all():

@@ -5,25 +5,41 @@ from __future__ import annotations
 import contextlib
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gpcnn_deploy.class_names import MAX_CLASSES, label_of_file
 from gpcnn_deploy.errors import DataError
+from gpcnn_deploy.picture_arrays import (
+    CLASS_NAMES,
+    Keys,
+    Layout,
+    Part,
+    check_white,
+    find_keys,
+    image_shape,
+    images_layout,
+    images_to_pixels,
+    label_numbers,
+    labels_shape,
+)
+from gpcnn_deploy.picture_files import MAX_PICTURE_PIXELS, Target, fit
 from gpcnn_deploy.pictures import pixels_from_levels
 from gpcnn_deploy.spec import ModelSpec
-from gpcnn_runtime.inputs.picture import MAX_PICTURE_PIXELS, fit, needed
 
+_LEVELS = "levels"
+_PLAIN = ("images", _LEVELS)  # of these arrays a picture is called by its number alone
 _SLICE_BYTES = 1 << 20
 # What zipfile and numpy raise for damaged files.
 _DAMAGE = (OSError, EOFError, ValueError, RuntimeError, MemoryError, SyntaxError, zipfile.BadZipFile, zlib.error)
 
 
 def read_npz(
-    path: Path, name: str, spec: ModelSpec, *, resize: bool, invert: bool
+    path: Path, name: str, spec: ModelSpec, class_names: tuple[str, ...], target: Target, invert: bool
 ) -> Iterator[tuple[str, npt.NDArray[np.uint8] | DataError, int | None]]:
     """The pictures of an .npz, as `pictures` describes them; a bad one, or a bad rest of the file, as its error.
 
@@ -31,11 +47,12 @@ def read_npz(
         path: of a file.
         name: the path as messages show it.
         spec: what the pictures must fit.
-        resize: convert those that do not.
+        class_names: the model's, which the labels of the file are to mean.
+        target: what may be done to pictures that do not fit.
         invert: swap dark and light.
 
     Yields:
-        (name, pixels uint8 [C, H, W] or an error, label if the file has `labels`).
+        (name, pixels uint8 [C, H, W] or an error, the model's label if the file has labels that it knows).
     """
     number = 0
     try:
@@ -43,27 +60,28 @@ def read_npz(
             raise DataError(f"{name}: is not an .npz file, or a truncated one: write one with numpy.savez")
         with contextlib.ExitStack() as stack:
             archive = stack.enter_context(zipfile.ZipFile(path))
-            key = _array_name(name, archive)
-            images = stack.enter_context(_member(name, archive, key))
-            labels = None
-            if "labels.npy" in archive.namelist():
-                labels = stack.enter_context(_member(name, archive, "labels"))
-                _check_labels(labels, images)
-            check = _check_levels if key == "levels" else _check_images
-            check(images, spec, resize)
-            rows = max(1, _SLICE_BYTES // max(1, images.row_bytes))
-            numbers: Sequence[int | None]
-            for block in images.blocks(rows):
-                numbers = labels.read(len(block)).tolist() if labels is not None else [None] * len(block)
-                if number == 0 and key == "images" and block.dtype != np.bool_ and block.max() == 1:
-                    raise DataError(
-                        f"{images.source} hold no value above 1: expected 0 to 255 (black to white), or bool"
-                    )
-                for values, label in zip(block, numbers, strict=True):
-                    one, number = f"{name}[{number}]", number + 1
+            key = _keys(name, archive)
+            images = stack.enter_context(_member(name, archive, key.images))
+            labels = _Labels(name, archive, key.labels, images.shape[0], class_names, stack)
+            are_levels = key.images == _LEVELS
+            layout = _check_levels(images, spec) if are_levels else _check_images(images, spec, target)
+            one_of = f"{name}[" if key.images in _PLAIN else f"{name}:{key.images}["
+            for block in images.blocks(max(1, _SLICE_BYTES // max(1, images.row_bytes))):
+                numbers = labels.read(len(block))
+                whole = not are_levels and block.dtype.kind in "iu"
+                if number == 0 and whole and block.max() == 1:
+                    check_white(images.source, 1)
+                pixels = None if are_levels else _all_pixels(block, layout)
+                for k, label in enumerate(numbers):
+                    one, number = f"{one_of}{number}]", number + 1
                     try:
-                        pixels = _pixels(one, values, spec, key == "levels")
-                        yield one, 255 - pixels if invert else pixels, label
+                        if are_levels:
+                            made = _drawn(one, block[k], spec)
+                        elif pixels is None:
+                            made = fitted(one, images_to_pixels(f"{one}: pixels", block[k : k + 1], layout)[0], target)
+                        else:
+                            made = fitted(one, pixels[k], target)
+                        yield one, 255 - made if invert else made, label
                     except DataError as error:
                         yield one, error, None
     except DataError as error:
@@ -77,19 +95,74 @@ def read_npz(
 def count_npz(path: Path) -> int:
     """How many pictures an .npz holds by its header; 1, its error, for a damaged one."""
     try:
-        with zipfile.ZipFile(path) as archive, _member("", archive, _array_name("", archive)) as member:
+        with zipfile.ZipFile(path) as archive, _member("", archive, _keys("", archive).images) as member:
             return max(1, member.shape[0])
     except (DataError, *_DAMAGE):
         return 1
 
 
-def _array_name(name: str, archive: zipfile.ZipFile) -> str:
-    keys = [member.removesuffix(".npy") for member in archive.namelist()]
-    for key in ("images", "levels"):
-        if key in keys:
-            return key
-    held = ", ".join(keys[:8]) or "nothing"
+def fitted(source: str, pixels_CHW: npt.NDArray[np.uint8], target: Target) -> npt.NDArray[np.uint8]:
+    """Pixels of an array as the target has them.
+
+    Raises:
+        DataError: they do not fit.
+    """
+    channels, *size = pixels_CHW.shape
+    if channels == target.channels and tuple(size) == target.size:
+        return pixels_CHW
+    from PIL import Image
+
+    kind = "8-bit grey" if channels == 1 else "8-bit RGB"
+    return fit(Image.fromarray(pixels_CHW[0] if channels == 1 else pixels_CHW.transpose(1, 2, 0)), target, source, kind)
+
+
+def _keys(name: str, archive: zipfile.ZipFile) -> Keys:
+    """The arrays that hold the pictures and their labels: of several parts, those to test on."""
+    names = [member.removesuffix(".npy") for member in archive.namelist()]
+    if "images" in names:
+        return Keys("images", "labels")
+    if _LEVELS in names:
+        return Keys(_LEVELS, "labels")
+    parts: tuple[Part, ...] = ("test", "validation", "train")
+    for part in parts:
+        if (keys := find_keys(part, names)) is not None:
+            return keys
+    held = ", ".join(names[:8]) or "nothing"
     raise DataError(f"{name}: has no array 'images' (it holds {held})")
+
+
+class _Labels:
+    """The labels of a file, a slice at a time, as labels of the model; of a file without any, None for each picture."""
+
+    def __init__(
+        self,
+        name: str,
+        archive: zipfile.ZipFile,
+        key: str,
+        images: int,
+        class_names: tuple[str, ...],
+        stack: contextlib.ExitStack,
+    ) -> None:
+        self._member: _Member | None = None
+        self._class_names = class_names
+        self._own: tuple[str, ...] | None = None
+        self._known: dict[int, int | None] = {}  # each number is looked up once
+        if f"{key}.npy" not in archive.namelist():
+            return
+        self._member = stack.enter_context(_member(name, archive, key))
+        labels_shape(self._member.source, self._member.shape, self._member.dtype, images)
+        if f"{CLASS_NAMES}.npy" in archive.namelist():
+            with _member(name, archive, CLASS_NAMES) as names:
+                if names.dtype.kind == "U" and len(names.shape) == 1 and names.shape[0] <= MAX_CLASSES:
+                    self._own = tuple(map(str, names.read(names.shape[0]).tolist()))
+
+    def read(self, rows: int) -> list[int | None]:
+        if self._member is None:
+            return [None] * rows
+        numbers = label_numbers(self._member.source, self._member.read(rows)).tolist()
+        for number in set(numbers) - self._known.keys():
+            self._known[number] = label_of_file(number, self._class_names, self._own)
+        return [self._known[number] for number in numbers]
 
 
 class _Member:
@@ -143,54 +216,38 @@ def _member(name: str, archive: zipfile.ZipFile, key: str) -> Iterator[_Member]:
         yield _Member(f"{name}: {key}", stream, info.file_size)
 
 
-def _check_images(images: _Member, spec: ModelSpec, resize: bool) -> None:
-    shape = images.shape
-    if images.dtype.kind not in "iub":
-        raise DataError(f"{images.source} are {images.dtype}: expected integers 0 to 255, for example uint8")
-    if len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3)) or 0 in shape:
-        raise DataError(
-            f"{images.source} have shape {list(shape)}: expected [N, H, W] for grey or [N, H, W, 3] for RGB"
-        )
-    channels = shape[3] if len(shape) == 4 else 1
-    if shape[1] * shape[2] > MAX_PICTURE_PIXELS:
-        raise DataError(f"{images.source} are enormous, {shape[2]}×{shape[1]} pixels each: expected {needed(spec)}")
-    if (channels, *shape[1:3]) != spec.image_shape and not resize:
+def _check_images(images: _Member, spec: ModelSpec, target: Target) -> Layout:
+    layout = images_layout(images.source, images.shape, images.dtype)
+    channels, height, width = image_shape(images.shape, layout)
+    if height * width > MAX_PICTURE_PIXELS:
+        raise DataError(f"{images.source} are enormous, {width}×{height} pixels each: expected {target.needed()}")
+    if (height, width) != target.size and target.resampling is None:
         kind = "grey" if channels == 1 else "RGB"
-        raise DataError(
-            f"{images.source} are {shape[2]}×{shape[1]} {kind}; the model takes {needed(spec)} (width × height):"
-            " convert them, or add --resize"
-        )
+        raise target.misfit(images.source, f"{width}×{height} {kind}", "--image-size HxW", plural=True)
+    return layout
 
 
-def _check_levels(levels: _Member, spec: ModelSpec, resize: bool) -> None:
+def _check_levels(levels: _Member, spec: ModelSpec) -> Layout:
     shape = list(spec.image_shape)
     if levels.dtype.kind not in "iu" or list(levels.shape[1:]) != shape or 0 in levels.shape:
         raise DataError(
             f"{levels.source} are {levels.dtype} of shape {list(levels.shape)}: expected integers of shape [N, "
             f"{', '.join(map(str, shape))}], as gpcnn-sample writes them for this model"
         )
+    return "NCHW"
 
 
-def _check_labels(labels: _Member, images: _Member) -> None:
-    if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1]:
-        raise DataError(
-            f"{labels.source} are {labels.dtype} of shape {list(labels.shape)}: expected integers of shape "
-            f"[{images.shape[0]}], one per image"
-        )
+def _all_pixels(block: npt.NDArray[Any], layout: Layout) -> npt.NDArray[np.uint8] | None:
+    """Pixels [N, C, H, W] of a slice; None if one of its pictures is out of range: each then has to be looked at."""
+    try:
+        return images_to_pixels("", block, layout)
+    except DataError:
+        return None
 
 
-def _pixels(name: str, values: npt.NDArray[Any], spec: ModelSpec, are_levels: bool) -> npt.NDArray[np.uint8]:
-    top = spec.levels - 1 if are_levels else 255
-    if values.dtype == np.bool_:
-        values = values.astype(np.uint8) * np.uint8(255)
-    low, high = int(values.min()), int(values.max())
-    if low < 0 or high > top:
-        raise DataError(f"{name}: runs from {low} to {high}: expected 0 to {top}")
-    if are_levels:
-        return pixels_from_levels(values, spec.levels)
-    pixels = values.astype(np.uint8).reshape(*values.shape[:2], -1)
-    if (pixels.shape[2], *pixels.shape[:2]) == spec.image_shape:
-        return np.ascontiguousarray(pixels.transpose(2, 0, 1))
-    from PIL import Image
-
-    return fit(Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels), spec)
+def _drawn(name: str, levels: npt.NDArray[Any], spec: ModelSpec) -> npt.NDArray[np.uint8]:
+    """Pixels of levels that gpcnn-sample drew."""
+    low, high = int(levels.min()), int(levels.max())
+    if low < 0 or high >= spec.levels:
+        raise DataError(f"{name}: runs from {low} to {high}: expected 0 to {spec.levels - 1}")
+    return pixels_from_levels(levels, spec.levels)

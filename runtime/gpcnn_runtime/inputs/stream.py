@@ -10,10 +10,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from gpcnn_deploy.class_names import MAX_CLASSES
 from gpcnn_deploy.errors import DataError
+from gpcnn_deploy.picture_files import is_clutter, read_picture
+from gpcnn_deploy.preparation import Preparation
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_runtime.inputs.npz import count_npz, read_npz
-from gpcnn_runtime.inputs.picture import read_pixels
+from gpcnn_runtime.inputs.picture import target_of
 
 JOB_FILE = "job.json"
 """What a long job of `gpcnn-sample` keeps in its folder: no picture."""
@@ -26,7 +29,7 @@ class Picture:
     Attributes:
         name: its path; of a picture in an .npz, with its number: `file.npz[12]`.
         pixels: uint8 [C, H, W].
-        label: the number that an .npz with `labels` gives it, else None.
+        label: the model's label that an .npz with labels gives it; None without, or if the model has no such class.
     """
 
     name: str
@@ -43,27 +46,40 @@ class BadPicture:
 
 
 def pictures(
-    paths: Iterable[str | Path], spec: ModelSpec, *, resize: bool = False, invert: bool = False
+    paths: Iterable[str | Path],
+    spec: ModelSpec,
+    *,
+    resize: bool = False,
+    invert: bool = False,
+    preparation: Preparation | None = None,
+    class_names: tuple[str, ...] | None = None,
 ) -> Iterator[Picture | BadPicture]:
     """Read inputs one by one, in the order given.
 
     Args:
-        paths: picture files; folders, read with their subfolders in the order of names, without hidden files; .npz
-            files with `images` [N, H, W] or [N, H, W, 3] of integers 0..255 or bool, and perhaps `labels` [N], or with
-            `levels` [N, C, H, W], as gpcnn-sample writes them.
+        paths: picture files; folders, read with their subfolders in the order of names, without hidden files and what
+            systems leave behind; .npz files with `images` [N, H, W], [N, H, W, 3] or [N, 3, H, W] of integers 0..255,
+            floats 0..1 or bool, and perhaps `labels` [N], [N, 1] or one-hot, or of MedMNIST's and Keras's names (then
+            the test images); or with `levels` [N, C, H, W], as gpcnn-sample writes them.
         spec: what the pictures must fit, as in `read_levels`.
         resize: convert pictures that do not fit, as in `read_levels`.
         invert: swap dark and light.
+        preparation: as in `read_levels`.
+        class_names: the model's, which labels of an .npz are to mean; None for one whose labels are plain numbers.
     """
+    target = target_of(spec, resize, preparation)
+    if class_names is None:
+        class_names = tuple(map(str, range(MAX_CLASSES)))
     for entry in _entries(paths):
         if isinstance(entry, BadPicture):
             yield entry
         elif _is_npz(entry):
-            for name, found, label in read_npz(entry, shown(entry), spec, resize=resize, invert=invert):
+            for name, found, label in read_npz(entry, shown(entry), spec, class_names, target, invert):
                 yield BadPicture(name, found) if isinstance(found, DataError) else Picture(name, found, label)
         else:
             try:
-                yield Picture(shown(entry), read_pixels(entry, spec, resize=resize, invert=invert))
+                pixels = read_picture(entry, target)
+                yield Picture(shown(entry), 255 - pixels if invert else pixels)
             except DataError as error:
                 yield BadPicture(shown(entry), error)
 
@@ -100,7 +116,7 @@ def _walk(folder: Path) -> Iterator[Path | BadPicture]:
             yield BadPicture(shown(here), DataError(f"{shown(here)}: cannot be read ({error.strerror})"))
             empty = False
             continue
-        names = sorted(name for name in listed if not name.startswith(".") and name != JOB_FILE)
+        names = sorted(name for name in listed if not is_clutter(name) and name != JOB_FILE)
         folders = []
         for name in names:
             path = here / name

@@ -164,9 +164,9 @@ def test_npz(folder: Path) -> None:
     done = expected(~HOLE, count=3, candidates=2, seed=4)
     with np.load("completions.npz", allow_pickle=False) as archive:
         arrays = dict(archive)
-    names = {"levels", "log_prob", "rank", "positions", "labels", "original", "mask", "seed", "job"}
+    names = {"levels", "log_prob", "rank", "positions", "labels", "class_names", "original", "mask", "seed", "job"}
     assert arrays.keys() == names
-    types = {name: str(array.dtype) for name, array in arrays.items() if name != "job"}
+    types = {name: str(array.dtype) for name, array in arrays.items() if name not in ("job", "class_names")}
     assert types == {
         **{"levels": "uint8", "log_prob": "float32", "rank": "int32", "positions": "int64", "labels": "int32"},
         **{"original": "uint8", "mask": "bool", "seed": "uint64"},
@@ -176,6 +176,7 @@ def test_npz(folder: Path) -> None:
     assert arrays["rank"].tolist() == [1, 2, 3]
     np.testing.assert_array_equal(arrays["positions"], done.positions)
     np.testing.assert_array_equal(arrays["labels"], done.labels)
+    assert arrays["class_names"].tolist() == ["boot", "3", "bag, red"]
     np.testing.assert_array_equal(arrays["original"], LEVELS)
     np.testing.assert_array_equal(arrays["mask"], ~HOLE[None])
     assert arrays["seed"] == 4
@@ -220,11 +221,11 @@ def test_png_folder(folder: Path) -> None:
     ok("--mask", "mask.png", "--label", 2, "--count", 2, "--output-format", "png", "--scale", 3, "-o", "out")
     done = expected(~HOLE, labels=2, count=2)
     assert sorted(p.name for p in Path("out").iterdir()) == [
-        *("01-2.png", "02-2.png", "job.json", "masked.png", "original.png")
+        *("01-bag__red.png", "02-bag__red.png", "job.json", "masked.png", "original.png")
     ]
     for k in range(2):
         large = done.pixels()[k, 0].repeat(3, 0).repeat(3, 1)
-        np.testing.assert_array_equal(picture(f"out/{k + 1:02}-2.png"), large)
+        np.testing.assert_array_equal(picture(f"out/{k + 1:02}-bag__red.png"), large)
 
 
 def test_json(folder: Path) -> None:

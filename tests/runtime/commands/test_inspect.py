@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_engines import EMBEDDED, LABELLED, NAMES, PLAIN, add_metadata, metadata_of, model_of
 
+from gpcnn_deploy.checkpoint_header import Header
 from gpcnn_deploy.errors import GpcnnError
 from gpcnn_deploy.files import sha256
 from gpcnn_deploy.metadata import METADATA_KEY, EncoderParity, ParityReport, encode_metadata
@@ -24,7 +25,7 @@ from gpcnn_runtime.commands.inspect.cli import main
 from gpcnn_runtime.engines.onnx_file import MalformedError, properties
 from gpcnn_runtime.engines.plan_file import PlanMetadata, encode_plan_metadata, metadata_path
 from gpcnn_runtime.inspection import Inspection, engine_metadata, inspect_engine
-from gpcnn_training.checkpoint import Header, save_checkpoint
+from gpcnn_training.checkpoint import save_checkpoint
 from gpcnn_training.model import parameter_count
 
 PARITY = ParityReport(images=24, identical=23, near_ties=1, log_prob_error=2e-6, log_prob_tolerance=1e-4)

@@ -31,12 +31,11 @@ from gpcnn_deploy.errors import EngineError, UsageError
 from gpcnn_deploy.metadata import EngineMetadata, encode_metadata
 from gpcnn_deploy.philox import noise
 from gpcnn_deploy.pictures import grid, pixels_from_levels
-from gpcnn_deploy.spec import ModelSpec
+from gpcnn_deploy.spec import EncoderSpec, ModelSpec
 from gpcnn_export.graphs.encoder import encoder_graph
 from gpcnn_runtime.commands.sample.cli import main
 from gpcnn_runtime.engines.onnxruntime.encoder import Encoder
 from gpcnn_runtime.sampler import Sampler
-from gpcnn_training.encoder import EncoderSpec
 from gpcnn_training.model import GatedPixelCNN
 from gpcnn_training.sampling import log_probability, sample_cached
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import os
 import signal
 import subprocess
 import sys
@@ -86,7 +87,7 @@ def test_npz_holds_what_the_sampler_draws(folder: Path, sampler_path: Path) -> N
     assert run(sampler_path, "npz", "--seed", "0", "-o", "a.npz").exit_code == 0
     drawn = expected(sampler_path)
     with np.load(folder / "a.npz", allow_pickle=False) as archive:
-        assert set(archive.files) == {"levels", "log_prob", "labels", "seed", "job"}
+        assert set(archive.files) == {"levels", "log_prob", "labels", "class_names", "seed", "job"}
         assert archive["levels"].dtype == np.uint8
         assert archive["log_prob"].dtype == np.float32
         assert archive["labels"].dtype == np.int32
@@ -94,7 +95,10 @@ def test_npz_holds_what_the_sampler_draws(folder: Path, sampler_path: Path) -> N
         np.testing.assert_allclose(archive["log_prob"], drawn.log_prob, atol=1e-5)
         np.testing.assert_array_equal(archive["labels"], drawn.labels)
         assert archive["seed"] == 0
-        assert msgspec.json.decode(str(archive["job"]))["labels"] == [2, 0]
+        job = msgspec.json.decode(str(archive["job"]))
+        assert (job["labels"], job["class_names"]) == ([2, 0], ["bag, red", "boot"])
+        names = archive["class_names"][archive["labels"]]  # what each image shows
+        assert names.tolist() == ["bag, red"] * COUNT + ["boot"] * COUNT
     assert [path.name for path in folder.iterdir()] == ["a.npz"]
 
 
@@ -111,7 +115,7 @@ def test_png_folder_holds_one_picture_per_image(folder: Path, sampler_path: Path
     assert result.exit_code == 0
     assert result.stdout.startswith("samples: 20 images of 6×5, in ")
     pixels = expected(sampler_path).pixels()
-    names = [f"{k:06}-{2 if k < COUNT else 0}.png" for k in range(TOTAL)]
+    names = [f"{k:06}-{'bag__red' if k < COUNT else 'boot'}.png" for k in range(TOTAL)]
     assert sorted(path.name for path in (folder / "samples").iterdir()) == [*names, "job.json"]
     for name, image in zip(names, pixels, strict=True):
         with Image.open(folder / "samples" / name) as opened:
@@ -162,9 +166,28 @@ def test_a_finished_job_draws_nothing_again(
 def test_a_missing_picture_is_drawn_again(folder: Path, sampler_path: Path) -> None:
     run(sampler_path, "png")
     before = tree(folder)
-    (folder / "samples" / "000012-0.png").unlink()
+    (folder / "samples" / "000012-boot.png").unlink()
     assert "19 of them drawn before" in run(sampler_path, "png").stdout
     assert tree(folder) == before
+
+
+@pytest.mark.parametrize("output_format", ["png", "npz"])
+def test_a_job_that_an_earlier_version_began_goes_on_under_its_file_names(
+    folder: Path, sampler_path: Path, monkeypatch: pytest.MonkeyPatch, output_format: str
+) -> None:
+    with interrupted_after(monkeypatch, 5):
+        run(sampler_path, output_format, "-o", "out")
+    (place,) = (path.parent for path in folder.rglob("job.json"))
+    job = msgspec.json.decode((place / "job.json").read_bytes())
+    assert job.pop("class_names") == ["bag, red", "boot"]
+    (place / "job.json").write_bytes(msgspec.json.encode(job))
+    for path in place.glob("*-bag__red.png"):
+        path.rename(path.with_name(path.name.replace("bag__red", "2")))
+    result = run(sampler_path, output_format, "-o", "out")
+    assert (result.exit_code, "6 of them drawn before" in result.stdout) == (0, True)
+    if output_format == "png":
+        names = [f"{k:06}-{2 if k < COUNT else 0}.png" for k in range(TOTAL)]
+        assert sorted(path.name for path in (folder / "out").iterdir()) == [*names, "job.json"]
 
 
 @pytest.mark.parametrize(
@@ -348,13 +371,17 @@ def test_any_damaged_part_is_drawn_again(folder: Path, content: bytes) -> None:
         broken.add(images(start, 4))
         broken.keep()
     (folder / "a.npz.parts" / f"{4:012}.npz").write_bytes(SOUND)
-    assert place(folder).open()[0] == 8
+    broken.close()
+    with contextlib.closing(place(folder)) as sound:
+        assert sound.open()[0] == 8
     (folder / "a.npz.parts" / f"{4:012}.npz").write_bytes(content)
     again = place(folder)
     missing = again.open()
     assert (missing[0], len(missing)) == (4, TOTAL - 4)
     again.add(images(4, TOTAL - 4))
     again.finish()
+    again.close()
+    assert [path.name for path in folder.iterdir()] == ["a.npz"]
     with np.load(folder / "a.npz") as file:
         assert len(file["levels"]) == len(file["log_prob"]) == TOTAL
 
@@ -384,6 +411,7 @@ def test_ctrl_c_between_any_two_lines_of_keep_writes_nothing_twice(folder: Path,
     finally:
         sys.settrace(before)
     assert broken.keep() == 2
+    broken.close()
     assert [path.name for path in (folder / "a.npz.parts").glob("*.npz")] == [f"{0:012}.npz"]
     assert place(folder).open()[0] == 2
 
@@ -395,6 +423,67 @@ def test_what_is_missing_of_a_huge_job_takes_no_memory(folder: Path) -> None:
         assert missing[1:4] == list(missing)[1:4]
     missing = gpcnn_runtime.commands.sample.jobs._Missing(2**63 - 1, [0, 5])
     assert (missing[0], missing[-1], missing[4:6]) == (1, 2**63 - 2, [6, 7])
+
+
+@pytest.mark.parametrize("output_format", ["png", "npz"])
+def test_two_jobs_do_not_write_into_one_place(folder: Path, sampler_path: Path, output_format: str) -> None:
+    process, place = endless(folder, sampler_path, output_format)
+    second = run_endless(sampler_path, output_format)
+    assert second.exit_code == 1
+    assert second.stderr.startswith(f"Error: out is in use by process {process.pid} on ")
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 143  # and what was drawn is kept, as by Ctrl-C
+    assert errors.startswith("Error: interrupted: ")
+    assert "the same command goes on from there" in errors
+    assert not list(place.glob(".*"))
+
+
+@pytest.mark.parametrize("name", ["-", "pipe"])
+def test_an_npz_goes_into_a_pipe(folder: Path, sampler_path: Path, name: str) -> None:
+    os.mkfifo(folder / "pipe")
+    arguments = ["--engine", str(sampler_path), "--label", "2,0", "--count", str(COUNT), "--output-format", "npz"]
+    code = "from gpcnn_runtime.commands.sample.cli import main; main()"
+    command = [sys.executable, "-c", code, *arguments, "-o", name, "--json", "told.json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        content = process.stdout.read() if name == "-" else (folder / "pipe").read_bytes()
+        _, error = process.communicate(timeout=60)
+    assert process.returncode == 0, error
+    with np.load(io.BytesIO(content)) as file:
+        assert len(file["levels"]) == TOTAL
+    assert sorted(path.name for path in folder.iterdir()) == ["pipe", "told.json"]
+
+
+def run_endless(engine: Path, output_format: str) -> Result:
+    return CliRunner().invoke(main, arguments_of_endless(engine, output_format))
+
+
+def arguments_of_endless(engine: Path, output_format: str) -> list[str]:
+    return [
+        "--engine",
+        str(engine),
+        "--label",
+        "0",
+        "--count",
+        "1000000",
+        "--output-format",
+        output_format,
+        "-o",
+        "out",
+    ]
+
+
+def endless(folder: Path, engine: Path, output_format: str) -> tuple[subprocess.Popen[str], Path]:
+    """A job that has begun to write, and where it keeps what it wrote."""
+    code = "from gpcnn_runtime.commands.sample import cli, jobs\njobs.PART_SECONDS = 0.2\ncli.main()"
+    command = [sys.executable, "-c", code, *arguments_of_endless(engine, output_format)]
+    place = folder / ("out" if output_format == "png" else "out.parts")
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 30
+    while len(list(place.glob("0*"))) < 2 and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.02)
+    return process, place
 
 
 @pytest.mark.parametrize("output_format", ["png", "npz"])

@@ -221,7 +221,18 @@ def test_output_that_is_a_folder(folder: Path, sampler_path: Path) -> None:
 def test_a_file_where_a_folder_must_be(folder: Path, sampler_path: Path) -> None:
     (folder / "x").write_text("mine")
     fails(1, "cannot write x/a.png", "--engine", sampler_path, "--label", 0, "-o", "x/a.png")
-    fails(1, "holds no job", "--engine", sampler_path, "--label", 0, "-o", "x", "--output-format", "png")
+    fails(
+        1,
+        "it is no folder; name a folder with -o",
+        "--engine",
+        sampler_path,
+        "--label",
+        0,
+        "-o",
+        "x",
+        "--output-format",
+        "png",
+    )
     assert (folder / "x").read_text() == "mine"
 
 

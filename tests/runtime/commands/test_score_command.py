@@ -362,7 +362,7 @@ def test_a_threshold_is_refused_where_scores_cannot_be_compared(usual: Path, sam
     fails(2, "is one of likelihood: leave --background out", "--engine", sampler_path, *use, "--background", background)
     fails(2, "was calibrated without --label: score in the same way", "--engine", sampler_path, *use, "--label", 1)
     calibrated(sampler_path, "--label", 1)
-    fails(2, "was calibrated with --label 1: score in the same way", "--engine", sampler_path, *use)
+    fails(2, "was calibrated with --label 3: score in the same way", "--engine", sampler_path, *use)
     assert run("--engine", sampler_path, *use, "--label", "3").exit_code == 0  # the same label by its name
     calibrated(sampler_path, "--background", background)
     fails(2, "name the background model: --background", "--engine", sampler_path, *use)
@@ -427,8 +427,8 @@ def test_calibration_needs_enough_pictures(digits: list[Path], sampler_path: Pat
             "--typicality and --background are two methods",
             ["a", "--calibrate", "--typicality", "--background", "b.onnx"],
         ),
-        ("--json - and --csv - would mix", ["a.png", "--json", "-", "--csv", "-"]),
-        ("--json x and --csv x would mix", ["a.png", "--json", "x", "--csv", "x"]),
+        ("--json and --csv both name -: name two files", ["a.png", "--json", "-", "--csv", "-"]),
+        ("--json and --csv both name x: name two files", ["a.png", "--json", "x", "--csv", "x"]),
         ("unknown label '9': expected one of", ["a.png", "--label", "9"]),
         ("0<x<1", ["a.png", "--calibrate", "--quantile", "1"]),
         (
@@ -476,8 +476,8 @@ def test_results_that_cannot_be_written(digits: list[Path], sampler_path: Path, 
     fails(1, "cannot write d: it is a folder", *base, "--json", "d")
     fails(1, "cannot write d: it is a folder; name a file with --save", *base, "--calibrate", "--save", "d")
     fails(1, "cannot write f/s.csv", *base, "--csv", "f/s.csv")
-    fails(1, "cannot write f/x/000000-0.png", *base, "--heatmap", "f/x")
-    fails(2, "is a file", *base, "--heatmap", "f")
+    fails(1, "cannot write f/x: Not a directory", *base, "--heatmap", "f/x")
+    fails(1, "cannot write into f: it is no folder", *base, "--heatmap", "f")
 
 
 def test_interrupted_runs_keep_their_rows(

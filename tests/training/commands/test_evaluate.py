@@ -19,13 +19,11 @@ from small_engines import model_of, write_checkpoint
 
 from gpcnn_deploy.errors import MissingExtraError
 from gpcnn_deploy.files import sha256
-from gpcnn_deploy.spec import ModelSpec
+from gpcnn_deploy.spec import EncoderSpec, ModelSpec, Quantization
 from gpcnn_training.commands.evaluate.cli import main
 from gpcnn_training.commands.extra import train_extra
 from gpcnn_training.data.dataset import DataSet
-from gpcnn_training.data.quantize import Quantization
 from gpcnn_training.data.sources import load_data
-from gpcnn_training.encoder import EncoderSpec
 from gpcnn_training.model import GatedPixelCNN
 
 DIGITS = ModelSpec(

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from gpcnn_deploy.errors import DataError, UsageError
-from gpcnn_training.data.own_data import load_npz
+from gpcnn_training.data.own_arrays import load_npz
 from gpcnn_training.data.sources import load_data
 
 RNG = np.random.default_rng(0)
@@ -69,8 +69,11 @@ def test_the_split_and_the_digest_are_the_same_every_time(tmp_path: Path) -> Non
     [
         ({"labels": LABELS}, "no array 'images'"),
         ({"images": GREY[0]}, "shape [5, 4]: expected [N, H, W]"),
-        ({"images": RGB.transpose(0, 3, 1, 2)}, "shape [20, 3, 5, 4]"),
-        ({"images": GREY / 255}, "float64: expected integers"),
+        ({"images": RGB.transpose(0, 1, 3, 2)}, "shape [20, 5, 3, 4]: expected [N, H, W] for grey"),
+        ({"images": GREY.astype(float)}, "run from 0 to 255: expected floats of 0 (black) to 1 (white)"),
+        ({"images": GREY / 127.5 - 1}, "run from -1 to 1: expected floats of 0 (black) to 1 (white)"),
+        ({"images": np.where(GREY > 9, np.nan, 0.5)}, "run from nan to nan: expected floats"),
+        ({"images": GREY.astype(str)}, "<U3: expected integers 0 to 255"),
         ({"images": GREY.astype(np.int16) * 2}, "expected 0 to 255"),
         ({"images": GREY.astype(np.int16) - 1}, "expected 0 to 255"),
         ({"images": GREY % 2}, "no value above 1"),
@@ -78,8 +81,12 @@ def test_the_split_and_the_digest_are_the_same_every_time(tmp_path: Path) -> Non
         ({"images": GREY[:, :0]}, "are empty"),
         ({"images": GREY[:1]}, "expected at least 2"),
         ({"images": GREY, "labels": LABELS[:-1]}, "labels have shape [19]: expected [20]"),
-        ({"images": GREY, "labels": np.eye(20)}, "labels have shape [20, 20]"),
-        ({"images": GREY, "labels": LABELS / 2}, "float64: expected integers 0, 1, 2"),
+        ({"images": GREY, "labels": np.ones((20, 4), int)}, "labels of shape [20, 4] are not one-hot (see row 0)"),
+        ({"images": GREY, "labels": np.eye(20)[:, :19]}, "are not one-hot (see row 19)"),
+        ({"images": GREY, "labels": np.zeros((20, 2, 2), int)}, "labels have shape [20, 2, 2]: expected [20]"),
+        ({"images": GREY, "labels": LABELS / 2}, "float64 of shape [20]: expected integers 0, 1, 2"),
+        ({"images": GREY, "labels": LABELS, "class_names": ["\u00e9", "e\u0301", "b"]}, "repeated name"),
+        ({"images": GREY, "val_images": RGB}, "val_images are (3, 5, 4), images (1, 5, 4)"),
         ({"images": GREY, "labels": LABELS - 1}, "labels run from -1 to 1"),
         ({"images": GREY, "labels": LABELS * 10**6}, "labels run from 0 to 2000000"),
         ({"images": GREY, "labels": LABELS.astype(str)}, "expected integers"),
@@ -239,9 +246,18 @@ def test_two_sizes_are_both_named(tmp_path: Path) -> None:
         load_data(str(tmp_path))
 
 
-def test_a_folder_without_class_folders(tmp_path: Path) -> None:
-    Image.fromarray(GREY[0]).save(tmp_path / "one.png")
-    with pytest.raises(DataError, match="has no class folders: expected one folder per class"):
+def test_a_folder_of_pictures_alone_has_no_classes(tmp_path: Path) -> None:
+    for k, image in enumerate(GREY):
+        Image.fromarray(image).save(tmp_path / f"{k:02}.png")
+    data = load_data(str(tmp_path))
+    assert (data.class_names, len(data.train_pixels), len(data.test_pixels)) == ((), 18, 2)
+    both = np.concatenate([data.train_pixels, data.test_pixels])[:, 0]
+    assert sorted(image.tobytes() for image in both) == sorted(image.tobytes() for image in GREY)
+
+
+def test_a_folder_without_any_picture(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("none")
+    with pytest.raises(DataError, match=r"has no class folders, nor pictures: .*: 1 file left out: notes\.txt"):
         load_data(str(tmp_path))
 
 

@@ -15,10 +15,10 @@ from small_engines import model_of, write_checkpoint
 
 import gpcnn_training.evaluation.class_consistency
 from gpcnn_deploy.philox import noise
-from gpcnn_deploy.spec import ModelSpec
+from gpcnn_deploy.spec import ModelSpec, Quantization
 from gpcnn_training.commands.evaluate.cli import main
 from gpcnn_training.data.dataset import DataSet
-from gpcnn_training.data.quantize import Quantization, to_levels
+from gpcnn_training.data.quantize import to_levels
 from gpcnn_training.data.sources import load_data
 from gpcnn_training.evaluation.class_consistency import ClassRow, class_consistency, compare, conditional_samples
 from gpcnn_training.evaluation.classifier import Classifier, classify, train_classifier

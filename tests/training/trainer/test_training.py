@@ -15,10 +15,10 @@ import pytest
 import torch
 
 from gpcnn_deploy.errors import CheckpointError, OutputError, TrainingError
-from gpcnn_deploy.spec import ModelSpec
+from gpcnn_deploy.spec import ModelSpec, Quantization
 from gpcnn_training.checkpoint import load_checkpoint
 from gpcnn_training.data.dataset import DataSet
-from gpcnn_training.data.quantize import Quantization, quantization_for, stream, to_levels
+from gpcnn_training.data.quantize import quantization_for, stream, to_levels
 from gpcnn_training.data.sources import load_data
 from gpcnn_training.evaluation.likelihood import bits_per_dim, draw_samples, negative_log_likelihood
 from gpcnn_training.model import GatedPixelCNN

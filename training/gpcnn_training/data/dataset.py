@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from gpcnn_deploy.errors import DataError
+from gpcnn_deploy.picture_arrays import check_range
+from gpcnn_deploy.pictures import levels_from_pixels
+from gpcnn_deploy.preparation import Preparation
+from gpcnn_deploy.text import valid
 
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
 
-MAX_CLASSES = 10_000
 MAX_TEST_IMAGES = 10_000
 
 
@@ -29,6 +32,10 @@ class DataSet:
         test_pixels: uint8 [N, C, H, W].
         test_labels: int64 [N].
         class_names: one name per label; empty when the images have no labels.
+        validation: how many of the training images, the last ones, the data set itself sets apart to choose the best
+            checkpoint by; 0 leaves it to the training.
+        preparation: what was done to the pictures; None if they were taken as they are.
+        notes: what whoever uses it should know, such as files that were left out; one line each.
 
     Raises:
         DataError: the parts do not fit together.
@@ -40,8 +47,13 @@ class DataSet:
     test_pixels: Pixels
     test_labels: Labels
     class_names: tuple[str, ...]
+    validation: int = 0
+    preparation: Preparation | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "name", valid(self.name))  # names of files may be any bytes
+        object.__setattr__(self, "class_names", tuple(map(valid, self.class_names)))
         for part, pixels, labels in (
             ("training", self.train_pixels, self.train_labels),
             ("test", self.test_pixels, self.test_labels),
@@ -55,6 +67,8 @@ class DataSet:
                 raise DataError(
                     f"{self.name}: {part} labels run from {labels.min()} to {labels.max()}: expected 0 to {top - 1}"
                 )
+        if not 0 <= self.validation < len(self.train_pixels):
+            raise DataError(f"{self.name}: all {len(self.train_pixels)} images are validation images: add others")
         if self.train_pixels.shape[1:] != self.test_pixels.shape[1:]:
             raise DataError(
                 f"{self.name}: training images are {self.train_pixels.shape[1:]}, test images "
@@ -73,34 +87,96 @@ class DataSet:
         for array in (self.train_pixels, self.train_labels, self.test_pixels, self.test_labels):
             digest.update(repr(array.shape).encode())
             digest.update(np.ascontiguousarray(array).data)
+        if self.validation:
+            digest.update(repr(self.validation).encode())
         return digest.hexdigest()
 
+    def check_classes(self) -> None:
+        """Refuse a class that no image is trained on: what a model draws of it would be noise.
 
-def split(name: str, pixels: Pixels, labels: Labels, class_names: tuple[str, ...]) -> DataSet:
-    """Take a tenth of the images (at most 10,000) for testing; which ones depends on their number alone.
+        Raises:
+            DataError: names the classes.
+        """
+        trained = self.train_labels[: len(self.train_labels) - self.validation]
+        counts = np.bincount(trained, minlength=len(self.class_names))
+        empty = [name for name, count in zip(self.class_names, counts, strict=True) if count == 0]
+        if empty:
+            raise DataError(
+                f"{self.name}: no training image is of {shortened('class', empty)}: add some, or leave the class out"
+            )
+
+    def check_levels(self, levels: int) -> None:
+        """Refuse images of one level only, or of another scale than 0..255.
+
+        Raises:
+            DataError: the range found is told.
+        """
+        low, high = int(self.train_pixels.min()), int(self.train_pixels.max())
+        one, other = levels_from_pixels(np.array([low, high], np.uint8), levels).tolist()
+        if one == other:
+            raise DataError(
+                f"{self.name}: pixels run from {low} to {high}, which --levels {levels} makes level {one} alone: "
+                "expected 0 (black) to 255 (white)"
+            )
+        check_range(f"{self.name}: pixels", low, high)
+
+
+def shortened(what: str, names: Sequence[str], shown: int = 5, length: int = 40) -> str:
+    """`class cat`, `class cat, dog … and 7 more`: names, bounded in number and length."""
+    listed = ", ".join(name if len(name) <= length else f"{name[: length - 1]}…" for name in names[:shown])
+    more = f" and {len(names) - shown:,} more" if len(names) > shown else ""
+    return f"{what} {listed}{more}".strip()
+
+
+def split(
+    name: str,
+    pixels: Pixels,
+    labels: Labels,
+    class_names: tuple[str, ...],
+    validation: int = 0,
+    preparation: Preparation | None = None,
+    notes: tuple[str, ...] = (),
+) -> DataSet:
+    """Take a tenth of the images (at most 10,000) for testing, but never all of a class.
+
+    Which ones they are depends on their number alone, unless that would leave a class without a training image: the
+    first of its test images then is one. The last `validation` images stay where they are.
 
     Raises:
         DataError: fewer than two images, or the parts do not fit together.
     """
-    count = len(pixels)
+    count = len(pixels) - validation
     if count < 2:
         raise DataError(f"{name}: {count} images: expected at least 2, one to train on and one to test on")
     order = np.random.Generator(np.random.Philox(key=count)).permutation(count)
     test, train = np.split(order, [min(MAX_TEST_IMAGES, max(1, count // 10))])
     test, train = np.sort(test), np.sort(train)
-    return DataSet(name, pixels[train], labels[train], pixels[test], labels[test], class_names)
+    if class_names:
+        train, test = _with_each_class(labels, train, test)
+    train = np.concatenate([train, np.arange(count, count + validation)])
+    return DataSet(
+        name,
+        pixels[train],
+        labels[train],
+        pixels[test],
+        labels[test],
+        class_names,
+        validation,
+        preparation,
+        notes,
+    )
 
 
-def checked_labels(source: str, labels: npt.NDArray[Any], images: int) -> Labels:
-    """Labels of a user's file as int64 [N].
-
-    Raises:
-        DataError: not one non-negative integer per image, or absurdly many classes.
-    """
-    if labels.shape != (images,):
-        raise DataError(f"{source}: labels have shape {list(labels.shape)}: expected [{images}], one per image")
-    if labels.dtype.kind not in "iu":
-        raise DataError(f"{source}: labels are {labels.dtype}: expected integers 0, 1, 2, …")
-    if images and (int(labels.min()) < 0 or int(labels.max()) >= MAX_CLASSES):
-        raise DataError(f"{source}: labels run from {labels.min()} to {labels.max()}: expected 0 to {MAX_CLASSES - 1}")
-    return labels.astype(np.int64)
+def _with_each_class(
+    labels: Labels, train: npt.NDArray[np.int64], test: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Positions to train and to test on, changed so that the first image of a class that is tested only is trained."""
+    found, first = np.unique(labels[test], return_index=True)
+    moved = test[first[~np.isin(found, labels[train])]]
+    kept = np.setdiff1d(test, moved)
+    if len(kept) == 0:  # an image of a class that has several takes their place
+        several = train[np.bincount(labels[train])[labels[train]] > 1]
+        if len(several) == 0:
+            return train, test
+        kept, train = several[:1], np.setdiff1d(train, several[:1])
+    return np.union1d(train, moved), kept

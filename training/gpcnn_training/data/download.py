@@ -50,10 +50,11 @@ class _RichBar:
 
     def _started(self) -> Any:
         if self._bar is None:
-            from rich.console import Console
             from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-            console = Console(stderr=True)
+            from gpcnn_deploy.streams import console as make_console
+
+            console = make_console(stderr=True)
             columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
             if not console.is_terminal:
                 console.print(f"downloading {self.title}")

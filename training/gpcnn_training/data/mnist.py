@@ -15,6 +15,7 @@ import numpy.typing as npt
 from gpcnn_deploy.errors import DataError
 from gpcnn_training.data.dataset import DataSet
 from gpcnn_training.data.download import download
+from gpcnn_training.data.idx import spellings
 
 
 class _File(NamedTuple):
@@ -107,13 +108,18 @@ _SOURCES = {
 }
 
 
+_RAW = {"mnist": ("MNIST/raw", "raw"), "fashion-mnist": ("FashionMNIST/raw", "raw")}
+"""Where torchvision keeps the files."""
+
+
 def load_mnist(name: str, data_dir: Path | None) -> DataSet:
     """Load `mnist` or `fashion-mnist`.
 
     Args:
         name: which of the two.
-        data_dir: a folder that holds the four files, gzipped or not, itself or in a subfolder named after the data set;
-            None downloads them once into the platform's cache folder.
+        data_dir: a folder that holds the four files, gzipped or not, under any of their `spellings`, itself or in a
+            subfolder named after the data set, or where torchvision keeps them; None downloads them once into the
+            platform's cache folder.
 
     Raises:
         DataError: a file is missing, damaged, or cannot be downloaded; the message names it.
@@ -138,8 +144,8 @@ def load_mnist(name: str, data_dir: Path | None) -> DataSet:
 
 
 def _find(name: str, file: _File, data_dir: Path) -> Path:
-    for folder in (data_dir / name, data_dir):
-        for candidate in (folder / f"{file.name}.gz", folder / file.name):
+    for folder in (data_dir / name, data_dir, *(data_dir / raw for raw in _RAW[name])):
+        for candidate in (folder / spelled for spelled in spellings(file.name)):
             if candidate.is_file():
                 return candidate
     raise DataError(

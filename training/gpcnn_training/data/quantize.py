@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 import numpy.typing as npt
 
 from gpcnn_deploy.pictures import levels_from_pixels
-
-Quantization = Literal["stochastic-binary", "nearest"]
+from gpcnn_deploy.spec import Quantization
 
 
 def quantization_for(channels: int, levels: int) -> Quantization:

@@ -6,27 +6,47 @@ from pathlib import Path
 
 import numpy as np
 
-from gpcnn_deploy.errors import UsageError
+from gpcnn_deploy.errors import DataError, UsageError
 from gpcnn_deploy.pictures import pixels_from_levels
+from gpcnn_deploy.preparation import Preparation
 from gpcnn_training.data.dataset import DataSet
+from gpcnn_training.data.names import NAMES, data_name
+from gpcnn_training.data.prepare import prepared
 
 DIGITS_LEVELS = 17
-NAMES = ("digits", "mnist", "fashion-mnist", "cifar10")
 
 
-def load_data(name: str, data_dir: Path | None = None) -> DataSet:
+def load_data(name: str, data_dir: Path | None = None, preparation: Preparation | None = None) -> DataSet:
     """Load a data set.
 
     Args:
-        name: one of `NAMES`, or the path of an .npz file or of a folder of class folders.
+        name: one of `NAMES` in any spelling of `data_name`, or the path of an .npz file, of a folder of pictures, or of
+            a folder of IDX files.
         data_dir: where the files of MNIST, Fashion-MNIST or CIFAR-10 lie; None downloads them.
+        preparation: how pictures of other sizes and modes are to be made fit; None takes them as they are.
 
     Raises:
         UsageError: no such name and no such path.
-        DataError: files that are missing, corrupt or of the wrong shape.
+        DataError: files that are missing, corrupt or of the wrong shape, and pictures that do not fit.
     """
+    name = data_name(name)
+    path = Path(name)
+    if name not in NAMES and path.is_dir():
+        from gpcnn_training.data.idx import holds_idx, load_idx
+        from gpcnn_training.data.own_folder import load_folder
+
+        return prepared(load_idx(path), preparation) if holds_idx(path) else load_folder(path, preparation)
+    return prepared(_arrays(name, data_dir), preparation)
+
+
+def _arrays(name: str, data_dir: Path | None) -> DataSet:
     if name == "digits":
         return _digits()
+    if name in NAMES and data_dir is not None and not data_dir.is_dir():
+        raise DataError(
+            f"{data_dir}: no such folder, but --data-dir or GPCNN_DATA_DIR names it: mend that, or leave it out to "
+            f"download {name}"
+        )
     if name == "cifar10":
         from gpcnn_training.data.cifar10 import load_cifar10
 
@@ -35,15 +55,10 @@ def load_data(name: str, data_dir: Path | None = None) -> DataSet:
         from gpcnn_training.data.mnist import load_mnist
 
         return load_mnist(name, data_dir)
-    path = Path(name)
-    if path.is_dir():
-        from gpcnn_training.data.own_data import load_folder
+    if Path(name).is_file():
+        from gpcnn_training.data.own_arrays import load_npz
 
-        return load_folder(path)
-    if path.is_file():
-        from gpcnn_training.data.own_data import load_npz
-
-        return load_npz(path)
+        return load_npz(Path(name))
     names = ", ".join(NAMES)
     raise UsageError(
         f"--data {name}: no such file or folder; expected {names}, or the path of an .npz file or picture folder"

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import torch
 
 from gpcnn_deploy.philox import noise
+from gpcnn_deploy.spec import Quantization
 from gpcnn_training.data.dataset import DataSet, Labels
-from gpcnn_training.data.quantize import Quantization
 from gpcnn_training.evaluation.classifier import classify, train_classifier
 from gpcnn_training.evaluation.likelihood import levels_of_draw
 from gpcnn_training.model import GatedPixelCNN

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gpcnn_deploy.spec import ModelSpec
+from gpcnn_deploy.spec import ModelSpec, Quantization
 from gpcnn_training.data.dataset import Labels, Pixels
-from gpcnn_training.data.quantize import Quantization, stream, to_levels
+from gpcnn_training.data.quantize import stream, to_levels
 
 IMAGES_SEEN = 180_000  # three epochs of MNIST, about a minute on two CPU cores; smaller data sets are seen more often
 _BATCH = 128

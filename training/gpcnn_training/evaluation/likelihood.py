@@ -12,9 +12,9 @@ import torch
 
 from gpcnn_deploy.philox import noise
 from gpcnn_deploy.pictures import grid, pixels_from_levels, save_png
-from gpcnn_deploy.spec import ModelSpec
+from gpcnn_deploy.spec import ModelSpec, Quantization
 from gpcnn_training.data.dataset import DataSet, Labels, Pixels
-from gpcnn_training.data.quantize import Quantization, quantization_for, stream, to_levels
+from gpcnn_training.data.quantize import quantization_for, stream, to_levels
 from gpcnn_training.model import GatedPixelCNN
 from gpcnn_training.sampling import sample_cached, score
 

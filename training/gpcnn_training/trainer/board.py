@@ -22,7 +22,7 @@ class Board:
         """Write into `folder`; what it shows of steps after `first_step`, which will be trained anew, is dropped.
 
         Raises:
-            OSError: the folder cannot be written.
+            Exception: whatever TensorBoard raises for a folder that cannot be written or a name that is not UTF-8.
         """
         from torch.utils.tensorboard import SummaryWriter
 
@@ -30,11 +30,15 @@ class Board:
         self._hook = threading.excepthook
         threading.excepthook = self._thread_failed
         new = not folder.exists()
-        self._writer = SummaryWriter(str(folder), purge_step=None if new else first_step + 1)
+        try:
+            self._writer = SummaryWriter(str(folder), purge_step=None if new else first_step + 1)
+        except BaseException:
+            threading.excepthook = self._hook
+            raise
 
     def _thread_failed(self, failure: threading.ExceptHookArgs) -> None:
         """The writing thread keeps an error for the next call, which raises it: no traceback beside it."""
-        if not isinstance(failure.exc_value, OSError):
+        if not type(failure.thread).__module__.startswith("tensorboard"):
             self._hook(failure)
 
     def scalars(self, step: int, **values: float) -> None:

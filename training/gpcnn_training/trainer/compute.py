@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from gpcnn_deploy.errors import TrainingError
+from gpcnn_deploy.machine import available_cores
 
 PrecisionChoice = Literal["auto", "fp32", "bf16"]
 CompileChoice = Literal["auto", "on", "off"]
@@ -60,6 +61,15 @@ def threads_set(threads: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def limit_threads() -> None:
+    """Let PyTorch use no more CPU threads than a container leaves cores, of which it knows nothing itself.
+
+    A set `OMP_NUM_THREADS` is taken as it is.
+    """
+    if "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() > available_cores():
+        torch.set_num_threads(available_cores())
 
 
 def prepared(model: nn.Module, compute: Compute) -> nn.Module:

@@ -8,6 +8,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
+from gpcnn_deploy import streams
 from gpcnn_training.trainer.settings import duration
 
 _SECONDS_BETWEEN_LINES = 10.0
@@ -18,7 +19,8 @@ class Display:
 
     def __init__(self, task: str, console: Console | None = None, silent: bool = False) -> None:
         """A display of `task`; with `silent`, of nothing: the other processes of a run."""
-        self.console = console or Console(stderr=True, highlight=False, quiet=silent)
+        self.console = console or streams.console(stderr=True)
+        self.console.quiet = self.console.quiet or silent
         self.task = task
         self._last_line = time.monotonic()
         self._first: tuple[float, float] | None = None  # when something was done first, and how much
@@ -52,7 +54,7 @@ class Display:
 
     def note(self, text: str) -> None:
         """Print a line that stays."""
-        self.console.print(text, soft_wrap=True, markup=False)
+        self.console.print(text, soft_wrap=True, markup=False, highlight=False)
 
     def _time_left(self, share: float) -> str:
         now = time.monotonic()

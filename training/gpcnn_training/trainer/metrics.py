@@ -20,6 +20,7 @@ class Metrics:
             OutputError: the file cannot be written.
         """
         self.path = path
+        self._begin = ""  # of the next row
         if path.exists():
             rows = (line for line in path.read_text(errors="replace").splitlines() if _step(line) <= first_step)
             write_atomic(path, "".join(f"{row}\n" for row in rows).encode())
@@ -32,9 +33,12 @@ class Metrics:
         """
         try:
             with self.path.open("a") as stream:
-                stream.write(json.dumps(row) + "\n")
+                stream.write(self._begin + json.dumps(row) + "\n")
+            self._begin = ""
         except OSError as error:
-            raise OutputError(f"cannot write {self.path}: {error.strerror}; free space or fix permissions") from error
+            self._begin = "\n"  # half a row may be there
+            reason = error.strerror or error
+            raise OutputError(f"cannot write {self.path}: {reason}; free space or fix permissions") from error
 
 
 def _step(line: str) -> float:

@@ -12,8 +12,9 @@ import msgspec
 import torch
 from torch import Tensor
 
+from gpcnn_deploy.checkpoint_header import Header, read_header
 from gpcnn_deploy.errors import CheckpointError
-from gpcnn_training.checkpoint import Header, build_model, read_header, read_tensors, write_tensors
+from gpcnn_training.checkpoint import build_model, read_tensors, write_tensors
 from gpcnn_training.model import GatedPixelCNN
 from gpcnn_training.runs import STATE
 from gpcnn_training.trainer.compute import Compute
@@ -78,7 +79,7 @@ def read_state(run: Path) -> TrainingState:
     Raises:
         CheckpointError: missing, damaged or of a newer schema.
     """
-    return read_header(_state_file(run), TrainingState)
+    return read_header(_state_file(run), TrainingState)[0]
 
 
 def load_state(run: Path) -> Restored:

@@ -22,10 +22,13 @@ from torch import Tensor
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 
+from gpcnn_deploy.checkpoint_header import Header
 from gpcnn_deploy.errors import CheckpointError, OutputError, TrainingError, UsageError
-from gpcnn_training.checkpoint import Header, checkpoint_header, save_checkpoint, tool_versions
+from gpcnn_deploy.spec import Quantization
+from gpcnn_deploy.text import bounded
+from gpcnn_training.checkpoint import checkpoint_header, save_checkpoint, tool_versions
 from gpcnn_training.data.dataset import DataSet
-from gpcnn_training.data.quantize import Quantization, stream, to_levels
+from gpcnn_training.data.quantize import stream, to_levels
 from gpcnn_training.evaluation.likelihood import bits_per_dim, negative_log_likelihood, sample_sheet
 from gpcnn_training.model import GatedPixelCNN
 from gpcnn_training.runs import CHECKPOINT, LAST, METRICS, TENSORBOARD
@@ -49,6 +52,8 @@ STEPS_BETWEEN_REPORTS = 10
 SECONDS_BETWEEN_SAVES = 60.0
 SHEETS_OF_A_RUN = 10  # of samples, in TensorBoard
 VALIDATION_SUBPIXELS = 240_000  # scored at every save: of MNIST, 306 images
+
+_NO_BOARD = "TensorBoard shows nothing more of this run"
 
 _ORDER, _BINARIZATION = 1 << 62, 2 << 62  # apart from each other and from the streams that samples are drawn from
 
@@ -109,6 +114,8 @@ class Trainer:
         self._reported_at, self._validation = time.monotonic(), ""
         self._data_digest = data.digest()
         self._sheets = -1  # of samples so far, in tenths of the run
+        self._note = note
+        self._whole = True  # weights, moments and step belong together
 
         self.model = model.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         average = restored.average if restored else model
@@ -125,7 +132,11 @@ class Trainer:
             restore_optimizer(self._optimizer, model, restored.moments, self.step)
         self._network, self._fabric_optimizer = fabric.setup(prepared(model, self.compute), self._optimizer)
         self._metrics = Metrics(run / METRICS, self.step) if fabric.is_global_zero else None
-        self._board = Board(run / TENSORBOARD, self.step) if fabric.is_global_zero else None
+        self._metrics_failed = False
+        self._board: Board | None = None
+        if fabric.is_global_zero:
+            with self._beside("TensorBoard shows nothing of this run"):
+                self._board = Board(run / TENSORBOARD, self.step)
 
     @property
     def average(self) -> GatedPixelCNN:
@@ -157,10 +168,16 @@ class Trainer:
 
         Raises:
             TrainingError: the loss or its gradient is not finite; the last save stays.
-            OutputError: the run folder cannot be written.
+            OutputError: the run folder cannot be written at the end; on the way, that is told, and tried again.
         """
         with threads_set(self.compute.threads):
-            return self._train(display, stop)
+            try:
+                return self._train(display, stop)
+            except (TrainingError, OutputError, KeyboardInterrupt):
+                raise
+            except BaseException:  # no memory, a driver, a bug: what was learned is kept
+                self._rescue()
+                raise
 
     def _train(self, display: Display, stop: Callable[[], bool]) -> bool:
         if self.step == 0:
@@ -177,7 +194,7 @@ class Trainer:
                 if report or saving:
                     self._report(display)
                 if saving:
-                    self._save_on_the_way()
+                    self._save_if_possible()
                     saved_at = self._reported_at = time.monotonic()
         self._report(display)
         self._save_on_the_way()
@@ -193,6 +210,33 @@ class Trainer:
         self.seconds = state[0]
         return state[1]
 
+    def _save_if_possible(self) -> None:
+        try:
+            self._save_on_the_way()
+        except OutputError as error:
+            self._note(f"Warning: {error}; training goes on, and the next try is in a minute")
+
+    def _rescue(self) -> None:
+        """Save what there is before the run ends by an error, if it is sound."""
+        if not self._fabric.is_global_zero or not self._whole or self.step == 0:
+            return
+        with contextlib.suppress(Exception):  # the error that ends the run is the one to be told
+            if all(bool(torch.isfinite(value).all()) for _, _, value in self._pending):
+                self.save(best=not (self.run / CHECKPOINT).exists())
+
+    @contextlib.contextmanager
+    def _beside(self, lost: str) -> Iterator[None]:
+        """TensorBoard is a side channel: what it raises is told, and it is given up; the run goes on."""
+        try:
+            yield
+        except Exception as error:
+            board, self._board = self._board, None
+            if board is not None:
+                with contextlib.suppress(Exception):
+                    board.close()
+            reason = bounded(" ".join(str(error).split()) or type(error).__name__, 200)
+            self._note(f"Warning: {lost} ({reason}); training goes on")
+
     def _save_on_the_way(self) -> None:
         if not self._fabric.is_global_zero:
             return
@@ -200,16 +244,15 @@ class Trainer:
         self._write(validation_nats_per_image=nll, validation_bits_per_dim=bits_per_dim(nll, self.spec))
         self._validation = f"validation {nll:.2f}"
         best = self.best_nll is None or nll <= self.best_nll
+        self.save(nll, best)
         if best:
             self.best_nll = nll
-        self.save(nll, best)
         sheets = int(self.progress * SHEETS_OF_A_RUN)
-        if self._board is not None and sheets > self._sheets:
-            self._sheets = sheets
-            with _output(self.run / TENSORBOARD):
+        with self._beside(_NO_BOARD):
+            if self._board is not None and sheets > self._sheets:
+                self._sheets = sheets
                 self._board.samples(self.step, sample_sheet(self.average, self.settings.seed, self.data, most=20)[0])
-        if self._board is not None:
-            with _output(self.run / TENSORBOARD):
+            if self._board is not None:
                 self._board.flush()
 
     def header(self, validation_nll: float | None = None) -> Header:
@@ -220,6 +263,7 @@ class Trainer:
             class_names=self.data.class_names if self.spec.conditioning == "label" else (),
             data=self.data.name,
             quantization=self.quantization,
+            preparation=self.data.preparation,
             step=self.step,
             epoch=self.epoch,
             seed=self.settings.seed,
@@ -266,16 +310,22 @@ class Trainer:
     def record_test(self, nll: float, images: int) -> None:
         """Record the final figure in `metrics.jsonl` and close the curves."""
         self._write(test_nats_per_image=nll, test_bits_per_dim=bits_per_dim(nll, self.spec), test_images=images)
-        if self._board is not None:
-            with _output(self.run / TENSORBOARD):
+        with self._beside(_NO_BOARD):
+            if self._board is not None:
                 self._board.close()
 
     def _write(self, **values: float) -> None:
         where = {"step": self.step, "epoch": self.epoch, "seconds": round(self.seconds, 2)}
         if self._metrics is not None:
-            self._metrics.write(**where, **values)
-        if self._board is not None:
-            with _output(self.run / TENSORBOARD):
+            try:
+                self._metrics.write(**where, **values)
+                self._metrics_failed = False
+            except OutputError as error:
+                if not self._metrics_failed:  # told once
+                    self._note(f"Warning: {error}; training goes on")
+                self._metrics_failed = True
+        with self._beside(_NO_BOARD):
+            if self._board is not None:
                 self._board.scalars(self.step, **values)
 
     def _batch(self) -> tuple[Tensor, Tensor | None]:
@@ -304,9 +354,11 @@ class Trainer:
             self._network, self._fabric_optimizer, max_norm=self.settings.clip, error_if_nonfinite=False
         )
         assert norm is not None
+        self._whole = False
         self._fabric_optimizer.step()
         self.step += 1
         self._average.update_parameters(self.model)
+        self._whole = True
         self._pending.append((self.step, rate, torch.stack([loss.detach(), norm])))
 
     def _loss(self, network: torch.nn.Module, compute: Compute) -> Tensor:
@@ -345,9 +397,10 @@ class Trainer:
         return compute if self._fabric.world_size == 1 else self._fabric.broadcast(compute)
 
     def _show_graph(self) -> None:
-        if self._board is not None:
-            levels, labels = self._batch()
-            self._board.graph(self.average, levels[:1], None if labels is None else labels[:1])
+        with self._beside(_NO_BOARD):
+            if self._board is not None:
+                levels, labels = self._batch()
+                self._board.graph(self.average, levels[:1], None if labels is None else labels[:1])
 
     def _report(self, display: Display) -> None:
         """Look at the losses since the last report: refuse any that is not finite, show and record their mean."""
@@ -381,22 +434,18 @@ class Trainer:
         self._pending, self._reported_at = [], now
 
 
-@contextlib.contextmanager
-def _output(path: Path) -> Iterator[None]:
-    """Turn what the system refuses into the error of the project."""
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}; free space or fix permissions") from error
-
-
 def hold_out(data: DataSet, subpixels: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Positions of the images to train on, and of those held out to choose the best checkpoint by: one in fifty.
 
-    A single training image is both.
+    A data set with validation images of its own has those held out, and at most so many of them, evenly spread, looked
+    at. A single training image is both.
     """
-    count = len(data.train_pixels)
-    held = min(count // 50, max(1, VALIDATION_SUBPIXELS // subpixels))
+    count, most = len(data.train_pixels), max(1, VALIDATION_SUBPIXELS // subpixels)
+    if data.validation:
+        first = count - data.validation
+        looked_at = np.linspace(first, count, min(data.validation, most), endpoint=False, dtype=np.int64)
+        return np.arange(first), looked_at
+    held = min(count // 50, most)
     if held == 0:
         return np.arange(count), np.arange(count)[-max(1, count // 4) :]
     validation = np.linspace(0, count, held, endpoint=False, dtype=np.int64)
@@ -409,7 +458,14 @@ def _optimizer(model: GatedPixelCNN, settings: Settings) -> torch.optim.Optimize
     return torch.optim.AdamW(model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
 
 
-def resumed(run: Path, restored: Restored, data: DataSet, settings: Settings, fabric: Fabric) -> Trainer:
+def resumed(
+    run: Path,
+    restored: Restored,
+    data: DataSet,
+    settings: Settings,
+    fabric: Fabric,
+    note: Callable[[str], None] = lambda text: None,
+) -> Trainer:
     """Go on with the run in the folder `run`, whose state is `restored`, under `settings`.
 
     Raises:
@@ -420,7 +476,7 @@ def resumed(run: Path, restored: Restored, data: DataSet, settings: Settings, fa
         raise CheckpointError(
             f"{run}: was not trained on this {data.name}, its images or classes differ: start a new run"
         )
-    return Trainer(run, restored.model, data, state.checkpoint.quantization, settings, fabric, restored)
+    return Trainer(run, restored.model, data, state.checkpoint.quantization, settings, fabric, restored, note=note)
 
 
 def final_header(header: Header, nll: float, images: int) -> Header:

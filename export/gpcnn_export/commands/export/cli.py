@@ -11,8 +11,9 @@ import click
 from click.core import ParameterSource
 
 from gpcnn_deploy.command import Command, json_option, say, write_json
-from gpcnn_deploy.errors import MissingExtraError, OutputError, UsageError
+from gpcnn_deploy.errors import MissingExtraError, UsageError
 from gpcnn_deploy.metadata import encoder_path
+from gpcnn_deploy.outputs import OUTPUT_EITHER, Output, check_outputs
 from gpcnn_deploy.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class WindowType(click.ParamType):  # type: ignore[type-arg]  # generic from cli
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=OUTPUT_EITHER,
     help="File or folder to write.  [default: model.gpcnn, model.onnx, model.plan, site]",
 )
 @click.option(
@@ -119,10 +120,12 @@ def main(
         raise UsageError(
             f"{out}: expected a name that ends in {SUFFIXES[form]}, by which gpcnn-sample knows the engine"
         )
-    if out.is_dir():
-        raise OutputError(f"cannot write {out}: it is a folder; name a file with -o")
-    if json_path is not None and json_path.is_dir():
-        raise OutputError(f"cannot write {json_path}: it is a folder; name a file with --json")
+    outputs = [Output("-o", out)] + ([] if json_path is None else [Output("--json", json_path)])
+    if form == "trt":
+        from gpcnn_runtime.engines import plan_file
+
+        outputs += [Output("-o", plan_file.metadata_path(out)), Output("-o", plan_file.portable_path(out))]
+    check_outputs(outputs)
     if form == "trt":
         from gpcnn_export.onnx_to_plan import check_request
 
@@ -207,7 +210,9 @@ def _checkpoint(source: Path | None, form: str) -> Path:
         except ImportError as error:
             raise MissingExtraError(package, "export", "exporting a checkpoint") from error
     from gpcnn_training.runs import checkpoint_path, newest_run
+    from gpcnn_training.trainer.compute import limit_threads
 
+    limit_threads()
     if source is not None and (source.suffix == ".gpcnn" or str(source).startswith("zoo:")):
         return source
     if source is not None:
@@ -223,8 +228,7 @@ def _web(source: Path | None, out: Path, json_path: Path | None) -> None:
     from gpcnn_export.site import make_site, refuse_place
     from gpcnn_runtime.zoo.catalogue import engine_name, resolve_engine
 
-    if json_path is not None and json_path.is_dir():
-        raise OutputError(f"cannot write {json_path}: it is a folder; name a file with --json")
+    check_outputs([Output("-o", out, "folder"), *([] if json_path is None else [Output("--json", json_path)])])
     refuse_place(out)
     if source is not None and (source.suffix == ".gpcnn" or str(source).startswith("zoo:")):
         path = resolve_engine(source)
@@ -240,7 +244,7 @@ def _web(source: Path | None, out: Path, json_path: Path | None) -> None:
     site.write(out)
     write_json(json_path, of_site(out, site))
     parameters = f"{site.metadata.parameters:,} parameters"
-    say(json_path, f"Wrote {out}: a page of {len(site.files) + 1} files, {parameters}, {site.bytes / 1e6:.1f} MB.")
+    say(json_path, f"Wrote {out}: a page of {len(site.files) + 1} files, {parameters}, {site.size / 1e6:.1f} MB.")
     say(json_path, f"Next: python3 -m http.server --bind 127.0.0.1 --directory {shlex.quote(str(out))}")
 
 
@@ -327,10 +331,10 @@ class _Telling:
     """One live line on a terminal's stderr; nothing where stderr is not a terminal, except the measured windows."""
 
     def __enter__(self) -> _Telling:
-        from rich.console import Console
+        from gpcnn_deploy.streams import status
 
-        self._console = Console(stderr=True)
-        self._status = self._console.status("starting")
+        self._status = status("starting")
+        self._console = self._status.console
         self._status.start()
         return self
 

@@ -49,7 +49,7 @@ def of_engine(out: Path, engine: OnnxEngine | ModelFile) -> ExportResult:
 
 def of_site(out: Path, site: Site) -> ExportResult:
     """The result of an export to the folder `out`."""
-    return ExportResult(output=str(out), bytes=site.bytes, engine=site.metadata)
+    return ExportResult(output=str(out), bytes=site.size, engine=site.metadata)
 
 
 def of_plan(report: PlanReport) -> ExportResult:

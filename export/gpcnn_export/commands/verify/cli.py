@@ -66,15 +66,12 @@ def main(
     gpcnn-verify model.onnx --checkpoint runs/mnist-conditional
     gpcnn-verify model.plan --checkpoint runs/mnist-conditional --data mnist --json proof.json
     """
-    from rich.console import Console
-
-    from gpcnn_deploy.errors import OutputError, ParityError
+    from gpcnn_deploy.errors import ParityError
+    from gpcnn_deploy.streams import console, status
     from gpcnn_export.commands.verify.table import notes, table
     from gpcnn_export.commands.verify.verification import verify
 
-    if json_path is not None and json_path.is_dir():
-        raise OutputError(f"cannot write {json_path}: it is a folder; name a file with --json")
-    with Console(stderr=True).status("starting") as status:
+    with status("starting") as live:
         found = verify(
             engine,
             checkpoint,
@@ -86,17 +83,14 @@ def main(
             provider=provider,
             threads=threads,
             batch_size=batch_size,
-            tell=status.update,
+            tell=live.update,
             warn=lambda text: click.echo(f"Warning: {text}", err=True),
         )
     write_json(json_path, found)
-    to_stderr = json_path == STDOUT
-    console = Console(stderr=to_stderr)
-    if not console.is_terminal:
-        console = Console(stderr=to_stderr, width=120)
-    console.print(table(found))
+    shown = console(stderr=json_path == STDOUT)
+    shown.print(table(found))
     for line in notes(found):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        shown.print(line, highlight=False, markup=False, soft_wrap=True)
     if not found.proven:
         raise ParityError(f"{engine} is not proven to be the model of {checkpoint}: {'; '.join(found.failures)}")
 

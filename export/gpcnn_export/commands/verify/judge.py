@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from gpcnn_deploy.class_names import same_names
 from gpcnn_deploy.command import Command
 from gpcnn_deploy.errors import CheckpointError, DataError, MissingExtraError, UsageError
+from gpcnn_deploy.text import exact_json, read_exact_json
 from gpcnn_export.commands.verify.protocol import INPUTS, Job, Prepared
 
 if TYPE_CHECKING:
-    from gpcnn_training.checkpoint import Header
+    from gpcnn_deploy.checkpoint_header import Header
     from gpcnn_training.model import GatedPixelCNN
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -34,23 +35,25 @@ def main(what: Literal["prepare", "judge"], folder: Path) -> None:
             raise MissingExtraError(package, "train", "gpcnn-verify, which asks eager PyTorch,") from error
     from gpcnn_export.commands.verify.judgement import judge
     from gpcnn_training.checkpoint import checkpoint_digest, load_checkpoint
+    from gpcnn_training.trainer.compute import limit_threads
 
-    job = msgspec.json.decode((folder / "job.json").read_bytes(), type=Job)
+    limit_threads()
+    job = read_exact_json((folder / "job.json").read_bytes(), Job)
     checkpoint = Path(job.checkpoint)
     model, header = load_checkpoint(checkpoint)
     if what == "prepare":
         prepared, arrays = prepare(job, model, header)
         np.savez(folder / "request.npz", **arrays)  # type: ignore[arg-type]
-        (folder / "prepared.json").write_bytes(msgspec.json.encode(prepared))
-        click.echo(msgspec.json.encode(prepared).decode())
+        (folder / "prepared.json").write_text(exact_json(prepared), encoding="utf-8")
+        click.echo(exact_json(prepared))
         return
-    prepared = msgspec.json.decode((folder / "prepared.json").read_bytes(), type=Prepared)
+    prepared = read_exact_json((folder / "prepared.json").read_bytes(), Prepared)
     with (
         np.load(folder / "request.npz", allow_pickle=False) as request,
         np.load(folder / "drawn.npz", allow_pickle=False) as drawn,
     ):
         verdict = judge(job, prepared, model, header, checkpoint_digest(checkpoint), request, drawn)
-    click.echo(msgspec.json.encode(verdict).decode())
+    click.echo(exact_json(verdict))
 
 
 def prepare(job: Job, model: GatedPixelCNN, header: Header) -> tuple[Prepared, dict[str, npt.NDArray[Any]]]:
@@ -102,21 +105,21 @@ def _real_images(job: Job, model: GatedPixelCNN, header: Header) -> tuple[str, d
     data_dir = None if job.data_dir is None else Path(job.data_dir)
     if job.data is None and data_dir is None:
         try:
-            data = load_data(header.data, _downloads())
+            data = load_data(header.data, _downloads(), header.preparation)
         except (UsageError, DataError) as error:
             raise DataError(
                 f"{header.data}, which the checkpoint was trained on, is not here: name it with --data, or the folder "
                 "of its files with --data-dir"
             ) from error
     else:
-        data = load_data(job.data or header.data, data_dir)
+        data = load_data(job.data or header.data, data_dir, header.preparation)
     spec = model.spec
     if data.image_shape != spec.image_shape:
         raise DataError(
             f"{data.name}: images of {list(data.image_shape)}, but the model has {list(spec.image_shape)} (channels, "
             "height, width)"
         )
-    if spec.conditioning == "label" and data.class_names != header.class_names:
+    if spec.conditioning == "label" and not same_names(data.class_names, header.class_names):
         raise DataError(f"{data.name}: its classes are not the model's, {', '.join(header.class_names)}")
     count = min(job.test_images, len(data.test_pixels))
     levels = levels_of_draw(data.test_pixels, spec, header.quantization, range(count)).astype(np.int32)

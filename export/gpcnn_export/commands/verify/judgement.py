@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from gpcnn_deploy.checkpoint_header import Header
 from gpcnn_deploy.errors import ParityError
 from gpcnn_deploy.metadata import Precision
 from gpcnn_deploy.spec import ModelSpec
@@ -28,7 +29,6 @@ from gpcnn_export.commands.verify.protocol import (
 )
 from gpcnn_export.proof.encoder import EMBEDDING_TOLERANCE, embedding_error
 from gpcnn_export.proof.parity import LOG_PROB_TOLERANCE, Comparison, Feed, compare_in_parts
-from gpcnn_training.checkpoint import Header
 from gpcnn_training.divergence import NEAR_TIE, Divergence
 from gpcnn_training.model import GatedPixelCNN
 

@@ -21,6 +21,7 @@ from gpcnn_deploy.child import run_child
 from gpcnn_deploy.errors import UsageError
 from gpcnn_deploy.metadata import Precision, Role
 from gpcnn_deploy.philox import MAX_SEED
+from gpcnn_deploy.text import exact_json
 from gpcnn_export.commands.verify.protocol import INPUTS, JUDGE_MODULE, Inputs, Job, Prepared, Verdict
 from gpcnn_runtime.engines.base import Strategy
 from gpcnn_runtime.engines.onnxruntime.providers import Provider
@@ -86,7 +87,7 @@ def verify(
         data_dir: folder that holds the files of a published data set; None looks into the cache of downloads.
         test_images: most test images to score, 1 or more.
         provider: what runs an .onnx engine.
-        threads: parts drawn at the same time; default: the cores that this process may use.
+        threads: parts drawn at the same time; default: the cores that this process may use, as far as memory is there.
         batch_size: most images of one part, unless a second window takes more.
         tell: shown one line about what is going on.
         warn: told in one line why something else runs it than would otherwise.
@@ -123,7 +124,7 @@ def verify(
             data_dir=None if data_dir is None else str(data_dir),
             test_images=test_images,
         )
-        Path(folder, "job.json").write_bytes(msgspec.json.encode(job))
+        Path(folder, "job.json").write_text(exact_json(job), encoding="utf-8")
         tell("eager PyTorch prepares what the engine is fed")
         run_child(JUDGE_MODULE, ["prepare", folder], Prepared, "fewer --test-images")
         with np.load(Path(folder, "request.npz"), allow_pickle=False) as request:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -71,16 +71,18 @@ def main(
     gpcnn-bench model.onnx
     gpcnn-bench model.onnx --batch 1 --batch 64 --checkpoint runs/mnist --json bench.json
     """
-    from gpcnn_deploy.errors import CheckpointError, OutputError
+    from gpcnn_deploy.errors import CheckpointError
+    from gpcnn_deploy.streams import status
     from gpcnn_runtime.commands.bench.report import run_baseline, run_worker
     from gpcnn_runtime.commands.bench.worker import Job
 
-    if json_path is not None and json_path.is_dir():
-        raise OutputError(f"cannot write {json_path}: it is a folder; name a file with --json")
     if checkpoint is not None and not checkpoint.exists():
         raise CheckpointError(f"{checkpoint}: no such file: train one with gpcnn-train, or name another")
     measured: list[tuple[Job, Measured, BaselineReport | None]] = []
-    with tempfile.TemporaryDirectory(prefix="gpcnn-bench-") as folder, _status() as status:
+    with (
+        tempfile.TemporaryDirectory(prefix="gpcnn-bench-") as folder,
+        status("starting", refresh_per_second=1) as live,  # it shares the cores that are measured
+    ):
         images = Path(folder, "images.npz")
         for batch in dict.fromkeys(batches):
             job = Job(
@@ -95,10 +97,10 @@ def main(
                 min_time=min_time,
                 max_time=max(60.0, min_time),
             )
-            status.update(f"{engine}, batch {batch}")
+            live.update(f"{engine}, batch {batch}")
             result, baseline = run_worker(job, images), None
             if checkpoint is not None:
-                status.update(f"eager PyTorch, batch {batch}")
+                live.update(f"eager PyTorch, batch {batch}")
                 baseline = run_baseline(checkpoint, images, threads=_cores(threads), limit=baseline_limit)
             measured.append((job, result, baseline))
     report = _report(measured)
@@ -109,15 +111,9 @@ def main(
 
 
 def _cores(threads: int | None) -> int:
-    from gpcnn_deploy.machine import available_cores
+    from gpcnn_deploy.machine import default_threads
 
-    return threads or available_cores()
-
-
-def _status() -> Any:
-    from rich.console import Console
-
-    return Console(stderr=True).status("starting", refresh_per_second=1)  # it shares the cores that are measured
+    return threads or default_threads()
 
 
 def _report(measured: list[tuple[Job, Measured, BaselineReport | None]]) -> BenchReport:
@@ -148,16 +144,13 @@ def _report(measured: list[tuple[Job, Measured, BaselineReport | None]]) -> Benc
 
 
 def _show(report: BenchReport, engine: Path, baselines: list[BaselineReport], stderr: bool) -> None:
-    from rich.console import Console
-
+    from gpcnn_deploy.streams import console
     from gpcnn_runtime.commands.bench.table import notes, table
 
-    console = Console(stderr=stderr)
-    if not console.is_terminal:
-        console = Console(stderr=stderr, width=120)
-    console.print(table(report, str(engine)))
+    shown = console(stderr)
+    shown.print(table(report, str(engine)))
     for line in notes(report, baselines):
-        console.print(line, highlight=False, soft_wrap=True)
+        shown.print(line, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from gpcnn_deploy.baseline import BASELINE_MODULE, BaselineReport
 from gpcnn_deploy.child import run_child
 from gpcnn_deploy.errors import ParityError
 from gpcnn_deploy.metadata import Role
+from gpcnn_deploy.text import exact_json
 from gpcnn_runtime.commands.bench.worker import Job, Measured
 
 WORKER_MODULE = "gpcnn_runtime.commands.bench.worker"
@@ -204,5 +205,5 @@ def per_image(seconds: Sequence[float], batch: int) -> tuple[float, float | None
 def _as_file(job: Job) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="gpcnn-bench-") as folder:
         path = Path(folder, "job.json")
-        path.write_bytes(msgspec.json.encode(job))
+        path.write_text(exact_json(job), encoding="utf-8")
         yield path

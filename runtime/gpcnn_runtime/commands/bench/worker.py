@@ -18,12 +18,13 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from gpcnn_deploy.errors import GpcnnError
+from gpcnn_deploy.command import explain
 from gpcnn_deploy.machine import peak_rss_mb
 from gpcnn_deploy.metadata import EngineMetadata, Role
 from gpcnn_deploy.philox import noise
 from gpcnn_deploy.schedule import Schedule
 from gpcnn_deploy.spec import ModelSpec
+from gpcnn_deploy.text import exact_json, read_exact_json
 from gpcnn_runtime.engines.base import Strategy
 from gpcnn_runtime.engines.onnxruntime.providers import Provider
 from gpcnn_runtime.sampler import Sampler, split
@@ -194,11 +195,14 @@ def main(arguments: list[str]) -> int:
     """Run one job; an expected error becomes one line on stderr and its exit code."""
     job_path, images = map(Path, arguments)
     try:
-        measured = measure(msgspec.json.decode(job_path.read_bytes(), type=Job), images)
-    except GpcnnError as error:
-        print(f"Error: {' '.join(str(error).split())}", file=sys.stderr)
-        return error.exit_code
-    print(msgspec.json.encode(measured).decode())
+        measured = measure(read_exact_json(job_path.read_bytes(), Job), images)
+    except Exception as error:
+        told = explain(error)
+        if told is None:
+            raise
+        print(f"Error: {told[0]}", file=sys.stderr)
+        return told[1]
+    print(exact_json(measured))
     return 0
 
 

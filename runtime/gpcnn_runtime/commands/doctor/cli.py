@@ -10,7 +10,7 @@ import click
 from gpcnn_deploy.command import STDOUT, Command, json_option, version_option, write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from rich.table import Table
 
@@ -25,22 +25,18 @@ def main(json_path: Path | None) -> None:
 
     Exits 0 if something here can draw images, and 1 otherwise.
     """
-    from rich.console import Console
-
     from gpcnn_deploy.errors import EngineError
+    from gpcnn_deploy.streams import console, status
     from gpcnn_runtime.commands.doctor.diagnosis import examine
 
-    with Console(stderr=True).status("trying providers, GPUs and TensorRT"):
+    with status("trying providers, GPUs and TensorRT"):
         found = examine()
     write_json(json_path, found)
-    stderr = json_path == STDOUT
-    console = Console(stderr=stderr)
-    if not console.is_terminal:
-        console = Console(stderr=stderr, width=120)
+    shown = console(stderr=json_path == STDOUT)
     for table in tables(found):
-        console.print(table)
+        shown.print(table)
     for note in found.notes:
-        console.print(f"Note: {note}", highlight=False, markup=False, soft_wrap=True)
+        shown.print(f"Note: {note}", highlight=False, markup=False, soft_wrap=True)
     if not found.can_sample:
         raise EngineError("nothing here can draw images: pip install 'gpcnn-deploy[cpu]'")
 
@@ -49,8 +45,10 @@ def tables(found: Diagnosis) -> Iterator[Table]:
     """Abilities first, then what they rest on."""
     yield _table("This machine can", ((a.what, _yes(a.possible), a.how) for a in found.abilities))
     machine = found.machine
+    cores = "1 core" if machine["cores"] == 1 else f"{machine['cores']} cores"
     rows = [
-        ("CPU", "", f"{machine['cpu']}, {machine['cores']} cores, {int(machine['memory_mb']) / 1e3:.1f} GB of memory"),
+        ("CPU", "", f"{machine['cpu']}, {cores}, {int(machine['memory_mb']) / 1e3:.1f} GB of memory"),
+        *_container(machine),
         ("system", "", f"{machine['system']}, Python {machine['python']}, gpcnn-deploy {machine['gpcnn-deploy']}"),
     ]
     for gpu in found.gpus:
@@ -66,6 +64,14 @@ def tables(found: Diagnosis) -> Iterator[Table]:
         for package in found.packages
     )
     yield _table("Packages", packages)
+
+
+def _container(machine: Mapping[str, str | int]) -> Iterator[tuple[str, str, str]]:
+    limits = [f"{machine['cpu_limit']} CPUs"] if "cpu_limit" in machine else []
+    if "memory_limit_mb" in machine:
+        limits.append(f"{machine['memory_limit_mb']} MB of memory")
+    if limits:
+        yield "container", "", f"limits this process to {' and '.join(limits)}"
 
 
 def _table(title: str, rows: Iterator[tuple[str, str, str]] | list[tuple[str, str, str]]) -> Table:

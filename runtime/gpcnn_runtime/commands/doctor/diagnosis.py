@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from gpcnn_deploy.child import environment
 from gpcnn_deploy.machine import machine_facts
 from gpcnn_runtime.commands.doctor.packages import Package, missing, packages
 from gpcnn_runtime.commands.doctor.probe import Answer, GpuFacts
@@ -122,6 +123,7 @@ def probe(question: Sequence[str]) -> Answer | str:
             errors="replace",
             check=False,
             timeout=SECONDS,
+            env=environment(),
         )
     except subprocess.TimeoutExpired:
         return f"did not answer within {SECONDS:.0f} s"

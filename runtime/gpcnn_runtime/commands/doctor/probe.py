@@ -14,6 +14,7 @@ from typing import cast
 
 import msgspec
 
+from gpcnn_deploy.command import explain
 from gpcnn_deploy.errors import EngineError, GpcnnError, MissingExtraError
 from gpcnn_runtime.engines.onnxruntime.providers import Provider
 from gpcnn_runtime.engines.plan_file import Flavor
@@ -132,9 +133,12 @@ def main(arguments: list[str]) -> int:
             answer = tensorrt(cast(Flavor, name[0]))
         else:
             answer = gpu()
-    except GpcnnError as error:
-        print(f"Error: {' '.join(str(error).split())}", file=sys.stderr)
-        return error.exit_code
+    except Exception as error:
+        told = explain(error)
+        if told is None:
+            raise
+        print(f"Error: {told[0]}", file=sys.stderr)
+        return told[1]
     print(msgspec.json.encode(answer).decode())
     return 0
 

@@ -30,11 +30,11 @@ def main(engine: Path, json_path: Path | None) -> None:
     gpcnn-inspect zoo:mnist-conditional
     """
     from rich.box import SIMPLE
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     from gpcnn_deploy.errors import EngineError
+    from gpcnn_deploy.streams import console
     from gpcnn_runtime.engines.plan_file import metadata_path
     from gpcnn_runtime.inspection import inspect_engine
 
@@ -44,9 +44,7 @@ def main(engine: Path, json_path: Path | None) -> None:
     for name, text in facts(found):
         # What a file says of itself may hold codes that a terminal obeys.
         table.add_row(name, escape("".join(sign if sign.isprintable() else "�" for sign in text)))
-    stderr = json_path == STDOUT
-    console = Console(stderr=stderr)
-    (console if console.is_terminal else Console(stderr=stderr, width=120)).print(table)
+    console(stderr=json_path == STDOUT).print(table)
     if found.plan is not None and not found.plan.digest_matches:
         raise EngineError(
             f"{engine}: is not the plan that {metadata_path(engine).name} was written for: it was changed or "
@@ -66,6 +64,8 @@ def facts(found: Inspection) -> Iterator[tuple[str, str]]:
         yield "kind", f"{file}: {found.role}{window}, {found.precision}"
     colour = "grey" if spec.channels == 1 else "RGB"
     yield "images", f"{spec.height}×{spec.width} {colour}, {spec.levels} levels"
+    if found.preparation is not None:
+        yield "pictures", f"that do not fit are {found.preparation}, as in training"
     kernels = f"kernels {spec.first_kernel_size} and {spec.kernel_size}"
     yield "model", f"{spec.layers} layers × {spec.features} features, {kernels}, head of {spec.head_features}"
     if spec.conditioning == "label":

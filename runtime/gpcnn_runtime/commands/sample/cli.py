@@ -10,6 +10,7 @@ import click
 
 from gpcnn_deploy.command import Command, json_option, version_option
 from gpcnn_deploy.errors import EngineError, InterruptedRun, UsageError
+from gpcnn_deploy.outputs import OUTPUT_EITHER
 from gpcnn_runtime.commands.options import (
     batch_size_option,
     box_option,
@@ -55,8 +56,8 @@ COMPLETIONS_OUTPUT = {"grid": "completions.png", "png": "completions", "npz": "c
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
-    help="Where to write.  [default: sample.png, samples/, samples.npz; completions.png, …]",
+    type=OUTPUT_EITHER,
+    help="Where to write; - is standard output.  [default: sample.png, samples/, samples.npz; completions.png, …]",
 )
 @click.option(
     "--output-format",
@@ -179,7 +180,10 @@ def main(
     except KeyboardInterrupt:
         raise InterruptedRun("interrupted: nothing was written") from None
     except MemoryError:
-        raise EngineError(f"not enough memory: try --batch-size {max(1, batch_size // 2)}, or --threads 1") from None
+        from gpcnn_deploy.machine import of_memory
+
+        smaller = f"try --batch-size {max(1, batch_size // 2)}, or --threads 1"
+        raise EngineError(f"not enough memory{of_memory()}: {smaller}") from None
 
 
 def parse_labels(metadata: EngineMetadata, texts: Sequence[str]) -> list[int] | None:

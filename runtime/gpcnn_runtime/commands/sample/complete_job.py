@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from gpcnn_deploy.metadata import EngineMetadata
-    from gpcnn_deploy.spec import ModelSpec
     from gpcnn_runtime.commands.sample.jobs import Job
     from gpcnn_runtime.commands.sample.report import CompletionReport
     from gpcnn_runtime.completions import Completions, RankBy
@@ -46,7 +45,7 @@ class ToComplete:
     resize: bool
     invert: bool
 
-    def read(self, spec: ModelSpec) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
+    def read(self, metadata: EngineMetadata) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
         """(levels int32 [C, H, W], mask bool [H, W], true to keep) of the picture.
 
         Raises:
@@ -56,9 +55,10 @@ class ToComplete:
         from gpcnn_runtime.inputs.masks import keep_outside, keep_rows, read_mask
         from gpcnn_runtime.inputs.picture import read_levels
 
-        levels = read_levels(self.picture, spec, resize=self.resize, invert=self.invert)
+        spec, preparation = metadata.spec, metadata.preparation
+        levels = read_levels(self.picture, spec, resize=self.resize, invert=self.invert, preparation=preparation)
         if self.mask is not None:
-            return levels, read_mask(self.mask, spec, resize=self.resize)
+            return levels, read_mask(self.mask, spec, resize=self.resize, preparation=preparation)
         if self.rows is not None:
             return levels, keep_rows(spec, self.rows)
         assert self.box is not None
@@ -106,17 +106,20 @@ def refuse_place(path: Path, job: Job) -> None:
     Raises:
         OutputError: it holds something else.
     """
+    from gpcnn_deploy.files import is_stream
     from gpcnn_runtime.commands.sample.jobs import claimed, holds
 
     if job.output_format == "png":
         claimed(path, job)
     elif path.is_dir():
         raise OutputError(f"cannot write {path}: it is a folder; name a file with -o")
-    elif job.output_format == "npz":
+    elif job.output_format == "npz" and not is_stream(path):
         holds(path, job)
 
 
-def write_completions(path: Path, job: Job, completions: Completions, scale: int | None) -> None:
+def write_completions(
+    path: Path, job: Job, completions: Completions, scale: int | None, class_names: tuple[str, ...] = ()
+) -> None:
     """Write a sheet, a folder of pictures or an .npz, each file whole or not at all.
 
     Raises:
@@ -125,15 +128,15 @@ def write_completions(path: Path, job: Job, completions: Completions, scale: int
     from gpcnn_deploy.pictures import save_png
 
     if job.output_format == "npz":
-        _write_npz(path, job, completions)
+        _write_npz(path, job, completions, class_names)
     elif job.output_format == "png":
-        _write_folder(path, job, completions)
+        _write_folder(path, job, completions, class_names)
     else:
         sheet = completions.sheet()
         save_png(path, sheet, scale or max(1, SHEET_SIDE // max(sheet.shape[:2])))
 
 
-def _write_npz(path: Path, job: Job, completions: Completions) -> None:
+def _write_npz(path: Path, job: Job, completions: Completions, class_names: tuple[str, ...]) -> None:
     import msgspec
     import numpy as np
 
@@ -150,20 +153,24 @@ def _write_npz(path: Path, job: Job, completions: Completions) -> None:
         "job": np.array(msgspec.json.encode(job).decode()),
     }
     if completions.labels is not None:
-        arrays["labels"] = completions.labels
+        arrays["labels"], arrays["class_names"] = completions.labels, np.array(class_names)
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
         np.savez(stream, **arrays)
 
 
-def _write_folder(path: Path, job: Job, completions: Completions) -> None:
+def _write_folder(path: Path, job: Job, completions: Completions, class_names: tuple[str, ...]) -> None:
+    from gpcnn_deploy.class_names import in_file_name
     from gpcnn_deploy.pictures import pixels_from_levels, save_png
     from gpcnn_runtime.commands.sample.jobs import claim
 
-    claim(path, job)
+    older = not claim(path, job).class_names  # whose file names have numbers
     pictures = {"original": pixels_from_levels(completions.original, completions.depth), "masked": completions.masked()}
     digits = max(2, len(str(len(completions))))
     for k, pixels in enumerate(completions.pixels()):
-        label = "" if completions.labels is None else f"-{completions.labels[k]}"
+        label = ""
+        if completions.labels is not None:
+            number = int(completions.labels[k])
+            label = f"-{number}" if older and job.class_names else f"-{in_file_name(class_names[number])}"
         pictures[f"{k + 1:0{digits}}{label}"] = pixels
     for name, pixels_CHW in pictures.items():
         picture = pixels_CHW[0] if len(pixels_CHW) == 1 else pixels_CHW.transpose(1, 2, 0)
@@ -187,7 +194,7 @@ def ranking(asked: ToComplete, metadata: EngineMetadata, completions: Completion
     labels, known = completions.labels, completions.known_log_likelihood()
     lines = ["rank  position        nats       known" + ("" if labels is None else "  label")]
     for k, log_prob in enumerate(completions.log_likelihood()[:TABLE_ROWS]):
-        label = "" if labels is None else f"  {_label(metadata, int(labels[k]))}"
+        label = "" if labels is None else f"  {metadata.label_words(int(labels[k]))}"
         lines.append(f"{k + 1:>4}  {completions.positions[k]:>8}  {-log_prob:>10.3f}  {-known[k]:>10.3f}{label}")
     if len(completions) > TABLE_ROWS:
         lines.append(f"… and {len(completions) - TABLE_ROWS} more, which --json FILE lists")
@@ -197,11 +204,6 @@ def ranking(asked: ToComplete, metadata: EngineMetadata, completions: Completion
             "--candidates 16 --rank-by known shows what fits them"
         )
     return "\n".join(lines)
-
-
-def _label(metadata: EngineMetadata, label: int) -> str:
-    name = metadata.class_names[label]
-    return name if name == str(label) else f"{label} {name}"
 
 
 def completion_report(asked: ToComplete, completions: Completions) -> CompletionReport:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import abc
 import bisect
+import contextlib
 import lzma
 import shutil
 import struct
+import tempfile
 import time
 import tokenize
 import zipfile
@@ -24,8 +26,10 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from gpcnn_deploy.class_names import in_file_name
 from gpcnn_deploy.errors import OutputError
-from gpcnn_deploy.files import atomic_path, write_atomic
+from gpcnn_deploy.files import atomic_path, is_stream, write_atomic
+from gpcnn_deploy.lock import held
 from gpcnn_deploy.pictures import png_bytes
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_runtime.inputs.stream import JOB_FILE
@@ -33,6 +37,7 @@ from gpcnn_runtime.inputs.stream import JOB_FILE
 if TYPE_CHECKING:
     from gpcnn_runtime.samples import Samples
 
+LOCK_FILE = ".lock"
 # A part of an .npz is written when it holds this many sub-pixels (5 bytes each), or after this many seconds.
 PART_SUBPIXELS = 1 << 20
 PART_SECONDS = 10.0
@@ -47,6 +52,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         output_format: `png` or `npz`.
         engine_digest: SHA-256 of the engine file.
         labels: one number per label asked for; None for a model without labels.
+        class_names: the name of each of them; none in jobs of earlier versions, whose file names have numbers.
         count: images of each label, or of each picture.
         seed: of the noise.
         temperature: divides the logits.
@@ -61,6 +67,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     output_format: str
     engine_digest: str
     labels: tuple[int, ...] | None
+    class_names: tuple[str, ...] = ()
     count: int
     seed: int
     temperature: float
@@ -81,20 +88,46 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         """Label of the image at a position of the job."""
         return None if self.labels is None else self.labels[position // self.count]
 
+    def class_name(self, position: int) -> str | None:
+        """What file names call that label: its class, or in jobs of earlier versions its number."""
+        if self.labels is None:
+            return None
+        number = position // self.count
+        return in_file_name(self.class_names[number]) if self.class_names else str(self.labels[number])
+
+    def known_as(self, there: Job) -> Job | None:
+        """This job as a place has it that was claimed for `there`; None if that is another job."""
+        older = msgspec.structs.replace(self, class_names=())
+        return self if there == self else older if there == older else None
+
 
 class JobOutput(abc.ABC):
-    """Where a job's images go. `open`, then `add` what `missing` lists, in that order, then `finish`."""
+    """Where a job's images go. `open`, then `add` what `missing` lists, in that order, then `finish`, then `close`.
+
+    From `open` to `close` the place belongs to this process: a second one is refused, and told who is at work.
+    """
 
     def __init__(self, path: Path, job: Job, spec: ModelSpec) -> None:
         self.path, self.job, self.spec = path, job, spec
+        self._stack = contextlib.ExitStack()
 
     @abc.abstractmethod
     def open(self) -> Sequence[int]:
         """Prepare the place; returns the positions that are still to be drawn, ascending.
 
         Raises:
-            OutputError: the place holds another job or something else, or cannot be written.
+            OutputError: the place holds another job or something else, is in use, or cannot be written.
         """
+
+    def close(self) -> None:
+        """Leave the place to others."""
+        self._stack.close()
+
+    def _claim(self, folder: Path) -> None:
+        claimed(folder, self.job)  # refuses, before anything is written
+        _make(folder)
+        self._stack.enter_context(held(folder / LOCK_FILE, self.path))
+        self.job = claim(folder, self.job)
 
     @abc.abstractmethod
     def add(self, samples: Samples) -> None:
@@ -122,11 +155,11 @@ class JobOutput(abc.ABC):
 
 
 class PngFolder(JobOutput):
-    """One PNG per image: `000042-3.png` is the image at position 42, of label 3."""
+    """One PNG per image: `000042-cat.png` is the image at position 42, of the class `cat`."""
 
     def open(self) -> Sequence[int]:
         """As `JobOutput.open`."""
-        claim(self.path, self.job)
+        self._claim(self.path)
         numbers = (entry.name.partition("-")[0].removesuffix(".png") for entry in self.path.glob("*.png"))
         named = {int(number) for number in numbers if number.isascii() and number.isdigit()}
         done = {k for k in named if k < self.job.total and (self.path / self.name(k)).exists()}
@@ -136,8 +169,8 @@ class PngFolder(JobOutput):
     def name(self, position: int) -> str:
         """File name of the image at a position."""
         digits = max(6, len(str(self.job.total - 1)))
-        label = self.job.label(position)
-        return f"{position:0{digits}}.png" if label is None else f"{position:0{digits}}-{label}.png"
+        name = self.job.class_name(position)
+        return f"{position:0{digits}}.png" if name is None else f"{position:0{digits}}-{name}.png"
 
     def add(self, samples: Samples) -> None:
         """As `JobOutput.add`."""
@@ -179,8 +212,9 @@ class _Missing(Sequence[int]):
 
 
 class NpzFile(JobOutput):
-    """One .npz with levels uint8 [N, C, H, W], log_prob float32 [N, C, H, W] (nats), labels int32 [N], seed and job.
+    """One .npz of the job's images, and of what belongs to them.
 
+    It has levels uint8 [N, C, H, W], log_prob float32 [N, C, H, W] (nats), labels int32 [N], class_names, seed and job.
     Until it is complete its parts lie beside it in the folder `NAME.parts`.
     """
 
@@ -193,15 +227,21 @@ class NpzFile(JobOutput):
 
     def open(self) -> Sequence[int]:
         """As `JobOutput.open`."""
-        self._parts = self.path.with_name(self.path.name + ".parts")
+        self._streamed = is_stream(self.path)
+        # What goes into a pipe cannot be gone on with: its parts are kept for this run alone.
+        if self._streamed:
+            self._parts = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="gpcnn-sample-")))
+        else:
+            self._parts = self.path.with_name(self.path.name + ".parts")
         self._pending: list[Samples] = []
         self._written = time.monotonic()
         if self.path.is_dir():
             raise OutputError(f"cannot write {self.path}: it is a folder; name a file with -o")
-        self._complete = holds(self.path, self.job)
+        self._done = 0
+        self._complete = not self._streamed and holds(self.path, self.job)
         if self._complete:
             return []
-        claim(self._parts, self.job)
+        self._claim(self._parts)
         self._done = self._files()[1]
         return range(self._done, self.job.total)
 
@@ -281,8 +321,8 @@ class NpzFile(JobOutput):
         return shape[0] if sound and shape else 0
 
 
-def claimed(folder: Path, job: Job) -> bool:
-    """Whether `folder` is the place of `job` already; False where it can become that.
+def claimed(folder: Path, job: Job) -> Job | None:
+    """The job, as it is told there, if `folder` is its place already; None where it can become that.
 
     Raises:
         OutputError: it holds another job or something else, or cannot be used.
@@ -291,31 +331,38 @@ def claimed(folder: Path, job: Job) -> bool:
     try:
         if file.exists():
             there = msgspec.json.decode(file.read_bytes(), type=Job)
-            if there != job:
+            known = job.known_as(there)
+            if known is None:
                 raise OutputError(f"{folder} holds another job ({_difference(there, job)}): {_ELSEWHERE}")
-            return True
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            return known
+        if folder.exists() and (not folder.is_dir() or any(entry.name != LOCK_FILE for entry in folder.iterdir())):
             raise OutputError(f"{folder} exists and holds no job of gpcnn-sample: {_ELSEWHERE}")
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise OutputError(f"{file} is damaged ({error}): {_ELSEWHERE}") from error
     except OSError as error:
         raise _unusable(folder, error) from error
-    return False
+    return None
 
 
-def claim(folder: Path, job: Job) -> None:
-    """Make `folder` the place of `job`, or find that it is already.
+def claim(folder: Path, job: Job) -> Job:
+    """Make `folder` the place of `job`, or find that it is already; returns the job as it is told there.
 
     Raises:
         OutputError: as `claimed`.
     """
-    if claimed(folder, job):
-        return
+    known = claimed(folder, job)
+    if known is not None:
+        return known
+    _make(folder)
+    write_atomic(folder / JOB_FILE, msgspec.json.format(msgspec.json.encode(job)) + b"\n")
+    return job
+
+
+def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _unusable(folder, error) from error
-    write_atomic(folder / JOB_FILE, msgspec.json.format(msgspec.json.encode(job)) + b"\n")
 
 
 def _unusable(folder: Path, error: OSError) -> OutputError:
@@ -348,7 +395,7 @@ def holds(path: Path, job: Job) -> bool:
             there = msgspec.json.decode(str(archive["job"]), type=Job)
     except (*_DAMAGED, msgspec.DecodeError, UnicodeError) as error:
         raise OutputError(f"{path} exists and is not of this job: name another with -o, or remove it") from error
-    if there != job:
+    if job.known_as(there) is None:
         raise OutputError(f"{path} holds another job ({_difference(there, job)}): {_ELSEWHERE}")
     return True
 

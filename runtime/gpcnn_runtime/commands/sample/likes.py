@@ -93,6 +93,10 @@ def encode_likes(sampler: Sampler, paths: Sequence[Path], resize: bool = False, 
                 "Sampler.sample(embedding=…) from Python"
             )
         raise UsageError(f"{engine} draws from the code of a picture: name one with --like PICTURE")
+
+    def _read(path: Path) -> npt.NDArray[np.int32]:
+        return read_levels(path, spec, resize=resize, invert=invert, preparation=sampler.metadata.preparation)
+
     with Encoder.beside(sampler.engine) as encoder:
-        levels = np.stack([read_levels(path, spec, resize=resize, invert=invert) for path in paths])
+        levels = np.stack([_read(path) for path in paths])
         return Likes(tuple(paths), levels, encoder.embed(levels), spec.levels)

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import msgspec
-import numpy as np
 
 from gpcnn_deploy.metadata import EngineMetadata
 from gpcnn_runtime.engines.report import EngineReport
@@ -104,7 +103,7 @@ def image_reports(metadata: EngineMetadata, samples: Samples) -> Iterator[ImageR
             label=label,
             class_name=None if label is None else metadata.class_names[label],
             nats=-log_prob,
-            levels_sha256=hashlib.sha256(np.ascontiguousarray(samples.levels[k], np.uint8)).hexdigest(),
+            levels_sha256=hashlib.sha256(samples.levels[k].tobytes()).hexdigest(),
         )
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpcnn_deploy.command import STDOUT, say, write_json
-from gpcnn_deploy.errors import InterruptedRun, OutputError, UsageError
+from gpcnn_deploy.errors import InterruptedRun, UsageError
+from gpcnn_deploy.outputs import Output, check_outputs
 
 if TYPE_CHECKING:
     from gpcnn_runtime.commands.sample.complete_job import ToComplete
@@ -69,11 +70,11 @@ class Place:
     json_path: Path | None
 
     def check(self) -> None:
-        """Refuse names that say something else than the format.
+        """Refuse names that say something else than the format, and places that cannot be written.
 
         Raises:
             UsageError: another suffix, or one file for two results.
-            OutputError: a folder for `--json`.
+            OutputError: a folder where a file should be, or nothing can be written there.
         """
         suffix, ends = self.path.suffix.lower(), f"-o {self.path} ends in '{self.path.suffix}'"
         if self.output_format == "png":
@@ -86,12 +87,13 @@ class Place:
             raise UsageError(f"{ends}, which is no picture: name a .png, or add --output-format npz")
         elif suffix not in ("", ".png"):
             raise UsageError(f"{ends}, but pictures are written as .png alone: name it so")
-        if self.json_path is None or self.json_path == STDOUT:
-            return
-        if self.json_path.is_dir():
-            raise OutputError(f"cannot write {self.json_path}: it is a folder; name a file with --json")
-        if self.json_path.resolve() == self.path.resolve():
-            raise UsageError(f"-o and --json both name {self.path}: name two files")
+        outputs = [Output("-o", self.path, "folder" if self.output_format == "png" else "file")]
+        check_outputs(outputs if self.json_path is None else [*outputs, Output("--json", self.json_path)])
+
+    @property
+    def said(self) -> Path | None:
+        """What `say` is told: standard output, where a result goes there."""
+        return STDOUT if STDOUT in (self.path, self.json_path) else None
 
 
 def draw_grid(sampler: Sampler, order: Order, place: Place) -> None:
@@ -99,8 +101,6 @@ def draw_grid(sampler: Sampler, order: Order, place: Place) -> None:
     stream = order.stream(sampler)
     spec, total, path = sampler.metadata.spec, order.total, place.path
     _refuse_large(sampler, total + (0 if order.like is None else len(order.like)), place)
-    if path.is_dir():
-        raise OutputError(f"cannot write {path}: it is a folder; name a file with -o")
     begin = time.perf_counter()
     drawn: list[Samples] = []
     with _progress(total, sampler) as advance, contextlib.closing(stream):
@@ -133,6 +133,7 @@ def _refuse_large(sampler: Sampler, images: int, place: Place) -> None:
 
 def draw_job(sampler: Sampler, order: Order, place: Place) -> None:
     """Draw a long job: pictures in a folder, or an .npz; go on where an earlier run of it stopped."""
+    from gpcnn_deploy.files import is_stream
     from gpcnn_runtime.commands.sample.jobs import JobOutput, NpzFile, PngFolder
 
     order.stream(sampler)  # refuses what cannot be drawn before anything is written
@@ -142,23 +143,36 @@ def draw_job(sampler: Sampler, order: Order, place: Place) -> None:
     if job.output_format == "png":
         output = PngFolder(path, job, spec)
     else:
-        output = NpzFile(path, job, spec, {} if order.like is None else order.like.arrays())
-    missing = output.open()
+        import numpy as np
+
+        more = {} if order.like is None else order.like.arrays()
+        if sampler.metadata.class_names:
+            more["class_names"] = np.array(sampler.metadata.class_names)
+        output = NpzFile(path, job, spec, more)
     listed: list[ImageReport] = []
-    begin = time.perf_counter()
-    stream = order.stream(sampler, missing)
-    try:
-        with _progress(total, sampler) as advance, contextlib.closing(stream):
-            advance(total - len(missing))
-            for samples in stream:
-                output.add(samples)
-                listed += _listed(sampler, place, [samples])
-                advance(len(samples))
-        output.finish()
-    except KeyboardInterrupt:
-        raise InterruptedRun(
-            f"interrupted: {output.keep()} of {total} images are kept for {path}; the same command goes on from there"
-        ) from None
+    with contextlib.closing(output):
+        missing = output.open()
+        begin = time.perf_counter()
+        stream = order.stream(sampler, missing)
+        try:
+            with _progress(total, sampler) as advance, contextlib.closing(stream):
+                advance(total - len(missing))
+                for samples in stream:
+                    output.add(samples)
+                    listed += _listed(sampler, place, [samples])
+                    advance(len(samples))
+            output.finish()
+        except KeyboardInterrupt:
+            if is_stream(path):
+                raise InterruptedRun("interrupted: nothing was written") from None
+            raise InterruptedRun(
+                f"interrupted: {output.keep()} of {total} images are kept for {path}; the same command goes on from "
+                "there"
+            ) from None
+        except Exception:
+            with contextlib.suppress(Exception):  # what was drawn is kept, and the error told is the first one
+                output.keep()
+            raise
     seconds, there = time.perf_counter() - begin, total - len(missing)
     images = _images(order, sampler) + (f", {there} of them drawn before" if there else "")
     _tell(sampler, order, place, images, len(missing), seconds, listed, there)
@@ -171,6 +185,7 @@ def _as_job(sampler: Sampler, order: Order, place: Place) -> Job:
         output_format=place.output_format,
         engine_digest=sampler.engine.info.digest,
         labels=None if order.labels is None else tuple(order.labels),
+        class_names=tuple(sampler.metadata.class_names[label] for label in order.labels or ()),
         count=order.count,
         seed=order.seed,
         temperature=order.temperature,
@@ -187,7 +202,7 @@ def draw_completions(sampler: Sampler, order: Order, place: Place, asked: ToComp
     from gpcnn_runtime.commands.sample import complete_job
     from gpcnn_runtime.completions import complete, known_first
 
-    levels, mask = asked.read(sampler.metadata.spec)
+    levels, mask = asked.read(sampler.metadata)
     if place.output_format == "grid":
         _refuse_large(sampler, order.count + 2, place)
     digest = complete_job.known_digest(levels, mask)
@@ -210,7 +225,7 @@ def draw_completions(sampler: Sampler, order: Order, place: Place, asked: ToComp
             strategy=order.strategy,
             progress=advance,
         )
-    complete_job.write_completions(place.path, job, completions, place.scale)
+    complete_job.write_completions(place.path, job, completions, place.scale, sampler.metadata.class_names)
     listed, report = [], None
     if place.json_path is not None:
         from gpcnn_runtime.commands.sample.report import ranked_reports
@@ -218,8 +233,18 @@ def draw_completions(sampler: Sampler, order: Order, place: Place, asked: ToComp
         listed = list(ranked_reports(sampler.metadata, completions))
         report = complete_job.completion_report(asked, completions)
     words = complete_job.in_words(asked, completions)
-    _tell(sampler, order, place, words, completions.drawn, completions.seconds, listed, completion=report)
-    say(place.json_path, complete_job.ranking(asked, sampler.metadata, completions))
+    _tell(
+        sampler,
+        order,
+        place,
+        words,
+        completions.drawn,
+        completions.seconds,
+        listed,
+        completion=report,
+        reads_picture=True,
+    )
+    say(place.said, complete_job.ranking(asked, sampler.metadata, completions))
 
 
 @contextlib.contextmanager
@@ -228,11 +253,12 @@ def _progress(total: int, sampler: Sampler) -> Iterator[Callable[[int], None]]:
     if total <= sampler.threads * sampler.batch_size or not sys.stderr.isatty():
         yield lambda _: None
         return
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from gpcnn_deploy.streams import console
+
     columns = (TextColumn("drawing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with Progress(*columns, console=console(stderr=True), transient=True) as progress:
         task = progress.add_task("drawing", total=total)
         yield lambda images: progress.advance(task, images)
 
@@ -262,39 +288,42 @@ def _tell(
     listed: Sequence[ImageReport],
     there: int = 0,
     completion: CompletionReport | None = None,
+    reads_picture: bool = False,
 ) -> None:
     """Say what was written, in which time and by what; and as JSON, where that is asked for."""
     from gpcnn_runtime.zoo.catalogue import engine_name
 
     metadata, info = sampler.metadata, sampler.engine.info
+    if place.json_path is not None:  # first: the words may find no reader
+        from gpcnn_runtime.commands.sample.report import SampleReport
+        from gpcnn_runtime.engines.report import engine_report
+
+        report = SampleReport(
+            output=str(place.path),
+            output_format=place.output_format,
+            engine=engine_report(sampler.engine, sampler.threads),
+            labels=None if order.labels is None else tuple(order.labels),
+            like=None if order.like is None else tuple(map(str, order.like.pictures)),
+            count=order.count,
+            seed=order.seed,
+            temperature=order.temperature,
+            drawn_before=there,
+            seconds=seconds,
+            ms_per_image=seconds / drawn * 1e3 if drawn else None,
+            images=tuple(listed),
+            completion=completion,
+        )
+        write_json(place.json_path, report)
     each = f" ({seconds / drawn * 1e3:.1f} ms an image)" if drawn else ""
     took = f"{seconds * 1e3:.1f} ms" if seconds < 10 else f"{seconds:.1f} s"
-    say(place.json_path, f"{place.path}: {images}, in {took}{each}")
+    output = "standard output" if place.path == STDOUT else place.path
+    say(place.said, f"{output}: {images}, in {took}{each}")
     role = metadata.role_words + (", as no engine is in this folder" if order.from_zoo else "")
     threads = max(1, min(sampler.threads, drawn))
     say(
-        place.json_path,
+        place.said,
         f"engine: {engine_name(info.path)} ({role}) on {info.runtime} {info.version}, {info.provider}, "
         f"{threads} thread{'s' if threads > 1 else ''}",
     )
-    if place.json_path is None:
-        return
-    from gpcnn_runtime.commands.sample.report import SampleReport
-    from gpcnn_runtime.engines.report import engine_report
-
-    report = SampleReport(
-        output=str(place.path),
-        output_format=place.output_format,
-        engine=engine_report(sampler.engine, sampler.threads),
-        labels=None if order.labels is None else tuple(order.labels),
-        like=None if order.like is None else tuple(map(str, order.like.pictures)),
-        count=order.count,
-        seed=order.seed,
-        temperature=order.temperature,
-        drawn_before=there,
-        seconds=seconds,
-        ms_per_image=seconds / drawn * 1e3 if drawn else None,
-        images=tuple(listed),
-        completion=completion,
-    )
-    write_json(place.json_path, report)
+    if metadata.preparation is not None and (order.like is not None or reads_picture):
+        say(place.said, f"pictures that do not fit are prepared as in training: {metadata.preparation}")

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import click
 
 from gpcnn_deploy.command import STDOUT, Command, json_option, version_option
-from gpcnn_deploy.errors import EngineError, InterruptedRun, OutputError, UsageError
+from gpcnn_deploy.errors import EngineError, InterruptedRun, UsageError
+from gpcnn_deploy.outputs import OUTPUT_FILE, OUTPUT_FOLDER, Output, check_outputs
 from gpcnn_runtime.commands.options import (
     batch_size_option,
     complete_labels,
@@ -27,7 +28,9 @@ from gpcnn_runtime.commands.options import (
 
 if TYPE_CHECKING:
     from gpcnn_runtime.anomaly import Method, Threshold
+    from gpcnn_runtime.commands.score.rows import Summary
     from gpcnn_runtime.commands.score.run import Calibration, Scoring
+    from gpcnn_runtime.commands.score.tally import Tally
     from gpcnn_runtime.engines.onnxruntime.providers import Provider
     from gpcnn_runtime.sampler import Sampler
     from gpcnn_runtime.scores import Binarization
@@ -50,13 +53,13 @@ ANOMALOUS_EXIT = 3
 @click.option(
     "--csv",
     "csv_path",
-    type=click.Path(path_type=Path, allow_dash=True),
+    type=OUTPUT_FILE,
     metavar="FILE",
     help="Write a row for each picture as it is scored, too; with - to standard output.",
 )
 @click.option(
     "--heatmap",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=OUTPUT_FOLDER,
     metavar="DIR",
     help="Write for each picture where its surprise is, beside the picture.",
 )
@@ -68,7 +71,7 @@ ANOMALOUS_EXIT = 3
 )
 @click.option(
     "--save",
-    type=click.Path(path_type=Path),
+    type=OUTPUT_FILE,
     metavar="FILE",
     help=f"Where --calibrate writes the threshold.  [default: {DEFAULT_THRESHOLD}]",
 )
@@ -147,12 +150,11 @@ def main(
         raise UsageError("--calibrate makes a threshold, --threshold uses one: give one of them")
     if typicality and background_path is not None:
         raise UsageError("--typicality and --background are two methods: give one of them")
-    if json_path is not None and json_path == csv_path:
-        raise UsageError(f"--json {json_path} and --csv {csv_path} would mix: name another file for one of them")
-    if calibrates and (save or DEFAULT_THRESHOLD).is_dir():
-        raise OutputError(f"cannot write {save or DEFAULT_THRESHOLD}: it is a folder; name a file with --save")
+    if calibrates and save is None:
+        check_outputs([Output("--save", DEFAULT_THRESHOLD)])
     from gpcnn_runtime.anomaly import load_threshold, save_threshold
     from gpcnn_runtime.commands.score.run import Calibration, Options, Scoring
+    from gpcnn_runtime.commands.score.table import show
     from gpcnn_runtime.engines.load import engine_or_default
     from gpcnn_runtime.sampler import Sampler
 
@@ -184,22 +186,30 @@ def main(
             )
             scoring = Scoring(sampler, options, background)
             calibration = Calibration(scoring, method) if calibrates else None
-            errors, anomalies = _run(scoring, pictures, calibration, json_path, csv_path)
-            if calibration is not None:
-                made = calibration.threshold(quantile or DEFAULT_QUANTILE)
-                save_threshold(save or DEFAULT_THRESHOLD, made)
+            tally, summary = _run(scoring, pictures, calibration, json_path, csv_path)
+            made = None
+            try:
+                if calibration is not None:
+                    made = calibration.threshold(quantile or DEFAULT_QUANTILE)
+                    save_threshold(save or DEFAULT_THRESHOLD, made)
+            finally:  # last: what is shown may find no reader
+                show(tally, summary, scoring.head(), to_stderr=STDOUT in (json_path, csv_path, save))
+            if made is not None:
                 click.echo(
                     f"Wrote {save or DEFAULT_THRESHOLD}: {made.method} above {made.threshold:.2f} nats is anomalous"
                     f" ({made.quantile:g} of usual pictures, by {made.pictures} of them).",
-                    err=STDOUT in (json_path, csv_path),
+                    err=STDOUT in (json_path, csv_path, save),
                 )
     except KeyboardInterrupt:
         kept = f"; rows so far are in {csv_path}" if csv_path not in (None, STDOUT) else ""
         raise InterruptedRun(f"interrupted{kept}") from None
     except MemoryError:
-        raise EngineError(f"not enough memory: try --batch-size {max(1, batch_size // 2)}, or --threads 1") from None
-    if errors or anomalies:
-        raise click.exceptions.Exit(1 if errors else ANOMALOUS_EXIT)
+        from gpcnn_deploy.machine import of_memory
+
+        smaller = f"try --batch-size {max(1, batch_size // 2)}, or --threads 1"
+        raise EngineError(f"not enough memory{of_memory()}: {smaller}") from None
+    if tally.errors or tally.anomalies:
+        raise click.exceptions.Exit(1 if tally.errors else ANOMALOUS_EXIT)
 
 
 def _run(
@@ -208,10 +218,9 @@ def _run(
     calibration: Calibration | None,
     json_path: Path | None,
     csv_path: Path | None,
-) -> tuple[int, int]:
-    """Score everything, write the files and show the rest; returns how many inputs are bad, and how many anomalous."""
+) -> tuple[Tally, Summary]:
+    """Score everything and write the files; returns what there is to show."""
     from gpcnn_runtime.commands.score.rows import CsvRows, JsonRows
-    from gpcnn_runtime.commands.score.table import show
     from gpcnn_runtime.commands.score.tally import Tally
 
     begin, head = time.perf_counter(), scoring.head()
@@ -232,8 +241,7 @@ def _run(
         summary = tally.summary(time.perf_counter() - begin)
         if rows_json is not None:
             rows_json.finish(summary)
-    show(tally, summary, head, to_stderr=STDOUT in (json_path, csv_path))
-    return tally.errors, tally.anomalies
+    return tally, summary
 
 
 @contextlib.contextmanager
@@ -242,13 +250,13 @@ def _progress(pictures: tuple[Path, ...], hidden: bool) -> Iterator[Callable[[],
     if hidden or not sys.stderr.isatty():
         yield lambda: None
         return
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from gpcnn_deploy.streams import console
     from gpcnn_runtime.inputs.stream import count_pictures
 
     columns = (TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with Progress(*columns, console=console(stderr=True), transient=True) as progress:
         task = progress.add_task("scoring", total=count_pictures(pictures))
         yield lambda: progress.advance(task)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import sys
 from collections.abc import Sequence
@@ -13,7 +14,10 @@ import msgspec
 
 from gpcnn_deploy.command import STDOUT
 from gpcnn_deploy.errors import OutputError
-from gpcnn_deploy.files import atomic_path
+from gpcnn_deploy.files import atomic_path, is_stream
+from gpcnn_deploy.lock import held
+from gpcnn_deploy.preparation import Preparation
+from gpcnn_deploy.text import json_bytes
 from gpcnn_runtime.anomaly import Method
 from gpcnn_runtime.engines.report import EngineReport
 from gpcnn_runtime.scores import Binarization
@@ -36,7 +40,7 @@ class Row(msgspec.Struct, kw_only=True, omit_defaults=True):
         class_name: of that label.
         posterior: p(label | x) under a uniform prior.
         label_nats: -log p(x | label) in nats, under every label.
-        given_label: the label that came with the picture, in an .npz.
+        given_label: the model's label for the class that an .npz gives the picture; None for one that it has not.
         background_nats: -log q(x) under the background model, in nats.
         anomaly_score: in nats, larger is more unusual.
         anomalous: whether that is above the threshold.
@@ -70,6 +74,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         engine: what scored.
         background: the background model, or None.
         class_names: one per label.
+        preparation: how pictures of other sizes and modes were made fit, as in training; None if none was.
         label: what all pictures were scored under, or None.
         own_code: each picture was scored under the code that the autoencoder gives it.
         binarization: how pixels became levels.
@@ -80,6 +85,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     engine: EngineReport
     background: EngineReport | None = None
     class_names: tuple[str, ...] = ()
+    preparation: Preparation | None = None
     label: int | None = None
     own_code: bool = False
     binarization: Binarization = "nearest"
@@ -127,6 +133,7 @@ class CsvRows:
         self._fields += ["heatmap", "error"]
         self._labels = head.class_names if head.label is None else ()
         self._stream: TextIO | None = None
+        self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
         if self._path == STDOUT:
@@ -136,8 +143,12 @@ class CsvRows:
                 raise OutputError(f"cannot write {self._path}: it is a folder; name a file with --csv")
             try:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
+                if not is_stream(self._path):  # rows of two processes would mix
+                    lock = self._path.with_name(f".{self._path.name[:50]}.lock")
+                    self._stack.enter_context(held(lock, self._path))
                 self._stream = self._path.open("w", encoding="utf-8", newline="")
             except OSError as error:
+                self._stack.close()
                 raise self._failed(error) from error
         self._write([*self._fields, *(f"nats_{name}" for name in self._labels)])
         return self
@@ -162,13 +173,15 @@ class CsvRows:
             raise self._failed(error) from error
 
     def _failed(self, error: OSError) -> OutputError:
-        return OutputError(f"cannot write {self._path}: {error.strerror}; free space, or name another file with --csv")
+        reason = error.strerror or error
+        return OutputError(f"cannot write {self._path}: {reason}; free space, or name another file with --csv")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._stream is not None and self._path != STDOUT:
-            self._stream.close()
+        with self._stack:
+            if self._stream is not None and self._path != STDOUT:
+                self._stream.close()
 
 
 class JsonRows:
@@ -214,4 +227,4 @@ class JsonRows:
 
 
 def _json(value: msgspec.Struct) -> str:
-    return msgspec.json.encode(value).decode()
+    return json_bytes(value).decode()

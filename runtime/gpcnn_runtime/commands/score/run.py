@@ -98,13 +98,18 @@ class Scoring:
                     f" {info.digest[:12]}…): calibrate anew"
                 )
         if threshold.label != self.options.label:
-            said = "without --label" if threshold.label is None else f"with --label {threshold.label}"
+            said = "without --label" if threshold.label is None else f"with --label {self._label(threshold.label)}"
             raise UsageError(f"the threshold was calibrated {said}: score in the same way, or calibrate anew")
         if threshold.binarization != self.options.binarization:
             raise UsageError(
                 f"the threshold was calibrated with --binarize {threshold.binarization}: score in the same way, or"
                 " calibrate anew"
             )
+
+    def _label(self, number: int) -> str:
+        """As `--label` takes it."""
+        names = self.sampler.metadata.class_names
+        return names[number] if 0 <= number < len(names) else str(number)
 
     @property
     def method(self) -> Method | None:
@@ -122,6 +127,7 @@ class Scoring:
             if self.background is None
             else engine_report(self.background.engine, self.background.threads),
             class_names=self.sampler.metadata.class_names,
+            preparation=self.sampler.metadata.preparation,
             label=options.label,
             binarization=options.binarization,
             own_code=self.encoder is not None,
@@ -139,7 +145,15 @@ class Scoring:
         spec, options = self.sampler.metadata.spec, self.options
         labels = spec.conditioning_size if spec.conditioning == "label" and options.label is None else 1
         size = max(1, self.sampler.threads * self.sampler.batch_size // labels)
-        inputs = pictures(paths, spec, resize=options.resize, invert=options.invert)
+        metadata = self.sampler.metadata
+        inputs = pictures(
+            paths,
+            spec,
+            resize=options.resize,
+            invert=options.invert,
+            preparation=metadata.preparation,
+            class_names=metadata.class_names,
+        )
         number = 0
         while chunk := list(islice(inputs, size)):
             yield from self._rows(chunk, number)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from gpcnn_deploy.streams import console
 from gpcnn_runtime.commands.score.rows import Head, Row, Summary
 from gpcnn_runtime.commands.score.tally import Tally
 
@@ -17,17 +17,15 @@ _MOST_LABELS = 12  # that fit side by side
 
 def show(tally: Tally, summary: Summary, head: Head, *, to_stderr: bool) -> None:
     """Print what there is to see: all pictures if they are few, else the most surprising, and the summary."""
-    console = Console(stderr=to_stderr)
-    if not console.is_terminal:
-        console = Console(stderr=to_stderr, width=120)
+    shown = console(to_stderr)
     rows = tally.first if tally.few() else tally.most_surprising()
     if tally.pictures:
         title = f"{head.engine.path} on {head.engine.provider}" if tally.few() else "the most surprising"
-        console.print(table(rows, head, title))
+        shown.print(table(rows, head, title))
         if tally.few() and (labels := label_table(rows, head)) is not None:
-            console.print(labels)
+            shown.print(labels)
     for line in lines(summary, head):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        shown.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def table(rows: Sequence[Row], head: Head, title: str) -> Table:
@@ -85,6 +83,8 @@ def lines(summary: Summary, head: Head) -> Iterator[str]:
         f"{_count(summary.pictures, 'picture')} in {took}: {summary.mean_nats:.2f}{spread} nats,"
         f" {summary.mean_bits_per_dim:.4f} bits/dim."
     )
+    if head.preparation is not None:
+        yield f"Pictures that did not fit were prepared as in training: {head.preparation}."
     if head.own_code:
         yield "Each picture was scored under its own code: p(x | h(x)) of the autoencoder, not p(x)."
     if summary.label_accuracy is not None:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gpcnn_deploy.command import STDOUT, Command, data_dir_option, json_option, say, write_json
-from gpcnn_deploy.errors import OutputError
+from gpcnn_deploy.command import Command, data_dir_option, json_option, say, write_json
 from gpcnn_training.commands.extra import train_extra
 
 if TYPE_CHECKING:
@@ -56,8 +55,6 @@ def main(json_path: Path | None, **flags: Any) -> None:
     gpcnn-evaluate runs/mnist-conditional --samples 1000 --json result.json
     gpcnn-evaluate runs/mnist-conditional --binarization fixed
     """
-    if json_path is not None and json_path != STDOUT and json_path.is_dir():
-        raise OutputError(f"cannot write {json_path}: it is a folder; name a file with --json")
     with train_extra("evaluating a checkpoint"):
         from gpcnn_training.commands.evaluate.run import Request, evaluate
 

@@ -12,18 +12,20 @@ from typing import Literal
 import click
 import msgspec
 import numpy as np
-import torch
 
-from gpcnn_deploy.errors import CheckpointError, DataError, TrainingError, UsageError
-from gpcnn_deploy.spec import ModelSpec
-from gpcnn_training.checkpoint import Header, checkpoint_digest, load_checkpoint
+from gpcnn_deploy.checkpoint_header import Header
+from gpcnn_deploy.class_names import same_names
+from gpcnn_deploy.errors import CheckpointError, DataError, TrainingError, UsageError, lacks_memory
+from gpcnn_deploy.machine import of_memory
+from gpcnn_deploy.spec import ModelSpec, Quantization
+from gpcnn_training.checkpoint import checkpoint_digest, load_checkpoint
 from gpcnn_training.data.dataset import DataSet
-from gpcnn_training.data.quantize import Quantization
-from gpcnn_training.data.sources import NAMES, load_data
+from gpcnn_training.data.names import NAMES, data_name
+from gpcnn_training.data.sources import load_data
 from gpcnn_training.evaluation.class_consistency import ClassConsistency, class_consistency
 from gpcnn_training.evaluation.likelihood import bits_per_dim, negative_log_likelihood
 from gpcnn_training.runs import checkpoint_path, newest_run
-from gpcnn_training.trainer.compute import threads_set
+from gpcnn_training.trainer.compute import limit_threads, threads_set
 from gpcnn_training.trainer.device import resolve_device
 from gpcnn_training.trainer.display import Display
 
@@ -45,6 +47,10 @@ class Request:
     temperature: float | None = None
     device: str = "auto"
     threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.data is not None:
+            object.__setattr__(self, "data", data_name(self.data))
 
 
 class Spread(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,6 +101,7 @@ def evaluate(request: Request) -> Evaluation:
         GpcnnError: the request, the data or the checkpoint is at fault.
     """
     device = resolve_device(request.device)
+    limit_threads()
     path = newest_run() if request.checkpoint is None else checkpoint_path(request.checkpoint)
     if request.checkpoint is None:
         click.echo(f"Evaluating {path}, the newest run.", err=True)
@@ -130,9 +137,11 @@ def evaluate(request: Request) -> Evaluation:
                         tasks.update,
                         1.0 if request.temperature is None else request.temperature,
                     )
-    except (torch.OutOfMemoryError, MemoryError) as error:
+    except (RuntimeError, MemoryError) as error:
+        if not lacks_memory(error):
+            raise
         raise TrainingError(
-            f"{device} has not enough memory for {spec.height}×{spec.width} images: try another --device"
+            f"{device} has not enough memory{of_memory()} for {spec.height}×{spec.width} images: try another --device"
         ) from error
     return Evaluation(
         checkpoint=str(path),
@@ -216,13 +225,15 @@ def _data(request: Request, path: Path, header: Header) -> DataSet:
             "with --data"
         )
     name = request.data or header.data
-    data, spec = load_data(name, request.data_dir), header.spec
+    data, spec = load_data(name, request.data_dir, header.preparation), header.spec
+    for note in data.notes:
+        click.echo(note, err=True)
     if data.image_shape != spec.image_shape:
         raise DataError(
             f"{name}: images are {'×'.join(map(str, data.image_shape))}, the model's "
             f"{'×'.join(map(str, spec.image_shape))} (channels × height × width): name the data that it was trained on"
         )
-    if spec.conditioning == "label" and data.class_names != header.class_names:
+    if spec.conditioning == "label" and not same_names(data.class_names, header.class_names):
         raise DataError(
             f"{name}: its classes ({_some(data.class_names)}) are not the model's ({_some(header.class_names)}): "
             "name the data that it was trained on"

@@ -10,8 +10,10 @@ import click
 
 from gpcnn_deploy.command import Command, data_dir_option, json_option
 from gpcnn_deploy.errors import MissingExtraError
+from gpcnn_deploy.outputs import OUTPUT_FOLDER
 from gpcnn_deploy.spec import MAX_FEATURES, MAX_LAYERS
 from gpcnn_training.commands.train.duration import DURATION
+from gpcnn_training.commands.train.image_size import IMAGE_SIZE
 
 _TRAIN_EXTRA = {
     "torch": "torch",
@@ -33,7 +35,7 @@ def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> 
     "--data",
     metavar="NAME|PATH",
     help="digits (default), mnist, fashion-mnist, cifar10, an .npz file with `images` and `labels`, or a folder of "
-    "class folders of pictures.",
+    "pictures: a folder for each class, perhaps in train/, val/ and test/, or pictures alone.",
 )
 @data_dir_option
 @click.option(
@@ -81,6 +83,22 @@ def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> 
     help="Values a pixel can take; 2 binarizes grey images at random, anew each epoch.",
 )
 @click.option(
+    "--image-size",
+    type=IMAGE_SIZE,
+    metavar="N|HxW",
+    help="Resize pictures of another size to N×N, or to H rows of W pixels; another aspect is stretched.",
+)
+@click.option(
+    "--resampling",
+    type=click.Choice(["area", "lanczos"]),
+    help="How --image-size resizes: by the mean of the area that a pixel covers (default), or sharper.",
+)
+@click.option(
+    "--background", metavar="COLOUR", help="Lay transparent pictures on this colour, such as white or '#ff8800'."
+)
+@click.option("--grey", "--gray", "grey", is_flag=True, default=None, help="Make all pictures grey, of 8 bits.")
+@click.option("--rgb", is_flag=True, default=None, help="Make all pictures RGB, of 8 bits a channel.")
+@click.option(
     "--init", type=click.Path(path_type=Path), help="Start from the weights of this checkpoint, of the same dimensions."
 )
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Seed of weights, order and binarization (default: 0).")
@@ -93,9 +111,7 @@ def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> 
 @click.option(
     "--compile", type=click.Choice(["auto", "on", "off"]), help="torch.compile; auto (default) measures if it pays."
 )
-@click.option(
-    "--out", type=click.Path(path_type=Path), help="Folder of the run (default: runs/DATA-MODEL, then -2, -3, …)."
-)
+@click.option("--out", type=OUTPUT_FOLDER, help="Folder of the run (default: runs/DATA-MODEL, then -2, -3, …).")
 @click.option(
     "--resume", type=click.Path(path_type=Path), help="Go on with this run; with --epochs 0, draw samples from it."
 )
@@ -115,6 +131,7 @@ def main(ctx: click.Context, /, **flags: Any) -> None:
     gpcnn-train                                     the 8×8 digits that come with it
     gpcnn-train --data mnist --time-limit 1h
     gpcnn-train --data photos/ --levels 16          photos/CLASS/*.png, all of one size
+    gpcnn-train --data photos/ --image-size 32 --background white    pictures of any size
     gpcnn-train --recipe mnist-conditional          the model in the zoo
     gpcnn-train --resume runs/mnist-conditional --time-limit 2h
     """

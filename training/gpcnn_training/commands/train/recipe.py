@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from gpcnn_deploy.errors import UsageError
+from gpcnn_deploy.preparation import Resampling
 from gpcnn_deploy.spec import MAX_FEATURES, MAX_LAYERS
 from gpcnn_training.trainer.compute import CompileChoice, PrecisionChoice
 from gpcnn_training.trainer.settings import Count, Decay, OptimizerName, Positive, Share
@@ -22,13 +23,18 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     Attributes:
         about: what it trains and what it reaches, in a sentence.
-        time_limit: as the flag takes it, for example `45m`.
+        time_limit, image_size: as the flag takes it, for example `45m`, `32` or `24x32`.
     """
 
     about: str
     data: str
     model: Literal["conditional", "unconditional", "autoencoder"] | None = None
     levels: Annotated[int, msgspec.Meta(ge=2, le=256)] | None = None
+    image_size: int | str | None = None
+    resampling: Resampling | None = None
+    background: str | None = None
+    grey: bool | None = None
+    rgb: bool | None = None
     layers: Annotated[int, msgspec.Meta(ge=1, le=MAX_LAYERS)] | None = None
     features: Annotated[int, msgspec.Meta(ge=1, le=MAX_FEATURES)] | None = None
     head_features: Annotated[int, msgspec.Meta(ge=1, le=MAX_FEATURES)] | None = None

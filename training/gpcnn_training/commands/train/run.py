@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -10,6 +12,7 @@ import msgspec
 import torch
 from lightning_fabric import Fabric
 
+from gpcnn_deploy.checkpoint_header import Header
 from gpcnn_deploy.command import say, write_json
 from gpcnn_deploy.errors import (
     CheckpointError,
@@ -19,32 +22,37 @@ from gpcnn_deploy.errors import (
     SpecError,
     TrainingError,
     UsageError,
+    lacks_memory,
 )
-from gpcnn_deploy.spec import ModelSpec
+from gpcnn_deploy.files import check_file, check_folder
+from gpcnn_deploy.lock import held
+from gpcnn_deploy.machine import of_memory
+from gpcnn_deploy.spec import EncoderSpec, ModelSpec
 from gpcnn_training.checkpoint import load_checkpoint, save_checkpoint
 from gpcnn_training.commands.train.presets import OWN_DATA, PRESETS
 from gpcnn_training.commands.train.request import Request
 from gpcnn_training.data.dataset import DataSet
+from gpcnn_training.data.names import NAMES, data_name
 from gpcnn_training.data.quantize import quantization_for
-from gpcnn_training.data.sources import NAMES, load_data
-from gpcnn_training.encoder import EncoderSpec
+from gpcnn_training.data.sources import load_data
 from gpcnn_training.evaluation.likelihood import bits_per_dim, draw_samples
 from gpcnn_training.model import GatedPixelCNN, parameter_count
-from gpcnn_training.runs import CHECKPOINT, SAMPLES, checkpoint_path, make_run_folder, newest_run
-from gpcnn_training.trainer.compute import threads_set
+from gpcnn_training.runs import CHECKPOINT, LOCK, RUNS, SAMPLES, STATE, checkpoint_path, make_run_folder, newest_run
+from gpcnn_training.trainer.compute import limit_threads, threads_set
 from gpcnn_training.trainer.device import make_fabric, resolve_device
 from gpcnn_training.trainer.display import Display
 from gpcnn_training.trainer.initial import initial_weights
 from gpcnn_training.trainer.interrupt import Interrupt
 from gpcnn_training.trainer.settings import Settings, duration
-from gpcnn_training.trainer.state import load_state
+from gpcnn_training.trainer.state import load_state, read_state
 from gpcnn_training.trainer.trainer import Trainer, final_header, resumed
 
 _LOGITS_OF_A_BATCH = 1 << 26  # float32 numbers, 256 MiB: larger images get smaller batches by default
 _SHAPE = ("layers", "features", "head_features", "kernel_size", "first_kernel_size", "code_size", "levels")
+_PREPARATION = ("image_size", "resampling", "background", "grey", "rgb")
 _OPTIMIZER = ("batch_size", "optimizer", "warm_up", "weight_decay", "clip", "ema", "init", "precision", "compile")
-_ONLY_NEW = ("model", "seed", "out", *_SHAPE, *_OPTIMIZER)
-_ONLY_TRAINING = ("max_steps", "time_limit", "learning_rate", "recipe", *_SHAPE, *_OPTIMIZER)
+_ONLY_NEW = ("model", "seed", "out", *_SHAPE, *_PREPARATION, *_OPTIMIZER)
+_ONLY_TRAINING = ("max_steps", "time_limit", "learning_rate", "recipe", *_SHAPE, *_PREPARATION, *_OPTIMIZER)
 
 
 def run(request: Request) -> int:
@@ -61,30 +69,55 @@ def run(request: Request) -> int:
         return _only_samples(request, device)
     request = request.with_recipe()
     fabric = make_fabric(device, request.devices, request.nodes)
-    try:
-        return _train(_go_on(request, fabric) if request.resume else _start(request, fabric), request, fabric)
-    except GpcnnError:
-        if fabric.is_global_zero:
-            raise
-        return 1  # the first process says why
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise TrainingError(
-            f"{device} has not enough memory: try a smaller --batch-size, --features or --layers"
-        ) from error
+    limit_threads()
+    with contextlib.ExitStack() as stack:
+        trainer: Trainer | None = None
+        try:
+            trainer = _go_on(request, fabric, stack) if request.resume else _start(request, fabric, stack)
+            return _train(trainer, request, fabric)
+        except GpcnnError:
+            if fabric.is_global_zero:
+                raise
+            return 1  # the first process says why
+        except (RuntimeError, MemoryError) as error:
+            if not lacks_memory(error):
+                raise
+            saved = trainer is not None and trainer.step and (trainer.run / STATE).exists()
+            kept = f"; {trainer.run} keeps what was trained" if trainer is not None and saved else ""
+            raise TrainingError(
+                f"{device} has not enough memory{of_memory()}: try a smaller --batch-size, --features or --layers{kept}"
+            ) from error
 
 
-def _start(request: Request, fabric: Fabric) -> Trainer:
+def _note(fabric: Fabric) -> Callable[[str], None]:
+    """Where a trainer says what is worth knowing."""
+    return lambda text: click.echo(text, err=True) if fabric.is_global_zero else None
+
+
+def _hold(folder: Path, fabric: Fabric, stack: contextlib.ExitStack) -> None:
+    """Let no second process train in the folder meanwhile."""
+    if fabric.is_global_zero:
+        stack.enter_context(held(folder / LOCK, folder))
+
+
+def _start(request: Request, fabric: Fabric, stack: contextlib.ExitStack) -> Trainer:
+    if fabric.is_global_zero:
+        check_folder(request.out or RUNS, "--out")  # before a download
     name = request.data or "digits"
-    data = load_data(name, request.data_dir)
+    data = load_data(name, request.data_dir, request.preparation())
     model = request.model or "conditional"
-    if model == "conditional" and not data.class_names:
-        raise DataError(f"{name}: has no labels: add them, or train with --model unconditional")
+    if model == "conditional":
+        if not data.class_names:
+            what = "class folders: expected one folder per class" if Path(name).is_dir() else "labels: add them"
+            raise DataError(f"{name}: has no {what}, or train with --model unconditional")
+        data.check_classes()
     if model != "autoencoder" and request.code_size is not None:
         raise UsageError("--code-size is the length of an autoencoder's code: leave it out, or add --model autoencoder")
     try:
         spec = _spec(request, data, model)
     except SpecError as error:
         raise UsageError(str(error)) from error
+    data.check_levels(spec.levels)
     settings = _settings(request, spec, fabric.device)
     torch.manual_seed(settings.seed)
     network = GatedPixelCNN(spec, EncoderSpec() if model == "autoencoder" else None)
@@ -95,6 +128,7 @@ def _start(request: Request, fabric: Fabric) -> Trainer:
         folder = make_run_folder(f"{data.name}-{model}", request.out)
     folder = fabric.broadcast(folder) if fabric.world_size > 1 else folder
     assert folder is not None
+    _hold(folder, fabric, stack)
     try:
         return Trainer(
             folder,
@@ -105,10 +139,11 @@ def _start(request: Request, fabric: Fabric) -> Trainer:
             fabric,
             precision=request.precision or "auto",
             compiling=request.compile or "auto",
-            note=lambda text: click.echo(text, err=True) if fabric.is_global_zero else None,
+            note=_note(fabric),
         )
     except GpcnnError:
-        if fabric.is_global_zero and request.out is None and not any(folder.iterdir()):
+        if fabric.is_global_zero and request.out is None and all(file.name == LOCK for file in folder.iterdir()):
+            (folder / LOCK).unlink(missing_ok=True)
             folder.rmdir()
         raise
 
@@ -141,7 +176,7 @@ def _settings(request: Request, spec: ModelSpec, device: torch.device) -> Settin
         time_limit = preset.cpu_time_limit
     fitting = max(1, min(preset.batch_size, _LOGITS_OF_A_BATCH // (spec.subpixels * spec.levels)))
     defaults = Settings(
-        data=name if name in NAMES else str(Path(name).resolve()),
+        data=_data_name(name),
         data_dir=str(request.data_dir.resolve()) if request.data_dir else None,
         batch_size=request.batch_size or fitting,
         learning_rate=request.learning_rate or preset.learning_rate,
@@ -158,12 +193,16 @@ def _settings(request: Request, spec: ModelSpec, device: torch.device) -> Settin
     return msgspec.structs.replace(defaults, **given)
 
 
-def _go_on(request: Request, fabric: Fabric) -> Trainer:
+def _go_on(request: Request, fabric: Fabric, stack: contextlib.ExitStack) -> Trainer:
     assert request.resume is not None
     request.refuse(_ONLY_NEW, f"--resume goes on with {request.resume} as it was begun")
     if not request.resume.exists():
         raise CheckpointError(f"{request.resume}: no such run: name a run folder, or the checkpoint in it")
     folder = request.resume if request.resume.is_dir() else request.resume.parent
+    if fabric.is_global_zero:
+        read_state(folder)  # says what is missing, before anything is written
+        check_folder(folder, "--resume")
+    _hold(folder, fabric, stack)
     restored = load_state(folder)
     settings = restored.state.settings
     if request.epochs or request.max_steps or request.time_limit:
@@ -172,9 +211,38 @@ def _go_on(request: Request, fabric: Fabric) -> Trainer:
         )
     if request.learning_rate is not None:
         settings = msgspec.structs.replace(settings, learning_rate=request.learning_rate)
-    data_dir = request.data_dir or (Path(settings.data_dir) if settings.data_dir else None)
-    data = load_data(request.data or settings.data, data_dir)
-    return resumed(folder, restored, data, settings, fabric)
+    data_dir = _data_dir(request, settings)
+    if request.data is not None:  # where they are now
+        settings = msgspec.structs.replace(settings, data=_data_name(request.data))
+    if not _is_there(settings.data):
+        raise CheckpointError(
+            f"{folder}: was trained on {settings.data}, which is not there any more: say where these data are now with "
+            f"--data NEW, such as gpcnn-train --resume {shlex.quote(str(folder))} --data NEW"
+        )
+    data = load_data(settings.data, data_dir, restored.state.checkpoint.preparation)
+    settings = msgspec.structs.replace(settings, data_dir=str(data_dir.resolve()) if data_dir else None)
+    return resumed(folder, restored, data, settings, fabric, _note(fabric))
+
+
+def _data_name(text: str) -> str:
+    """How a run remembers its data: a published name as it is, a path from the root."""
+    name = data_name(text)
+    return name if name in NAMES else str(Path(name).resolve())
+
+
+def _is_there(name: str) -> bool:
+    return data_name(name) in NAMES or Path(data_name(name)).exists()
+
+
+def _data_dir(request: Request, settings: Settings) -> Path | None:
+    """The folder of published data sets: as it was given now, or else as it was at the beginning.
+
+    One that the environment names and that is not there (what a command line names is) gives way to the latter.
+    """
+    before = Path(settings.data_dir) if settings.data_dir else None
+    if request.data_dir is None or (before is not None and before.is_dir() and not request.data_dir.is_dir()):
+        return before
+    return request.data_dir
 
 
 def _only_samples(request: Request, device: torch.device) -> int:
@@ -183,14 +251,29 @@ def _only_samples(request: Request, device: torch.device) -> int:
     checkpoint = request.resume
     if checkpoint is None:
         checkpoint = newest_run(prefix=_prefix(request))
-    elif request.data or request.model:
-        raise UsageError(f"--epochs 0 draws from {checkpoint} as it is: leave out --data and --model, or --resume")
+    elif request.model:
+        raise UsageError(f"--epochs 0 draws from {checkpoint} as it is: leave out --model, or --resume")
     model, header = load_checkpoint(checkpoint)
+    if header.encoder is None and request.resume is not None and request.data:
+        raise UsageError(f"--epochs 0 draws from {checkpoint} as it is: leave out --data and --model, or --resume")
+    limit_threads()
     path = (request.out or checkpoint_path(checkpoint).parent) / SAMPLES
-    data = load_data(request.data or header.data, request.data_dir) if header.encoder is not None else None
+    check_file(path, "--out")
+    data = _pictures_of(checkpoint, request, header) if header.encoder is not None else None
     count = draw_samples(path, model.to(device), header.seed if request.seed is None else request.seed, data)
     click.echo(f"{count} samples of {checkpoint_path(checkpoint)}\nsamples     {path}")
     return 0
+
+
+def _pictures_of(checkpoint: Path, request: Request, header: Header) -> DataSet:
+    """The data that an autoencoder was trained on, whose pictures its samples follow."""
+    name, data_dir = request.data or header.data, request.data_dir
+    folder = checkpoint_path(checkpoint).parent
+    if request.data is None and header.data not in NAMES and (folder / STATE).is_file():
+        name = read_state(folder).settings.data
+    if not _is_there(name):
+        raise DataError(f"{checkpoint}: was trained on {name}, which is not here: say where it is with --data")
+    return load_data(name, data_dir, header.preparation)
 
 
 def _prefix(request: Request) -> str:
@@ -207,8 +290,10 @@ def _train(trainer: Trainer, request: Request, fabric: Fabric) -> int:
     main = fabric.is_global_zero
     if main:
         _announce(trainer, request)
+    code = InterruptedRun.exit_code
     with Interrupt() as interrupt, Display("training", silent=not main) as display:
         ended = trainer.train(display, lambda: interrupt.requested)
+        code = interrupt.exit_code
     if not main:
         return 0  # another status would make the launcher end the first process, which has work left
     try:
@@ -222,7 +307,7 @@ def _train(trainer: Trainer, request: Request, fabric: Fabric) -> int:
         if request.devices * request.nodes > 1:
             go_on += f" --devices {request.devices} --nodes {request.nodes}"
         click.echo(f"\ninterrupted at step {trainer.step}, saved in {trainer.run}; go on with:\n  {go_on}", err=True)
-        return InterruptedRun.exit_code
+        return code
     return 0
 
 
@@ -312,6 +397,10 @@ def _announce(trainer: Trainer, request: Request) -> None:
         f"training on {place} for {settings.limits()}, in {trainer.run}; Ctrl-C saves",
         err=True,
     )
+    for note in data.notes:
+        click.echo(note, err=True)
+    if data.preparation is not None:
+        click.echo(f"pictures are {data.preparation}; gpcnn-score and --complete prepare theirs so, too", err=True)
     limits = (request.time_limit, request.epochs, request.max_steps, request.resume)
     if all(limit is None for limit in limits) and settings.time_limit is not None:
         click.echo("train longer, and better, with for example --time-limit 1h", err=True)

@@ -1,0 +1,40 @@
+"""What people write behind `--data`: names of data sets in the spellings that are about, or paths."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+NAMES = ("digits", "mnist", "fashion-mnist", "cifar10")
+
+_SPELLINGS = {
+    "fashion": "fashion-mnist",
+    "fashionmnist": "fashion-mnist",
+    "fmnist": "fashion-mnist",
+    "cifar": "cifar10",
+}
+
+
+def data_name(text: str) -> str:
+    """The name of a data set as `NAMES` has it, or a path with the home folder put for its `~`.
+
+    Any file or folder that is there goes before another spelling of a name: `cifar`, `MNIST`, `fashion_mnist`.
+    """
+    if text in NAMES:
+        return text
+    path = Path(text)
+    if text.startswith("~"):  # behind `--data=` no shell expands it
+        with contextlib.suppress(RuntimeError):
+            path = path.expanduser()
+    try:
+        there = path.exists()
+    except (OSError, ValueError):
+        there = False
+    if not there:
+        plain = "".join(sign for sign in text.lower() if sign.isalnum())
+        for name in NAMES:
+            if plain == name.replace("-", ""):
+                return name
+        if plain in _SPELLINGS:
+            return _SPELLINGS[plain]
+    return str(path) if text.startswith("~") else text
