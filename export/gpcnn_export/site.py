@@ -1,7 +1,7 @@
 """Model file → a page: a folder that any web server can serve, and that draws in the browser. No torch, no onnx.
 
-The folder's `site.json` says which files are ours, by their digests. The page, its service worker and the next export into
-the same folder go by it: nobody else's file is ever replaced or removed.
+The folder's `site.json` says which files are ours, by their digests. The page, its service worker and the next export
+into the same folder go by it: nobody else's file is ever replaced or removed.
 """
 
 from __future__ import annotations

@@ -33,8 +33,7 @@ export class Model {
     if (!(temperature > 0 && temperature < Infinity)) throw new GpcnnError(`temperature is ${temperature}: expected above 0`);
     const stream = whole("first", first);
     whole("seed", seed);
-    if (noise !== undefined) floats("noise", noise, images * size);
-    const all = { noise, label: each && Int32Array.from({ length: images }, (_, k) => each[Math.floor(k / count)]) };
+    const all = { noise: noise && floats("noise", noise, images * size), label: each && Int32Array.from({ length: images }, (_, k) => each[Math.floor(k / count)]) };
     if (mask) Object.assign(all, { mask: this.#mask(mask, images), known: this.#known(known, images) });
     if (this.spec.conditioning === "embedding") all.embedding = this.#embedding(embedding, images);
     const out = { levels: new Uint8Array(images * size), logProb: new Float32Array(images * size), evaluations: 0 };

@@ -21,7 +21,7 @@ async function start() {
   site = response?.ok ? await response.json() : { model: undefined };
   $("trouble").hidden = true;
   wire();
-  if (site.model) await open(site.model, site.name);
+  if (site.model) await open(site.model, site.name, fillFromAddress);
   else $("model").textContent = "There is no model here yet. Open a model file (.gpcnn) with the button at the foot of this page.";
   goOffline();
 }
@@ -34,7 +34,7 @@ function trouble(error) {
   if (!ours) console.error(error);
 }
 
-async function open(source, name) {
+async function open(source, name, prepare = () => {}) {
   const next = await loadInWorker(source);
   if (next.spec.conditioning === "embedding") {
     next.close();
@@ -48,6 +48,8 @@ async function open(source, name) {
   site.name = name;
   if (source instanceof Blob) site.engine = name;
   fillLabels();
+  prepare();
+  showTemperature();
   easel?.close();
   easel = new Easel($("canvas"), model.spec, brush, (text) => ($("cursor").textContent = text), () => ($("keep-value").textContent = "by brush"));
   $("keep").max = height;
@@ -70,13 +72,16 @@ function fillLabels() {
   const names = labelled ? model.classNames.map((name, k) => option(String(k), name)) : [];
   $("label").replaceChildren(option(ALL, "all"), ...names);
   $("picture-label").replaceChildren(option(MIXTURE, "not known"), ...names.map((one) => one.cloneNode(true)));
-  if (!labelled) $("count").value = 8;
+  $("count").value = labelled ? 1 : 8;
+}
+
+/** What the address asks for: the pictures that someone else saw. */
+function fillFromAddress() {
   const asked = new URLSearchParams(location.search);
   for (const id of ["label", "count", "seed", "temperature"]) {
     const value = asked.get(id);
     if (value !== null && (id !== "label" || [...$("label").options].some((one) => one.value === value))) $(id).value = value;
   }
-  showTemperature();
 }
 
 function wire() {

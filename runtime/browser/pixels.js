@@ -1,5 +1,7 @@
 // Levels ↔ pixels ↔ canvas, and the colours of surprise. A level is 0 .. K-1; a pixel is 0 .. 255.
 
+import { GpcnnError } from "./gpcnn.js";
+
 /** Number rounded as Python and NumPy do it: halves go to the even neighbour. */
 function rint(x) {
   const down = Math.floor(x);
@@ -53,7 +55,7 @@ export async function readPicture(file, spec) {
   try {
     bitmap = await createImageBitmap(file, { colorSpaceConversion: "none", premultiplyAlpha: "none" });
   } catch {
-    throw new Error(`${file.name || "This file"} is no picture that the browser can read: use a PNG or a JPEG`);
+    throw new GpcnnError(`${file.name || "This file"} is no picture that the browser can read: use a PNG or a JPEG`);
   }
   const canvas = document.createElement("canvas");
   canvas.width = bitmap.width;
