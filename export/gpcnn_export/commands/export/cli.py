@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -13,7 +14,7 @@ from gpcnn_deploy.command import Command, json_option, say, write_json
 from gpcnn_deploy.errors import UsageError
 from gpcnn_deploy.extras import require
 from gpcnn_deploy.metadata import encoder_path
-from gpcnn_deploy.outputs import OUTPUT_FILE, Output, check_outputs
+from gpcnn_deploy.outputs import OUTPUT_EITHER, Output, check_outputs
 from gpcnn_deploy.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 
 SUFFIXES = {"native": ".gpcnn", "onnx": ".onnx", "trt": ".plan"}
+FOLDERS = {"web": "site"}
+"""Formats that write a folder, and its default name."""
 
 
 class WindowType(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
@@ -47,10 +50,11 @@ class WindowType(click.ParamType):  # type: ignore[type-arg]  # generic from cli
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["native", "onnx", "trt"]),
+    type=click.Choice([*SUFFIXES, *FOLDERS]),
     show_default=False,
-    help="What to write. native: a model file, for any CPU. onnx: for ONNX Runtime. trt: a TensorRT plan.  "
-    "[default: what -o ends in, or what the other options belong to; else native]",
+    help="What to write. native: a model file, for any CPU. onnx: for ONNX Runtime. trt: a TensorRT plan. c: a folder of "
+    "C source. web: a folder with a page that draws in the browser.  [default: what -o ends in, or what the other options "
+    "belong to; else native]",
 )
 @click.option(
     "--graph",
@@ -62,8 +66,8 @@ class WindowType(click.ParamType):  # type: ignore[type-arg]  # generic from cli
 @click.option(
     "-o",
     "--output",
-    type=OUTPUT_FILE,
-    help="File to write.  [default: model.gpcnn, model.onnx, model.plan]",
+    type=OUTPUT_EITHER,
+    help="File or folder to write.  [default: model.gpcnn, model.onnx, model.plan, site]",
 )
 @click.option(
     "--window",
@@ -116,9 +120,13 @@ def main(
     gpcnn-export runs/mnist-conditional --format trt
     gpcnn-export zoo:mnist-conditional -o model.onnx
     gpcnn-export step.onnx --format trt
+    gpcnn-export zoo:mnist-conditional --format web -o site
     """
     form = form or _format(output)
     _reject_conflicts(source, form, role)
+    if form == "web":
+        _web(source, output or Path(FOLDERS[form]), json_path)
+        return
     out = output or Path(f"model{SUFFIXES[form]}")
     if form != "trt" and out.suffix != SUFFIXES[form] and not out.is_dir():
         raise UsageError(
@@ -193,7 +201,7 @@ def _reject_conflicts(source: Path | None, form: str, role: str | None) -> None:
     """
     if form != "trt" and (option := _given("precision", "flavor", "max_batch", "opt_batch")):
         raise UsageError(f"{option} goes with --format trt: other engines are fp32, run anywhere, and take any batch")
-    if form == "native" and (option := "--graph" if role else _given("window", "tune_batch")):
+    if form in ("native", *FOLDERS) and (option := "--graph" if role else _given("window", "tune_batch")):
         raise UsageError(f"{option} goes with --format onnx or trt: a model file has no graph, and serves any batch")
     if source is not None and source.suffix == ".gpcnn" and form == "native":
         raise UsageError(f"{source} is a model file already: name a checkpoint, or use --format onnx or trt")
@@ -221,6 +229,32 @@ def _checkpoint(source: Path | None, form: str) -> Path:
     checkpoint = newest_run()
     click.echo(f"Exporting {checkpoint}, the newest run.", err=True)
     return checkpoint
+
+
+def _web(source: Path | None, out: Path, json_path: Path | None) -> None:
+    from gpcnn_deploy.model_file import read_model_bytes
+    from gpcnn_export.commands.export.result import of_site
+    from gpcnn_export.site import make_site, refuse_place
+    from gpcnn_runtime.zoo.catalogue import engine_name, resolve_engine
+
+    check_outputs([Output("-o", out, "folder"), *([] if json_path is None else [Output("--json", json_path)])])
+    refuse_place(out)
+    if source is not None and (source.suffix == ".gpcnn" or str(source).startswith("zoo:")):
+        path = resolve_engine(source)
+        engine = engine_name(path)
+        site = make_site(read_model_bytes(path), engine, path.stem, engine if engine.startswith("zoo:") else path.name)
+    else:
+        checkpoint = _checkpoint(source, "native")
+        with _Telling() as tell:
+            from gpcnn_export.checkpoint_to_native import make_model_file
+
+            content = make_model_file(checkpoint, tell=tell).content
+        site = make_site(content, str(checkpoint), "model", "model.gpcnn")
+    site.write(out)
+    write_json(json_path, of_site(out, site))
+    parameters = f"{site.metadata.parameters:,} parameters"
+    say(json_path, f"Wrote {out}: a page of {len(site.files) + 1} files, {parameters}, {site.size / 1e6:.1f} MB.")
+    say(json_path, f"Next: python3 -m http.server --bind 127.0.0.1 --directory {shlex.quote(str(out))}")
 
 
 def _report(out: Path, engine: OnnxEngine | ModelFile, json_path: Path | None) -> None:
