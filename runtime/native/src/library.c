@@ -1,6 +1,7 @@
 /* The public functions of gpcnn.h: they choose the kernel, check what the caller passes, and call it. */
 #include "cpu.h"
 #include "kernel.h"
+#include "text.h"
 
 #if defined(__x86_64__) && !defined(GPCNN_ONE_KERNEL)
 extern const gpcnn_kernel gpcnn_kernel_v2, gpcnn_kernel_v3, gpcnn_kernel_v3_unfused, gpcnn_kernel_v4, gpcnn_kernel_v4_unfused;
@@ -23,11 +24,6 @@ static const struct { const gpcnn_kernel *kernel; int level; } KERNELS[] = {
 static int cpu_level(void) { return 0; }
 #endif
 enum { KERNEL_COUNT = sizeof KERNELS / sizeof *KERNELS };
-
-static int same_text(const char *a, const char *b) {
-  while (*a && *a == *b) a++, b++;
-  return *a == *b;
-}
 
 static const gpcnn_kernel *choose_kernel(const gpcnn_options *options) {
   const int level = cpu_level();
