@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 from click.core import ParameterSource
@@ -12,8 +12,10 @@ from click.core import ParameterSource
 from gpcnn_deploy.command import Command, json_option, say, write_json
 from gpcnn_deploy.errors import MissingExtraError, UsageError
 from gpcnn_deploy.metadata import encoder_path
-from gpcnn_deploy.outputs import OUTPUT_FILE, Output, check_outputs
+from gpcnn_deploy.outputs import OUTPUT_EITHER, Output, check_outputs
 from gpcnn_deploy.schedule import Schedule
+from gpcnn_export.commands.export.c_source import OPTIONS as C_OPTIONS
+from gpcnn_export.commands.export.c_source import c_options
 
 if TYPE_CHECKING:
     from gpcnn_deploy.metadata import EngineMetadata
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 
 SUFFIXES = {"native": ".gpcnn", "onnx": ".onnx", "trt": ".plan"}
+FOLDERS = {"c": "model-c"}
+"""Formats that write a folder, and its default name."""
 
 
 class WindowType(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
@@ -47,9 +51,10 @@ class WindowType(click.ParamType):  # type: ignore[type-arg]  # generic from cli
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["native", "onnx", "trt"]),
+    type=click.Choice([*SUFFIXES, *FOLDERS]),
     show_default=False,
-    help="native: a model file, which the native engine draws; onnx: for ONNX Runtime; trt: a TensorRT plan.  "
+    help="native: a model file, which the native engine draws; onnx: for ONNX Runtime; trt: a TensorRT plan; c: a "
+    "folder of C source that draws.  "
     "[default: what -o ends in, or the other options belong to; else native]",
 )
 @click.option(
@@ -61,8 +66,8 @@ class WindowType(click.ParamType):  # type: ignore[type-arg]  # generic from cli
 @click.option(
     "-o",
     "--output",
-    type=OUTPUT_FILE,
-    help="File to write.  [default: model.gpcnn, model.onnx, model.plan]",
+    type=OUTPUT_EITHER,
+    help="File or folder to write.  [default: model.gpcnn, model.onnx, model.plan, model-c]",
 )
 @click.option(
     "--window",
@@ -86,6 +91,7 @@ class WindowType(click.ParamType):  # type: ignore[type-arg]  # generic from cli
 )
 @click.option("--max-batch", type=int, default=64, help="trt: most images in one call.")
 @click.option("--opt-batch", type=int, help="trt: batch size to optimize for.  [default: 8, or --max-batch if less]")
+@c_options
 @json_option
 def main(
     source: Path | None,
@@ -99,14 +105,21 @@ def main(
     max_batch: int,
     opt_batch: int | None,
     json_path: Path | None,
+    **of_c: Any,
 ) -> None:
     """Export CHECKPOINT (a file or a run folder; the newest run without it) to an engine.
 
     It may also be a MODEL.gpcnn that this command wrote, or zoo:NAME: both hold the weights of a checkpoint. With
     --format trt it may be a MODEL.onnx: that needs no torch, and is how a plan is built on the device that will run it.
+    Nor does --format c with a MODEL.gpcnn or zoo:NAME.
     """
     form = form or _format(output)
     _reject_conflicts(source, form, role)
+    if form == "c":
+        from gpcnn_export.commands.export.c_source import run
+
+        run(output or Path(FOLDERS[form]), lambda: _model_file(source), json_path, **of_c)
+        return
     out = output or Path(f"model{SUFFIXES[form]}")
     if form != "trt" and out.suffix != SUFFIXES[form] and not out.is_dir():
         raise UsageError(
@@ -170,6 +183,8 @@ def _format(output: Path | None) -> str:
                 return form
     if _given("flavor", "precision", "max_batch", "opt_batch"):
         return "trt"
+    if _given(*C_OPTIONS):
+        return "c"
     return "onnx" if _given("role", "window", "tune_batch") else "native"
 
 
@@ -181,7 +196,9 @@ def _reject_conflicts(source: Path | None, form: str, role: str | None) -> None:
     """
     if form != "trt" and (option := _given("precision", "flavor", "max_batch", "opt_batch")):
         raise UsageError(f"{option} goes with --format trt: other engines are fp32, run anywhere, and take any batch")
-    if form == "native" and (option := "--graph" if role else _given("window", "tune_batch")):
+    if form != "c" and (option := _given(*C_OPTIONS)):
+        raise UsageError(f"{option} goes with --format c")
+    if form in ("native", *FOLDERS) and (option := "--graph" if role else _given("window", "tune_batch")):
         raise UsageError(f"{option} goes with --format onnx or trt: a model file has no graph, and serves any batch")
     if source is not None and source.suffix == ".gpcnn" and form == "native":
         raise UsageError(f"{source} is a model file already: name a checkpoint, or use --format onnx or trt")
@@ -212,6 +229,20 @@ def _checkpoint(source: Path | None, form: str) -> Path:
     checkpoint = newest_run()
     click.echo(f"Exporting {checkpoint}, the newest run.", err=True)
     return checkpoint
+
+
+def _model_file(source: Path | None) -> bytes:
+    """The bytes of the model file that was named, or of one made of a checkpoint, proven."""
+    if source is not None and (source.suffix == ".gpcnn" or str(source).startswith("zoo:")):
+        from gpcnn_deploy.model_file import read_model_bytes
+        from gpcnn_runtime.zoo.catalogue import resolve_engine
+
+        return read_model_bytes(resolve_engine(source))
+    checkpoint = _checkpoint(source, "native")
+    with _Telling() as tell:
+        from gpcnn_export.checkpoint_to_native import make_model_file
+
+        return make_model_file(checkpoint, tell=tell).content
 
 
 def _report(out: Path, engine: OnnxEngine | ModelFile, json_path: Path | None) -> None:
