@@ -36,7 +36,7 @@ def amalgamation(packed: bool = False) -> str:
     """`gpcnn.c`: the whole kernel, for one instruction set, which the compiler's flags decide.
 
     Args:
-        packed: for weights that are packed beforehand: the kernel of the smallest vectors, and no reader of model files.
+        packed: for weights that are packed beforehand: the smallest kernel, and no reader of model files.
     """
     source = native_folder() / "src"
     seen: set[str] = set()
@@ -78,8 +78,8 @@ def _opening(packed: bool, tiles: tuple[str, ...]) -> str:
 
 
 _COMMENT = """ *
- * It computes with the widest vectors that the compiler may use: -march=native is worth it. Without optimization (-O3) it is
- * many times slower. GCC fuses a multiply with the addition behind it in -std=gnu11 and newer, and not in -std=c11;
+ * It computes with the widest vectors that the compiler may use: -march=native is worth it. Without optimization (-O3) it
+ * is many times slower. GCC fuses a multiply with the addition behind it in -std=gnu11 and newer, and not in -std=c11;
  * -ffp-contract=off -DGPCNN_FUSED=0 gives log-probabilities that have the same bits on every machine.
  * -DGPCNN_NO_LIBC brings memcpy and memset along, for a program that has no C library. */
 #if defined __BYTE_ORDER__ && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__

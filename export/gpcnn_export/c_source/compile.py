@@ -17,6 +17,9 @@ from gpcnn_deploy.files import atomic_path
 Kind = Literal["program", "library"]
 EXAMPLES = "aarch64-linux-musl, x86_64-windows-gnu, thumb-freestanding-eabihf"
 
+CORTEX_M = "cortex_m4+vfp4d16sp"
+"""zig's name of a Cortex-M4 with its floating-point unit."""
+
 
 class CompileError(GpcnnError):
     """C source that a compiler does not take; a fault of ours, or of a machine that it was not written for."""
@@ -30,7 +33,9 @@ def check_target(target: str, kind: Kind, static: bool) -> None:
     """
     bare = "freestanding" in target
     if bare and kind == "library":
-        raise UsageError(f"{target} has no shared libraries: leave --library out, or compile the folder into your program")
+        raise UsageError(
+            f"{target} has no shared libraries: leave --library out, or compile the folder into your program"
+        )
     if bare and not is_cortex_m(target):
         raise UsageError(
             f"there is no start-up code for {target}, only for Cortex-M: leave --target out and compile the folder "
@@ -57,7 +62,7 @@ def compile_folder(folder: Path, target: str, cpu: str | None, kind: Kind) -> Pa
     Args:
         folder: as `write_folder` leaves it.
         target: zig's name of a machine, such as `aarch64-linux-musl`.
-        cpu: zig's name of a CPU; None takes the least that the target allows, and for Cortex-M `cortex_m4`.
+        cpu: zig's name of a CPU; None takes the least that the target allows, and for Cortex-M `CORTEX_M`.
         kind: a program that draws, or a shared library of `gpcnn.h` and `model.h`.
 
     Raises:
@@ -65,11 +70,12 @@ def compile_folder(folder: Path, target: str, cpu: str | None, kind: Kind) -> Pa
         OutputError: it cannot be written.
     """
     bare = is_cortex_m(target)
-    flags = [*_machine(target, cpu or ("cortex_m4" if bare else None)), "-std=gnu11", "-O3"]
+    flags = [*_machine(target, cpu or (CORTEX_M if bare else None)), "-std=gnu11", "-O3"]
     sources = ["gpcnn.c", "model.c"]
     if bare:
         sources.append("cortex-m/main.c")
-        flags += ["-ffreestanding", "-DGPCNN_NO_LIBC", "-ffunction-sections", "-nostdlib", "-Wl,--gc-sections"]
+        flags += ["-ffreestanding", "-DGPCNN_NO_LIBC", "-ffunction-sections", "-nostartfiles", "-Wl,--gc-sections"]
+        flags += ["-fno-unwind-tables", "-fno-asynchronous-unwind-tables"]
         flags += ["-I", str(folder), "-T", str(folder / "cortex-m" / "mps2.ld")]
     elif kind == "program":
         sources.append("main.c")
@@ -82,7 +88,9 @@ def compile_folder(folder: Path, target: str, cpu: str | None, kind: Kind) -> Pa
         done = _zig(command, Path(cache))
         if done.returncode != 0:
             lines = [line for line in done.stderr.splitlines() if "error" in line]
-            raise CompileError(f"zig cannot compile {folder} for {target}: {lines[0] if lines else done.stderr.strip()}")
+            raise CompileError(
+                f"zig cannot compile {folder} for {target}: {lines[0] if lines else done.stderr.strip()}"
+            )
         path.write_bytes(out.read_bytes())
         if kind == "program" and not bare:
             path.chmod(0o755)

@@ -113,7 +113,7 @@ def _array(content: bytes) -> str:
 
 def _c_text(text: str) -> str:
     """A string literal: UTF-8, in octal where it is not plain ASCII."""
-    plain = {byte for byte in range(32, 127)} - set(b'"\\?')
+    plain = set(range(32, 127)) - set(b'"\\?')
     return '"' + "".join(chr(byte) if byte in plain else f"\\{byte:03o}" for byte in text.encode()) + '"'
 
 

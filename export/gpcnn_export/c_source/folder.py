@@ -108,11 +108,15 @@ def _readme(metadata: EngineMetadata, static: PackedWeights | None, in_file: boo
         "label": f"CONDITION is a label from 0 to {spec.conditioning_size - 1}.",
         "embedding": f"CONDITION is a file of {spec.conditioning_size} float32 numbers: an embedding.",
     }[spec.conditioning]
-    weights = "`model.bin`, which the program reads from the folder where it runs" if in_file else "an array in `model.c`"
+    weights = (
+        "`model.bin`, which the program reads from the folder where it runs" if in_file else "an array in `model.c`"
+    )
     text = _template("README.md").replace("@CONDITION@", condition).replace("@WEIGHTS@", weights)
     if static is None:
         return text.replace("@STATIC@", "")
     needs = static_memory(spec, static)
-    return text.replace("@STATIC@", _template("README.static.md")).replace("@RAM@", f"{needs.ram:,}").replace(
-        "@FLASH@", f"{needs.weights:,}"
+    return (
+        text.replace("@STATIC@", _template("README.static.md"))
+        .replace("@RAM@", f"{needs.ram:,}")
+        .replace("@FLASH@", f"{needs.weights:,}")
     )

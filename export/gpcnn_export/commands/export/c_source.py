@@ -44,9 +44,11 @@ def c_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 default="array",
                 help="c: weights in model.c, or in model.bin, which the program reads.",
             ),
-            click.option("--max-ram", type=BytesType(), help="c: refuse a --static program that needs more RAM, as 256K."),
+            click.option(
+                "--max-ram", type=BytesType(), help="c: refuse a --static program that needs more RAM, as 256K."
+            ),
             click.option("--target", metavar="TRIPLE", help="c: compile it for this machine, as aarch64-linux-musl."),
-            click.option("--cpu", help="c: zig's name of the CPU that --target means, as x86_64_v3 or cortex_m7."),
+            click.option("--cpu", help="c: zig's name of the CPU that --target means, as x86_64_v3."),
             click.option("--library", is_flag=True, help="c: let --target make a shared library, and no program."),
         )
     ):
@@ -97,8 +99,8 @@ def run(
         static, weights, max_ram, target, cpu, library: as the options.
 
     Raises:
-        UsageError: options that contradict each other, a folder that is not ours, a target that cannot be compiled for, or
-            more RAM than was allowed.
+        UsageError: options that contradict each other, a folder that is not ours, a target that cannot be compiled
+            for, or more RAM than was allowed.
         OutputError, CompileError, EngineError: as what this calls.
     """
     from gpcnn_deploy.model_file import decode_model_file
@@ -146,8 +148,8 @@ def run(
     if memory is not None:
         say(
             json_path,
-            f"Static memory: {memory.ram:,} bytes of RAM besides the stack; {memory.weights:,} bytes of read-only memory for "
-            "the weights, and about 30,000 for the kernel.",
+            f"Static memory: {memory.ram:,} bytes of RAM besides the stack; {memory.weights:,} bytes of read-only memory "
+            "for the weights, and about 35,000 for the kernel.",
         )
     if made is not None:
         say(json_path, f"Compiled {made}: {made.stat().st_size:,} bytes, for {target}.")
