@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
+import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -100,8 +103,6 @@ def compiler(request: pytest.FixtureRequest, zig_cache: None) -> list[str]:
 def zig() -> list[str]:
     if importlib.util.find_spec("ziglang") is None:
         pytest.skip("ziglang is not installed: pip install 'gpcnn-deploy[cross]'")
-    import sys
-
     return [sys.executable, "-m", "ziglang", "cc"]
 
 
@@ -176,13 +177,11 @@ def test_the_kernel_of_static_memory_calls_nothing(model: Model, tmp_path: Path)
 
 def test_the_memory_told_is_what_the_program_has(model: Model, tmp_path: Path) -> None:
     """The smallest limit that is not refused is the number told; one byte less is refused and writes nothing."""
-    import json
-
     path, told = model(DIGITS), tmp_path / "told.json"
     made(path, tmp_path / "c", "--static", "--json", str(told))
     result = json.loads(told.read_text())
-    header = (tmp_path / "c" / "model.h").read_text().split()
-    sizes = {header[k + 1]: int(header[k + 2]) for k, word in enumerate(header) if word == "#define" and k > 1}
+    header = (tmp_path / "c" / "model.h").read_text()
+    sizes = {name: int(number) for name, number in re.findall(r"#define (MODEL_\w+) (\d+)", header)}
     total = sizes["MODEL_MEMORY_BYTES"] + sizes["MODEL_WORKSPACE_BYTES"] + 8 * sizes["MODEL_SUBPIXELS"]
     assert result["ram"] == total
     made(path, tmp_path / "fits", "--static", "--max-ram", str(total))

@@ -78,8 +78,8 @@ def _opening(packed: bool, tiles: tuple[str, ...]) -> str:
 
 
 _COMMENT = """ *
- * It computes with the widest vectors that the compiler may use: -march=native is worth it. Without optimization (-O3) it
- * is many times slower. GCC fuses a multiply with the addition behind it in -std=gnu11 and newer, and not in -std=c11;
+ * It computes with the widest vectors that the compiler may use: -march=native is worth it. Without optimization it is
+ * many times slower. GCC fuses a multiply with the addition behind it in -std=gnu11 and newer, and not in -std=c11;
  * -ffp-contract=off -DGPCNN_FUSED=0 gives log-probabilities that have the same bits on every machine.
  * -DGPCNN_NO_LIBC brings memcpy and memset along, for a program that has no C library. */
 #if defined __BYTE_ORDER__ && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__

@@ -148,8 +148,8 @@ def run(
     if memory is not None:
         say(
             json_path,
-            f"Static memory: {memory.ram:,} bytes of RAM besides the stack; {memory.weights:,} bytes of read-only memory "
-            "for the weights, and about 35,000 for the kernel.",
+            f"Static memory: {memory.ram:,} bytes of RAM besides the stack; {memory.weights:,} bytes of read-only "
+            "memory for the weights, and about 35,000 for the kernel.",
         )
     if made is not None:
         say(json_path, f"Compiled {made}: {made.stat().st_size:,} bytes, for {target}.")
