@@ -135,6 +135,10 @@ NO_LIBC = ("memory.c", "windows.c")
 """Sources that stand for a C library."""
 
 
+NO_WASM = ("pack.c",)
+"""Sources that only programs call that export a model."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Compiler:
     """A C compiler.
@@ -352,7 +356,8 @@ def _compile(
             macros.append(f'-DGPCNN_TILES="tiles_{instructions.tiles}.h"')
             job(KERNEL, f"kernel_{key}", instructions, fused, *macros)
     for source in sorted((NATIVE / "src").glob("*.c")):
-        if source.name != KERNEL and not (hosted and source.name in NO_LIBC):
+        left_out = (KERNEL, *(NO_LIBC if hosted else ()), *(NO_WASM if target.library == _WASM else ()))
+        if source.name not in left_out:
             job(source.name, source.stem, least, False, f"-DGPCNN_BASE_FUSES={int(least.fuses)}")
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(lambda command: _run(command, environment), jobs))
