@@ -54,9 +54,9 @@ class WindowType(click.ParamType):  # type: ignore[type-arg]  # generic from cli
     "form",
     type=click.Choice([*SUFFIXES, *FOLDERS]),
     show_default=False,
-    help="What to write. native: a model file, for any CPU. onnx: for ONNX Runtime. trt: a TensorRT plan. c: a folder of "
-    "C source. web: a folder with a page that draws in the browser.  [default: what -o ends in, or what the other options "
-    "belong to; else native]",
+    help="What to write. native: a model file, for any CPU. onnx: for ONNX Runtime. trt: a TensorRT plan. c: a folder "
+    "of C source. web: a folder with a page that draws in the browser.  [default: what -o ends in, or what the other "
+    "options belong to; else native]",
 )
 @click.option(
     "--graph",
