@@ -12,16 +12,9 @@ import io
 import os
 import sys
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO, cast
+from typing import Any, NoReturn, TextIO, cast
 
 from gpcnn_deploy.errors import OutputError
-
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.status import Status
-
-WIDTH = 120
-"""Columns of a table that goes to a file or a pipe."""
 
 _STDOUT = "standard output"
 
@@ -142,19 +135,3 @@ def write_bytes(stream: TextIO, content: bytes) -> None:
         binary.flush()
     except (OSError, ValueError) as error:
         _refuse(error)
-
-
-def console(stderr: bool = False) -> Console:
-    """Where tables and lines are printed: as wide as the terminal, or WIDTH; with the boxes that its encoding has."""
-    from rich.console import Console
-
-    stream = sys.stderr if stderr else sys.stdout
-    made = Console(file=stream, stderr=stderr)  # named, since it takes UTF-8 for granted otherwise
-    return made if made.is_terminal else Console(file=stream, stderr=stderr, width=WIDTH)
-
-
-def status(text: str, refresh_per_second: float = 12.5) -> Status:
-    """A live line on standard error where that is a terminal; nothing elsewhere."""
-    shown = console(stderr=True)
-    spinner = "dots" if shown.encoding.startswith("utf") else "line"
-    return shown.status(text, spinner=spinner, refresh_per_second=refresh_per_second)

@@ -61,9 +61,9 @@ def evaluate(checkpoint: Path, data: str = "digits", consistency: ClassConsisten
 def bench(digest: str) -> Path:
     row = BenchRow(
         engine="zoo:tiny",
-        role="sampler",
-        strategy="graph",
-        window=2,
+        role="weights",
+        strategy="native",
+        window=None,
         batch=64,
         threads=2,
         ms_per_image_p50=3.25,

@@ -34,7 +34,15 @@ WRITTEN = {"runs", "demo", "samples", "heat", "dist", "tensorboard", "commands/V
 """Paths that commands write, and patterns."""
 THEIRS = {"train/", "val/", "test/", "cat/old/", "dog/a.heic", "my-pictures/", "photos/"}
 """Paths of readers' own pictures."""
-FOREIGN = {"--loadEngine", "--system-site-packages", "--rdzv-endpoint", "--nnodes", "--nproc-per-node", "--all-files"}
+FOREIGN = {
+    "--loadEngine",
+    "--system-site-packages",
+    "--rdzv-endpoint",
+    "--nnodes",
+    "--nproc-per-node",
+    "--all-files",
+    "--list",
+}
 """Options of other people's programs."""
 
 page_by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

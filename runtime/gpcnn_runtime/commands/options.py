@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
+
+from gpcnn_deploy.errors import EngineError
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -88,6 +92,32 @@ like_option = click.option(
     metavar="PICTURE",
     help="Draw pictures like this one. Needs the engine of an autoencoder. May be repeated.",
 )
+
+Decorated = TypeVar("Decorated", bound=Callable[..., object])
+
+
+def loading_options(command: Decorated) -> Decorated:
+    """What says how an engine is loaded, and how many images it draws at a time."""
+    for option in (batch_size_option, threads_option, reproducible_option, fallback_option, provider_option):
+        command = option(command)
+    return command
+
+
+@contextlib.contextmanager
+def smaller_batches(batch_size: int) -> Iterator[None]:
+    """Advise smaller ones where there is not enough memory.
+
+    Raises:
+        EngineError: in place of a MemoryError.
+    """
+    try:
+        yield
+    except MemoryError:
+        from gpcnn_deploy.machine import of_memory
+
+        smaller = f"try --batch-size {max(1, batch_size // 2)}, or --threads 1"
+        raise EngineError(f"not enough memory{of_memory()}: {smaller}") from None
+
 
 # What `gpcnn-sample --complete` takes.
 complete_option = click.option(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gpcnn_deploy.command import STDOUT, Command, data_dir_option, json_option, version_option, write_json
+from gpcnn_deploy.command import Command, data_dir_option, json_option, write_json
 from gpcnn_runtime.commands.options import batch_size_option, provider_option, seed_option, threads_option
 
 if TYPE_CHECKING:
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 @threads_option
 @batch_size_option
 @json_option
-@version_option
 def main(
     engine: Path,
     checkpoint: Path,
@@ -64,10 +63,11 @@ def main(
 
     \b
     gpcnn-verify model.gpcnn --checkpoint runs/mnist-conditional
+    gpcnn-verify model.onnx --checkpoint runs/mnist-conditional
     gpcnn-verify model.plan --checkpoint runs/mnist-conditional --data mnist --json proof.json
     """
+    from gpcnn_deploy.console import show, status, taken, warn
     from gpcnn_deploy.errors import ParityError
-    from gpcnn_deploy.streams import console, status
     from gpcnn_export.commands.verify.table import notes, table
     from gpcnn_export.commands.verify.verification import verify
 
@@ -84,13 +84,10 @@ def main(
             threads=threads,
             batch_size=batch_size,
             tell=live.update,
-            warn=lambda text: click.echo(f"Warning: {text}", err=True),
+            warn=warn,
         )
     write_json(json_path, found)
-    shown = console(stderr=json_path == STDOUT)
-    shown.print(table(found))
-    for line in notes(found):
-        shown.print(line, highlight=False, markup=False, soft_wrap=True)
+    show([table(found), *notes(found)], stderr=taken(json_path))
     if not found.proven:
         raise ParityError(f"{engine} is not proven to be the model of {checkpoint}: {'; '.join(found.failures)}")
 

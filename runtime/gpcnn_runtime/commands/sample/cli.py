@@ -8,28 +8,26 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gpcnn_deploy.command import Command, json_option, version_option
-from gpcnn_deploy.errors import EngineError, InterruptedRun, UsageError
+from gpcnn_deploy.command import Command, json_option
+from gpcnn_deploy.console import warn
+from gpcnn_deploy.errors import InterruptedRun, UsageError
 from gpcnn_deploy.outputs import OUTPUT_EITHER
 from gpcnn_runtime.commands.options import (
-    batch_size_option,
     box_option,
     candidates_option,
     complete_option,
     engine_option,
-    fallback_option,
     invert_option,
     label_option,
     like_option,
+    loading_options,
     mask_option,
-    provider_option,
     rank_by_option,
-    reproducible_option,
     resize_option,
     rows_option,
     seed_option,
+    smaller_batches,
     strategy_option,
-    threads_option,
 )
 
 if TYPE_CHECKING:
@@ -90,12 +88,7 @@ COMPLETIONS_OUTPUT = {"grid": "completions.png", "png": "completions", "npz": "c
 @resize_option
 @invert_option
 @strategy_option
-@provider_option
-@fallback_option
-@reproducible_option
-@threads_option
-@batch_size_option
-@version_option
+@loading_options
 def main(
     engine_path: Path | None,
     labels: tuple[str, ...],
@@ -157,19 +150,23 @@ def main(
     place = Place(path, output_format, scale, json_path)
     place.check()
     try:
+        from gpcnn_runtime.conditions import check_conditions
         from gpcnn_runtime.engines.load import engine_or_default
         from gpcnn_runtime.sampler import Sampler
 
         engine = engine_or_default(engine_path, from_zoo=True)
-        with Sampler.load(
-            engine,
-            threads,
-            batch_size,
-            provider=provider,
-            fallback=not no_fallback,
-            reproducible=reproducible,
-            warn=lambda text: click.echo(f"Warning: {text}", err=True),
-        ) as sampler:
+        with (
+            smaller_batches(batch_size),
+            Sampler.load(
+                engine,
+                threads,
+                batch_size,
+                provider=provider,
+                fallback=not no_fallback,
+                reproducible=reproducible,
+                warn=warn,
+            ) as sampler,
+        ):
             numbers = parse_labels(sampler.metadata, labels)
             like = None
             if likes or sampler.metadata.spec.conditioning == "embedding":
@@ -179,7 +176,12 @@ def main(
             if count is None:
                 count = 4 if asked or like else 1
             from_zoo = engine_path is None and str(engine).startswith("zoo:")
-            order = Order(numbers, count, seed, temperature, strategy, like, from_zoo)
+            any_label = asked is not None and numbers is None
+            if any_label and sampler.metadata.class_names:
+                numbers = list(range(len(sampler.metadata.class_names)))
+            codes = None if like is None else like.embedding
+            conditions = check_conditions(sampler.metadata, numbers, seed, count, temperature, embedding=codes)
+            order = Order(conditions, strategy, like, any_label, from_zoo)
             if asked is not None:
                 draw_completions(sampler, order, place, asked)
             elif output_format == "grid":
@@ -188,11 +190,6 @@ def main(
                 draw_job(sampler, order, place)
     except KeyboardInterrupt:
         raise InterruptedRun("interrupted: nothing was written") from None
-    except MemoryError:
-        from gpcnn_deploy.machine import of_memory
-
-        smaller = f"try --batch-size {max(1, batch_size // 2)}, or --threads 1"
-        raise EngineError(f"not enough memory{of_memory()}: {smaller}") from None
 
 
 def parse_labels(metadata: EngineMetadata, texts: Sequence[str]) -> list[int] | None:

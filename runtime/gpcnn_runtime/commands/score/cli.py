@@ -5,25 +5,22 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from gpcnn_deploy.command import STDOUT, Command, json_option, version_option
-from gpcnn_deploy.errors import EngineError, InterruptedRun, UsageError
+from gpcnn_deploy.command import STDOUT, Command, json_option
+from gpcnn_deploy.console import progress, show, taken, warn
+from gpcnn_deploy.errors import InterruptedRun, UsageError
 from gpcnn_deploy.outputs import OUTPUT_FILE, OUTPUT_FOLDER, Output, check_outputs
 from gpcnn_runtime.commands.options import (
-    batch_size_option,
     complete_labels,
     engine_option,
-    fallback_option,
     invert_option,
-    provider_option,
-    reproducible_option,
+    loading_options,
     resize_option,
-    threads_option,
+    smaller_batches,
 )
 
 if TYPE_CHECKING:
@@ -103,12 +100,7 @@ ANOMALOUS_EXIT = 3
     help="How a pixel becomes black or white: by the nearest level, or drawn at random as in training.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of --binarize stochastic.")
-@provider_option
-@fallback_option
-@reproducible_option
-@threads_option
-@batch_size_option
-@version_option
+@loading_options
 def main(
     pictures: tuple[Path, ...],
     engine_path: Path | None,
@@ -160,7 +152,7 @@ def main(
         check_outputs([Output("--save", DEFAULT_THRESHOLD)])
     from gpcnn_runtime.anomaly import load_threshold, save_threshold
     from gpcnn_runtime.commands.score.run import Calibration, Options, Scoring
-    from gpcnn_runtime.commands.score.table import show
+    from gpcnn_runtime.commands.score.table import shown
     from gpcnn_runtime.engines.load import engine_or_default
     from gpcnn_runtime.sampler import Sampler
 
@@ -172,13 +164,13 @@ def main(
             provider=provider,
             fallback=not no_fallback,
             reproducible=reproducible,
-            warn=lambda text: click.echo(f"Warning: {text}", err=True),
+            warn=warn,
         )
 
     method: Method = "ratio" if background_path else "typicality" if typicality else "likelihood"
     threshold: Threshold | None = None if threshold_path is None else load_threshold(threshold_path)
     try:
-        with contextlib.ExitStack() as stack:
+        with smaller_batches(batch_size), contextlib.ExitStack() as stack:
             sampler = stack.enter_context(load(engine_or_default(engine_path)))
             background = None if background_path is None else stack.enter_context(load(background_path))
             options = Options(
@@ -199,21 +191,17 @@ def main(
                     made = calibration.threshold(quantile or DEFAULT_QUANTILE)
                     save_threshold(save or DEFAULT_THRESHOLD, made)
             finally:  # last: what is shown may find no reader
-                show(tally, summary, scoring.head(), to_stderr=STDOUT in (json_path, csv_path, save))
+                beside = taken(json_path, csv_path, save)
+                show(shown(tally, summary, scoring.head()), stderr=beside)
             if made is not None:
                 click.echo(
                     f"Wrote {save or DEFAULT_THRESHOLD}: {made.method} above {made.threshold:.2f} nats is anomalous"
                     f" ({made.quantile:g} of usual pictures, by {made.pictures} of them).",
-                    err=STDOUT in (json_path, csv_path, save),
+                    err=beside,
                 )
     except KeyboardInterrupt:
         kept = f"; rows so far are in {csv_path}" if csv_path not in (None, STDOUT) else ""
         raise InterruptedRun(f"interrupted{kept}") from None
-    except MemoryError:
-        from gpcnn_deploy.machine import of_memory
-
-        smaller = f"try --batch-size {max(1, batch_size // 2)}, or --threads 1"
-        raise EngineError(f"not enough memory{of_memory()}: {smaller}") from None
     if tally.errors or tally.anomalies:
         raise click.exceptions.Exit(1 if tally.errors else ANOMALOUS_EXIT)
 
@@ -228,14 +216,15 @@ def _run(
     """Score everything and write the files; returns what there is to show."""
     from gpcnn_runtime.commands.score.rows import CsvRows, JsonRows
     from gpcnn_runtime.commands.score.tally import Tally
+    from gpcnn_runtime.inputs.stream import count_pictures
 
     begin, head = time.perf_counter(), scoring.head()
     tally = Tally(has_threshold=head.threshold is not None)
     with contextlib.ExitStack() as stack:
         rows_json = None if json_path is None else stack.enter_context(JsonRows(json_path, head))
         rows_csv = None if csv_path is None else stack.enter_context(CsvRows(csv_path, head))
-        rows_on_screen = STDOUT in (json_path, csv_path) and sys.stdout.isatty()
-        with _progress(pictures, hidden=rows_on_screen) as advance:
+        rows_on_screen = taken(json_path, csv_path) and sys.stdout.isatty()
+        with progress("scoring", lambda: count_pictures(pictures), hidden=rows_on_screen) as advance:
             for row in scoring.rows(pictures):
                 if row.error is not None:
                     click.echo(f"Error: {' '.join(row.error.split())}", err=True)
@@ -243,28 +232,11 @@ def _run(
                 for place in (rows_json, rows_csv, calibration):
                     if place is not None:
                         place.add(row)
-                advance()
+                advance(1)
         summary = tally.summary(time.perf_counter() - begin)
         if rows_json is not None:
             rows_json.finish(summary)
     return tally, summary
-
-
-@contextlib.contextmanager
-def _progress(pictures: tuple[Path, ...], hidden: bool) -> Iterator[Callable[[], None]]:
-    """A bar on stderr, where that is a terminal."""
-    if hidden or not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from gpcnn_deploy.streams import console
-    from gpcnn_runtime.inputs.stream import count_pictures
-
-    columns = (TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console(stderr=True), transient=True) as progress:
-        task = progress.add_task("scoring", total=count_pictures(pictures))
-        yield lambda: progress.advance(task)
 
 
 if __name__ == "__main__":

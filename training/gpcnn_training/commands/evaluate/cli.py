@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gpcnn_deploy.command import Command, data_dir_option, json_option, say, write_json
-from gpcnn_training.commands.extra import train_extra
+from gpcnn_deploy.extras import required
 
 if TYPE_CHECKING:
     from gpcnn_training.commands.evaluate.run import Evaluation, Spread
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 @click.option("--device", default="auto", show_default=True, help="Where to compute: auto, cpu, cuda, cuda:0 or mps.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: PyTorch's]")
 @json_option
-@click.version_option(package_name="gpcnn-deploy")
 def main(json_path: Path | None, **flags: Any) -> None:
     """Measure how good CHECKPOINT is: a file, a run folder, or the newest run if it is left out.
 
@@ -60,10 +59,10 @@ def main(json_path: Path | None, **flags: Any) -> None:
     gpcnn-evaluate runs/mnist-conditional --samples 1000 --json result.json
     gpcnn-evaluate runs/mnist-conditional --binarization fixed
     """
-    with train_extra("evaluating a checkpoint"):
-        from gpcnn_training.commands.evaluate.run import Request, evaluate
+    with required("evaluating a checkpoint", "train"):
+        from gpcnn_training.commands.evaluate.run import EvaluateRequest, evaluate
 
-        evaluation = evaluate(Request(**flags))
+        evaluation = evaluate(EvaluateRequest(**flags))
     write_json(json_path, evaluation)
     say(json_path, describe(evaluation))
 
