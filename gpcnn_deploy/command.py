@@ -30,7 +30,7 @@ json_option = click.option(
     "json_path",
     type=OUTPUT_FILE,
     metavar="FILE",
-    help="Write the result as JSON to this file, too; with - to standard output, and nothing else there.",
+    help="Also write the result as JSON to this file. With -, write it to standard output, and nothing else there.",
 )
 
 
@@ -51,7 +51,7 @@ data_dir_option = click.option(
     envvar="GPCNN_DATA_DIR",
     show_envvar=True,
     callback=_there,
-    help="Folder that holds the files of MNIST, Fashion-MNIST or CIFAR-10; without it they are downloaded once.",
+    help="Folder that holds the files of MNIST, Fashion-MNIST or CIFAR-10. Without it, they are downloaded once.",
 )
 
 

@@ -49,14 +49,15 @@ class WindowType(click.ParamType):  # type: ignore[type-arg]  # generic from cli
     "form",
     type=click.Choice(["native", "onnx", "trt"]),
     show_default=False,
-    help="native: a model file, which the native engine draws; onnx: for ONNX Runtime; trt: a TensorRT plan.  "
-    "[default: what -o ends in, or the other options belong to; else native]",
+    help="What to write. native: a model file, for any CPU. onnx: for ONNX Runtime. trt: a TensorRT plan.  "
+    "[default: what -o ends in, or what the other options belong to; else native]",
 )
 @click.option(
     "--graph",
     "role",
     type=click.Choice(["sampler", "step"]),
-    help="The whole image in one call, or one Jacobi step.  [default: sampler for onnx, step for trt]",
+    help="sampler draws the whole image in one call; step is one step, which the runtime repeats.  "
+    "[default: sampler for onnx, step for trt]",
 )
 @click.option(
     "-o",
@@ -68,7 +69,7 @@ class WindowType(click.ParamType):  # type: ignore[type-arg]  # generic from cli
     "--window",
     type=WindowType(),
     default="auto",
-    help="Columns a sampler draws at a time; 28,1@16: 28, and 1 from 16 images on; auto measures.",
+    help="How many columns a sampler draws at a time. 28,1@16 means 28, and 1 from 16 images on. auto measures.",
 )
 @click.option(
     "--tune-batch",
@@ -79,13 +80,16 @@ class WindowType(click.ParamType):  # type: ignore[type-arg]  # generic from cli
     "--flavor",
     type=click.Choice(["auto", "tensorrt", "tensorrt-rtx"]),
     default="auto",
-    help="trt: which TensorRT builds; auto takes tensorrt where it and a GPU are there, else tensorrt-rtx.",
+    help="For trt: which TensorRT builds the plan. auto takes tensorrt if it is installed and a GPU answers, else "
+    "tensorrt-rtx.",
 )
 @click.option(
-    "--precision", type=click.Choice(["fp32", "fp16"]), default="fp32", help="trt: arithmetic of the network."
+    "--precision", type=click.Choice(["fp32", "fp16"]), default="fp32", help="For trt: arithmetic of the network."
 )
-@click.option("--max-batch", type=int, default=64, help="trt: most images in one call.")
-@click.option("--opt-batch", type=int, help="trt: batch size to optimize for.  [default: 8, or --max-batch if less]")
+@click.option("--max-batch", type=int, default=64, help="For trt: most images in one call.")
+@click.option(
+    "--opt-batch", type=int, help="For trt: batch size to optimize for.  [default: 8, or --max-batch if less]"
+)
 @json_option
 def main(
     source: Path | None,
@@ -100,10 +104,18 @@ def main(
     opt_batch: int | None,
     json_path: Path | None,
 ) -> None:
-    """Export CHECKPOINT (a file or a run folder; the newest run without it) to an engine.
+    """Make an engine of CHECKPOINT: a file, a run folder, or the newest run if it is left out.
 
-    It may also be a MODEL.gpcnn that this command wrote, or zoo:NAME: both hold the weights of a checkpoint. With
-    --format trt it may be a MODEL.onnx: that needs no torch, and is how a plan is built on the device that will run it.
+    Before the file appears, images that the engine draws are compared with those of eager PyTorch.
+
+    In place of a checkpoint you may name a MODEL.gpcnn that this command wrote, or zoo:NAME. With --format trt you may
+    name a MODEL.onnx. That needs no PyTorch, and so a plan can be built on the device that will run it.
+
+    \b
+    gpcnn-export
+    gpcnn-export runs/mnist-conditional --format trt
+    gpcnn-export zoo:mnist-conditional -o model.onnx
+    gpcnn-export step.onnx --format trt
     """
     form = form or _format(output)
     _reject_conflicts(source, form, role)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     type=click.IntRange(1),
     default=16,
     show_default=True,
-    help="Images of each kind, each of its own noise; at least as many as an engine's second window takes.",
+    help="How many images of each kind. If the engine has a second window, at least as many as that one takes.",
 )
 @seed_option
 @click.option(
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 )
 @data_dir_option
 @click.option(
-    "--test-images", type=click.IntRange(1), default=500, show_default=True, help="Most test images to score."
+    "--test-images", type=click.IntRange(1), default=500, show_default=True, help="Score at most so many test images."
 )
 @provider_option
 @threads_option
@@ -58,11 +58,11 @@ def main(
 ) -> None:
     """Prove that ENGINE draws and scores as the model of a checkpoint does in eager PyTorch.
 
-    Exits 0 if that is proven, and 1 otherwise, with the first sub-pixel where the two part. A .plan is run by TensorRT
-    on the GPU, and by nothing else.
+    Exits with 0 if that is proven. Otherwise it exits with 1 and shows the first sub-pixel where the two differ. A
+    .plan is run by TensorRT on the GPU, and by nothing else.
 
     \b
-    gpcnn-verify model.onnx --checkpoint runs/mnist-conditional
+    gpcnn-verify model.gpcnn --checkpoint runs/mnist-conditional
     gpcnn-verify model.plan --checkpoint runs/mnist-conditional --data mnist --json proof.json
     """
     from gpcnn_deploy.console import show, status, taken, warn

@@ -22,25 +22,32 @@ if TYPE_CHECKING:
 @click.command(cls=Command)
 @click.argument("engine", type=click.Path(path_type=Path))
 @click.option(
-    "--batch", "batches", type=click.IntRange(1), multiple=True, default=(1,), help="Images a call; may be repeated."
+    "--batch", "batches", type=click.IntRange(1), multiple=True, default=(1,), help="Images in a call. May be repeated."
 )
 @click.option(
     "--checkpoint",
     type=click.Path(path_type=Path),
-    help="Adds naive eager PyTorch on the same weights and noise, and checks that the images are identical.",
+    help="Also time eager PyTorch, which runs the whole network once per sub-pixel, on the same weights and noise, and "
+    "check that the images are identical.",
 )
 @threads_option
 @json_option
-@click.option("--repeat", type=click.IntRange(1), default=5, show_default=True, help="Fewest calls of each batch size.")
+@click.option(
+    "--repeat",
+    type=click.IntRange(1),
+    default=5,
+    show_default=True,
+    help="Make at least so many calls of each batch size.",
+)
 @click.option(
     "--min-time",
     type=click.FloatRange(0, 3600),
     default=2.0,
     show_default=True,
-    help="Seconds that the calls of each batch size take at least.",
+    help="Go on for at least so many seconds for each batch size.",
 )
 @click.option("--label", help="What to draw: a number or class name.  [default: all classes in turn]")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the noise.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the noise.")
 @strategy_option
 @provider_option
 @click.option(
@@ -49,7 +56,7 @@ if TYPE_CHECKING:
     default=60.0,
     show_default=True,
     metavar="SECONDS",
-    help="A baseline that would take longer is timed on its first pixels, and extrapolated.",
+    help="If eager PyTorch would take longer, time its first pixels and extrapolate.",
 )
 def main(
     engine: Path,
@@ -65,11 +72,14 @@ def main(
     provider: Provider,
     baseline_limit: float,
 ) -> None:
-    """Measure how fast ENGINE draws.
+    """Measure how fast ENGINE draws, in milliseconds an image.
+
+    The result is compared with the arithmetic floor: the time that the multiply-adds of an image take at the best rate
+    of a core.
 
     \b
-    gpcnn-bench model.onnx
-    gpcnn-bench model.onnx --batch 1 --batch 64 --checkpoint runs/mnist --json bench.json
+    gpcnn-bench model.gpcnn
+    gpcnn-bench model.gpcnn --batch 1 --batch 64 --checkpoint runs/mnist --json bench.json
     """
     from gpcnn_deploy.console import show, status, taken
     from gpcnn_deploy.errors import CheckpointError

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def main(json_path: Path | None) -> None:
     """Show what this machine can draw, build and train with, and what to install for the rest.
 
-    Exits 0 if something here can draw images, and 1 otherwise.
+    Exits with 0 if something here can draw images, and with 1 otherwise.
     """
     from gpcnn_deploy.console import show, status, taken
     from gpcnn_deploy.errors import EngineError

@@ -24,7 +24,7 @@ def main(engine: Path, json_path: Path | None) -> None:
     """Show what ENGINE is: a .gpcnn, .onnx or .plan engine, or a checkpoint. Nothing in it is run.
 
     \b
-    gpcnn-inspect model.onnx
+    gpcnn-inspect model.gpcnn
     gpcnn-inspect model.plan --json -
     gpcnn-inspect zoo:mnist-conditional
     """

@@ -47,27 +47,36 @@ COMPLETIONS_OUTPUT = {"grid": "completions.png", "png": "completions", "npz": "c
 @click.option(
     "--count",
     type=int,
-    help="Images of each label or picture, or completions.  [default: 1; 4 with --like or --complete]",
+    help="How many images of each label or picture, or how many completions.  "
+    "[default: 1; 4 with --like or --complete]",
 )
 @seed_option
-@click.option("--temperature", type=float, default=1.0, show_default=True, help="Below 1: less varied; 1: the model.")
+@click.option(
+    "--temperature",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="1 is the model itself. Below 1, images vary less.",
+)
 @click.option(
     "-o",
     "--output",
     type=OUTPUT_EITHER,
-    help="Where to write; - is standard output.  [default: sample.png, samples/, samples.npz; completions.png, …]",
+    help="File or folder to write; - is standard output.  [default: sample.png, samples/, samples.npz; "
+    "completions.png, …]",
 )
 @click.option(
     "--output-format",
     type=click.Choice(["grid", "png", "npz"]),
     default="grid",
     show_default=True,
-    help="One picture of all images; one PNG per image in a folder; one .npz. The last two go on where they stopped.",
+    help="grid: one picture of all images. png: a folder with a picture for each. npz: one file of arrays. An "
+    "interrupted png or npz goes on where it stopped.",
 )
 @click.option(
     "--scale",
     type=click.IntRange(1, 64),
-    help="Picture pixels per image pixel.  [default: 1; a small grid is enlarged to about 256 pixels]",
+    help="How large an image pixel becomes.  [default: 1; a small grid is enlarged to about 256 pixels]",
 )
 @json_option
 @complete_option
@@ -109,20 +118,20 @@ def main(
     """Draw images on an exported engine, or complete a picture.
 
     \b
-    gpcnn-sample --engine model.onnx --label 3
+    gpcnn-sample --engine model.gpcnn --label 3
     gpcnn-sample --label all --count 10 -o sheet.png
     gpcnn-sample --label 3,5 --count 5000 --output-format npz
     gpcnn-sample --like digit.png --count 20
     gpcnn-sample --complete digit.png --rows 14
     gpcnn-sample --complete digit.png --box 4,4,8,8 --candidates 16 --rank-by known
 
-    --like draws new images from the code of a picture; it needs the engine of an autoencoder, and the encoder beside
+    --like draws new images from the code of a picture. It needs the engine of an autoencoder, and the encoder beside
     it. The sheet shows the picture first.
 
-    --complete keeps every known pixel, draws the rest, and ranks what it drew by the likelihood of the whole image. A
-    pixel is drawn from those before it, row by row: known pixels below a gap cannot guide what is drawn into it.
-    --candidates N draws N completions for each one shown, and shows the most likely, or with --rank-by known those
-    that the known pixels fit best. Without --label the known pixels choose it.
+    --complete keeps every known pixel and draws the rest. Images are drawn row by row, and a pixel depends on those
+    before it: known pixels below a gap cannot guide what is drawn into it, but they can judge it. --candidates N draws
+    N completions for each one shown, and shows the best. --rank-by says what is best. If you give no --label, the
+    known pixels choose it.
     """
     from gpcnn_runtime.commands.sample.run import Order, Place, draw_completions, draw_grid, draw_job
 

@@ -43,7 +43,7 @@ ANOMALOUS_EXIT = 3
 @click.option(
     "--label",
     metavar="LABEL",
-    help="Score under this label alone.  [default: under each, and their mixture]",
+    help="Score under this label alone.  [default: under each, and under their mixture]",
     shell_complete=complete_labels,
 )
 @json_option
@@ -52,19 +52,21 @@ ANOMALOUS_EXIT = 3
     "csv_path",
     type=OUTPUT_FILE,
     metavar="FILE",
-    help="Write a row for each picture as it is scored, too; with - to standard output.",
+    help="Also write a row for each picture, as soon as it is scored. With -, write to standard output.",
 )
 @click.option(
     "--heatmap",
     type=OUTPUT_FOLDER,
     metavar="DIR",
-    help="Write for each picture where its surprise is, beside the picture.",
+    help="For each picture, write one that shows where the surprise is, into this folder.",
 )
-@click.option("--calibrate", "calibrates", is_flag=True, help="The pictures are usual ones: make a threshold of them.")
+@click.option(
+    "--calibrate", "calibrates", is_flag=True, help="Take the pictures as usual ones, and make a threshold of them."
+)
 @click.option(
     "--quantile",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    help=f"Share of usual pictures that --calibrate lets be flagged.  [default: {DEFAULT_QUANTILE}]",
+    help=f"For --calibrate: the share of usual pictures that may be flagged.  [default: {DEFAULT_QUANTILE}]",
 )
 @click.option(
     "--save",
@@ -77,16 +79,16 @@ ANOMALOUS_EXIT = 3
     "threshold_path",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Flag what lies above this threshold, which --calibrate made.",
+    help="Flag pictures that lie above this threshold. --calibrate makes one.",
 )
 @click.option(
     "--background",
     "background_path",
     type=click.Path(path_type=Path),
     metavar="ENGINE",
-    help="Judge by the likelihood ratio against this model.",
+    help="Judge by the likelihood ratio against this second model.",
 )
-@click.option("--typicality", is_flag=True, help="Calibrate for both sides: too likely is unusual, too.")
+@click.option("--typicality", is_flag=True, help="For --calibrate: too likely counts as unusual, too.")
 @resize_option
 @invert_option
 @click.option(
@@ -95,9 +97,9 @@ ANOMALOUS_EXIT = 3
     type=click.Choice(["nearest", "stochastic"]),
     default="nearest",
     show_default=True,
-    help="How pixels become the 2 levels of a black-and-white model: by the nearest, or drawn, as in training.",
+    help="How a pixel becomes black or white: by the nearest level, or drawn at random as in training.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of --binarize stochastic.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of --binarize stochastic.")
 @loading_options
 def main(
     pictures: tuple[Path, ...],
@@ -122,18 +124,22 @@ def main(
     threads: int | None,
     batch_size: int,
 ) -> None:
-    """Score PICTURES (files, folders, .npz) under a model: in nats, in bits a dimension, under every label.
+    """Say how likely PICTURES (files, folders, .npz) are under a model: in nats and bits/dim, and under every label.
 
     \b
-    gpcnn-score --engine model.onnx digit.png
+    gpcnn-score --engine model.gpcnn digit.png
     gpcnn-score folder/ --csv scores.csv --heatmap heat/
     gpcnn-score --calibrate usual/ --quantile 0.01 --save threshold.json
     gpcnn-score --threshold threshold.json new/
 
-    Smaller is likelier. Of a model with labels, nats are those of the mixture of all labels, each as likely as another.
+    Smaller is likelier. A model with labels is scored as the mixture of all labels, each as likely as another.
 
-    Exit status: 0; 1 if an input could not be read (the others are scored); 2 for wrong usage; 3 if all could be read
-    and one lies above the threshold.
+    \b
+    Exit codes:
+    0    all pictures were scored, and none lies above a threshold
+    1    an input could not be read; the others are scored
+    2    the command line is wrong
+    3    all could be read, and one lies above the threshold
     """
     if not calibrates and (quantile is not None or save is not None or typicality):
         name = "--quantile" if quantile is not None else "--save" if save is not None else "--typicality"

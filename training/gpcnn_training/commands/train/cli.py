@@ -18,10 +18,11 @@ from gpcnn_training.commands.train.request import TrainRequest
 def main(ctx: click.Context, /, **flags: Any) -> None:
     """Train a Gated PixelCNN.
 
-    Writes a run folder with checkpoint.safetensors, metrics.jsonl, TensorBoard files and samples.png. Sizes and limits
-    default to what suits the data set; on a CPU a run ends after 10 to 15 minutes unless you say otherwise. An
-    interrupted run goes on with --resume, under its own limits or under those given anew, which count from the run's
-    beginning.
+    Writes a folder in runs/ with checkpoint.safetensors, metrics.jsonl, TensorBoard files and samples.png. Sizes and
+    limits that you leave out are those that suit the data set. On a CPU a run ends after 10 to 15 minutes unless you
+    say otherwise.
+
+    Ctrl-C saves the run, and --resume goes on with it. New limits count from the run's beginning.
 
     \b
     gpcnn-train                                     the 8×8 digits that come with it

@@ -35,44 +35,54 @@ class TrainRequest:
 
     data: str | None = flag(
         metavar="NAME|PATH",
-        help="digits (default), mnist, fashion-mnist, cifar10, an .npz file with `images` and `labels`, or a folder of "
-        "pictures: a folder for each class, perhaps in train/, val/ and test/, or pictures alone.",
+        help="What to train on: digits (default), mnist, fashion-mnist, cifar10, an .npz file with `images` and "
+        "`labels`, or a folder of pictures. That folder holds a folder for each class, perhaps in train/, val/ "
+        "and test/, or pictures alone.",
         resumed=True,
         samples=True,
     )
     data_dir: Path | None = flag(option=data_dir_option, no_key=_MACHINE, resumed=True, samples=True)
     model: str | None = flag(
         click.Choice(["conditional", "unconditional", "autoencoder"]),
-        "What steers what is drawn: the class label (default), nothing, or the code of a picture.",
+        "What decides what is drawn: the class label (default), nothing, or the code of a picture.",
         samples=True,
     )
     recipe: str | None = flag(
-        metavar="NAME|FILE", help="Take the flags that are not given from this recipe.", no_key="a recipe is one file"
+        metavar="NAME|FILE",
+        help="Take flags from this recipe. Those on the command line win.",
+        no_key="a recipe is one file",
     )
     epochs: int | None = flag(
         click.IntRange(0),
-        "Passes over the images; 0 only draws samples from a checkpoint.",
+        "Stop after so many passes over the images. 0 trains nothing and draws samples from a checkpoint.",
         key=click.IntRange(1),
         resumed=True,
         samples=True,
     )
-    max_steps: int | None = flag(click.IntRange(1), "Optimizer steps.", resumed=True)
+    max_steps: int | None = flag(click.IntRange(1), "Stop after so many optimizer steps.", resumed=True)
     time_limit: float | None = flag(
-        DURATION, "Time to train, such as 90s, 10m, 1h; the first limit ends it.", resumed=True
+        DURATION,
+        "Stop after this time, such as 90s, 10m or 1h. Of several limits, the first one ends the run.",
+        resumed=True,
     )
-    batch_size: int | None = flag(click.IntRange(1), "Images a step, of all processes together.")
-    optimizer: OptimizerName | None = flag(click.Choice(["adamw", "rmsprop"]), "(default: adamw)")
+    batch_size: int | None = flag(click.IntRange(1), "Images in a step, of all processes together.")
+    optimizer: OptimizerName | None = flag(click.Choice(["adamw", "rmsprop"]), "Which optimizer (default: adamw).")
     learning_rate: float | None = flag(
-        FiniteRange(0, 1, min_open=True), "Peak of the warm-up and cosine schedule.", resumed=True
+        FiniteRange(0, 1, min_open=True),
+        "Highest learning rate. It warms up to this, then falls along a cosine.",
+        resumed=True,
     )
-    warm_up: float | None = flag(FiniteRange(0, 1), "Share of the run (default: 0.03).")
-    weight_decay: float | None = flag(FiniteRange(0), "Of AdamW (default: 0.1).")
+    warm_up: float | None = flag(
+        FiniteRange(0, 1), "Share of the run in which the learning rate rises (default: 0.03)."
+    )
+    weight_decay: float | None = flag(FiniteRange(0), "Weight decay of AdamW (default: 0.1).")
     clip: float | None = flag(
-        FiniteRange(0, min_open=True), "Largest gradient norm, of the loss in nats a sub-pixel (default: 1)."
+        FiniteRange(0, min_open=True), "Largest norm of a gradient, with the loss in nats a sub-pixel (default: 1)."
     )
     ema: float | None = flag(
         FiniteRange(0, 1, max_open=True),
-        "Decay of the moving average of the weights, which is what is scored and exported; 0: none (default: 0.999).",
+        "Decay of the moving average of the weights. The average is what is scored and exported. 0 for none "
+        "(default: 0.999).",
     )
     layers: int | None = flag(click.IntRange(1, MAX_LAYERS), "Gated layers of each stack.")
     features: int | None = flag(click.IntRange(1, MAX_FEATURES), "Feature maps of each stack.")
@@ -81,17 +91,17 @@ class TrainRequest:
     first_kernel_size: int | None = flag(click.IntRange(3, 63), "Odd kernel size of the first layer.")
     code_size: int | None = flag(click.IntRange(1, 4096), "Length of an autoencoder's code (default: 10).")
     levels: int | None = flag(
-        click.IntRange(2, 256), "Values a pixel can take; 2 binarizes grey images at random, anew each epoch."
+        click.IntRange(2, 256), "How many values a pixel can take. 2 binarizes grey images at random, anew each epoch."
     )
     image_size: tuple[int, int] | None = flag(
         IMAGE_SIZE,
-        "Resize pictures of another size to N×N, or to H rows of W pixels; another aspect is stretched.",
+        "Resize pictures of another size to N×N, or to H rows of W pixels. Another aspect is stretched.",
         metavar="N|HxW",
         key=int | str,
     )
     resampling: Resampling | None = flag(
         click.Choice(["area", "lanczos"]),
-        "How --image-size resizes: by the mean of the area that a pixel covers (default), or sharper.",
+        "How --image-size resizes: by the mean of the area that a pixel covers (default), or more sharply.",
     )
     background: str | None = flag(
         metavar="COLOUR", help="Lay transparent pictures on this colour, such as white or '#ff8800'."
@@ -99,32 +109,36 @@ class TrainRequest:
     grey: bool | None = flag(also=("--gray",), switch=True, help="Make all pictures grey, of 8 bits.")
     rgb: bool | None = flag(switch=True, help="Make all pictures RGB, of 8 bits a channel.")
     init: Path | None = flag(
-        click.Path(path_type=Path), "Start from the weights of this checkpoint, of the same dimensions."
+        click.Path(path_type=Path), "Start from the weights of this checkpoint. It must have the same dimensions."
     )
     seed: int | None = flag(
         click.IntRange(0, 2**63 - 1), "Seed of weights, order and binarization (default: 0).", samples=True
     )
     device: str = flag(
-        default="auto", help="auto, cpu, cuda, cuda:0 or mps.", no_key=_MACHINE, resumed=True, samples=True
+        default="auto",
+        help="Where to train: auto, cpu, cuda, cuda:0 or mps.",
+        no_key=_MACHINE,
+        resumed=True,
+        samples=True,
     )
     devices: int = flag(
-        click.IntRange(1), "Processes of this machine.", default=1, no_key=_MACHINE, resumed=True, samples=True
+        click.IntRange(1), "Processes on this machine.", default=1, no_key=_MACHINE, resumed=True, samples=True
     )
     nodes: int = flag(
-        click.IntRange(1), "Machines; see docs/training.md.", default=1, no_key=_MACHINE, resumed=True, samples=True
+        click.IntRange(1), "Machines. See docs/training.md.", default=1, no_key=_MACHINE, resumed=True, samples=True
     )
     precision: PrecisionChoice | None = flag(
-        click.Choice(["auto", "fp32", "bf16"]), "auto (default) measures which one is faster."
+        click.Choice(["auto", "fp32", "bf16"]), "Arithmetic. auto (default) measures which is faster."
     )
     compile: CompileChoice | None = flag(
-        click.Choice(["auto", "on", "off"]), "torch.compile; auto (default) measures if it pays."
+        click.Choice(["auto", "on", "off"]), "Use torch.compile. auto (default) measures whether it pays."
     )
     out: Path | None = flag(
         OUTPUT_FOLDER, "Folder of the run (default: runs/DATA-MODEL, then -2, -3, …).", no_key=_RESULT, samples=True
     )
     resume: Path | None = flag(
         click.Path(path_type=Path),
-        "Go on with this run; with --epochs 0, draw samples from it.",
+        "Go on with this run. With --epochs 0, draw samples from it.",
         no_key=_RESULT,
         resumed=True,
         samples=True,
