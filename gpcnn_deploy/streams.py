@@ -26,11 +26,16 @@ class _Guarded:
         self._stream, self._failed = stream, failed
         self._error: Exception | None = None  # once it has failed, it stays so
 
-    def write(self, text: str) -> int:
+    def write(self, text: str | bytes) -> int:
         if text == "":  # by which click finds out what it has before it: no time for an error
             return 0
+        if text == b"":  # the same; this is a stream of text, though click's shell completion writes bytes to it
+            raise TypeError("expected text")
         try:
             if self._error is None:
+                if isinstance(text, bytes):
+                    self._stream.flush()
+                    return self._stream.buffer.write(text)
                 return self._stream.write(text)
         except (OSError, ValueError) as error:  # ValueError: closed
             self._error = error

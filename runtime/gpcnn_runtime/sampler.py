@@ -34,13 +34,14 @@ from gpcnn_runtime.engines.base import (
 )
 from gpcnn_runtime.engines.cancel import Cancellation
 from gpcnn_runtime.engines.load import load_engine
-from gpcnn_runtime.engines.onnxruntime.providers import Provider
 from gpcnn_runtime.samples import Samples, join
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
     from typing_extensions import Self
+
+    from gpcnn_runtime.engines.onnxruntime.providers import Provider
 
 BATCH_SIZE = 64
 MAX_IMAGES = 2**63 - 1

@@ -34,7 +34,15 @@ WRITTEN = {"runs", "demo", "samples", "heat", "dist", "tensorboard", "commands/V
 """Paths that commands write, and patterns."""
 THEIRS = {"train/", "val/", "test/", "cat/old/", "dog/a.heic", "my-pictures/", "photos/"}
 """Paths of readers' own pictures."""
-FOREIGN = {"--loadEngine", "--system-site-packages", "--rdzv-endpoint", "--nnodes", "--nproc-per-node", "--all-files"}
+FOREIGN = {
+    "--loadEngine",
+    "--system-site-packages",
+    "--rdzv-endpoint",
+    "--nnodes",
+    "--nproc-per-node",
+    "--all-files",
+    "--list",
+}
 """Options of other people's programs."""
 
 page_by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -142,6 +150,7 @@ def test_commands_are_found_in_pages() -> None:
 @page_by_page
 def test_every_option_in_the_text_is_one_of_some_command(page: Path) -> None:
     known = set().union(*(options(script) for script in SCRIPTS), *map(flags_of_benchmarks, BENCHMARKS)) | FOREIGN
+    known |= set(re.findall(r'"(--[\w-]+)"', (ROOT / "runtime" / "native" / "build.py").read_text("utf-8")))
     spans = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.M | re.S))
     ours = [span for span in spans if not span.startswith(("pip ", "torchrun ", "trtexec "))]
     named = {name for span in ours for name in re.findall(r"(?:(?<=\s)|^)(--[a-z][\w-]*)", span)}

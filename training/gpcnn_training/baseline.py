@@ -43,11 +43,9 @@ def main(checkpoint: Path, request: Path, threads: int, limit: float, runs: int,
     import numpy as np
     import torch
 
-    from gpcnn_training.checkpoint import checkpoint_digest, load_checkpoint
-
     torch.set_num_threads(threads)
     begin = time.perf_counter()
-    model, _ = load_checkpoint(checkpoint)
+    model, digest = _load(checkpoint)
     load_ms = (time.perf_counter() - begin) * 1e3
     with np.load(request, allow_pickle=False) as arrays:
         tensors = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
@@ -70,9 +68,23 @@ def main(checkpoint: Path, request: Path, threads: int, limit: float, runs: int,
         peak_rss_mb=peak,
         load_ms=load_ms,
         library=f"PyTorch {torch.__version__}",
-        checkpoint_digest=checkpoint_digest(checkpoint),
+        checkpoint_digest=digest,
     )
     click.echo(exact_json(report))
+
+
+def _load(path: Path) -> tuple[GatedPixelCNN, str]:
+    """The model of a checkpoint or of a model file, and the digest of the checkpoint."""
+    import torch
+
+    from gpcnn_deploy.model_file import SUFFIX, read_model_file
+    from gpcnn_training.checkpoint import build_model, checkpoint_digest, load_checkpoint
+
+    if path.suffix.lower() != SUFFIX:
+        return load_checkpoint(path)[0], checkpoint_digest(path)
+    metadata, weights = read_model_file(path)
+    tensors = {name: torch.from_numpy(array.copy()) for name, array in weights.items()}
+    return build_model(path, metadata.spec, None, tensors).eval(), metadata.checkpoint_digest
 
 
 def _fastest(model: GatedPixelCNN, noise: Tensor, condition: Tensor | None) -> int:

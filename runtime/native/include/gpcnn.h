@@ -65,7 +65,8 @@ typedef struct gpcnn_request {
   const int32_t *label;       /* [N], for GPCNN_LABEL */
   const float *embedding;     /* [N,E], for GPCNN_EMBEDDING */
   const volatile int32_t *cancel; /* looked at between pixels; NULL: cannot be cancelled */
-  void (*on_row)(void *user, uint32_t row); /* called when a row of all images is drawn, or NULL */
+  void (*on_row)(void *user, uint32_t row); /* called when a row of all images is drawn, or NULL. A large batch is drawn in
+                                               groups: its rows are complete when the last group draws them */
   void *user;
   int32_t *image;             /* out [N,C,H,W]: levels */
   float *log_prob;            /* out [N,C,H,W]: nats, at temperature 1; NULL: not wanted */

@@ -123,7 +123,7 @@ static gpcnn_status load_network(const gpcnn_kernel *kernel, const void *file, s
   net->model.kernel = kernel;
   for (uint32_t l = 0; l < spec->layers; l++) {
     gpcnn_layer_offsets at;
-    gpcnn_file_layer(file, file_bytes, l, &at);
+    gpcnn_file_layer(file, spec, l, &at);
     pack_layer(net, file, l, &at);
   }
   pack_head(net, file, head);

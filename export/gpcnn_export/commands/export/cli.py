@@ -324,3 +324,7 @@ class _Telling:
 
     def __exit__(self, *exception: object) -> None:
         self._status.stop()
+
+
+if __name__ == "__main__":
+    main()

@@ -63,6 +63,7 @@ def main(
 
     \b
     gpcnn-verify model.gpcnn --checkpoint runs/mnist-conditional
+    gpcnn-verify model.onnx --checkpoint runs/mnist-conditional
     gpcnn-verify model.plan --checkpoint runs/mnist-conditional --data mnist --json proof.json
     """
     from gpcnn_deploy.console import show, status, taken, warn

@@ -98,8 +98,8 @@ class Compared(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         inputs: the kind.
-        strategy: `graph` (a sampler's schedule is in its graph), `window W` for each of two windows in it, `jacobi` or
-            `raster`.
+        strategy: `graph` (a sampler's schedule is in its graph), `window W` for each of two windows in it, `native, one
+            by one` and `native, in batches` (a model file), `jacobi` or `raster`.
         images: images compared.
         identical: images that are eager PyTorch's in every sub-pixel.
         explained: images that part from eager PyTorch's only where u is within `Limits.near_tie` of a step of the CDF.

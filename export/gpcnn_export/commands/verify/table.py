@@ -13,7 +13,8 @@ from gpcnn_export.commands.verify.verification import Verification
 def table(found: Verification) -> Table:
     """One line per kind of inputs and strategy."""
     window = "" if found.window is None else f", {Schedule(found.window, found.batch_window, found.batch_from)}"
-    title = f"{found.engine}: {found.role}{window}, {found.precision}, on {found.runs_on}, against {found.library}"
+    role = "model file" if found.role == "weights" else found.role
+    title = f"{found.engine}: {role}{window}, {found.precision}, on {found.runs_on}, against {found.library}"
     result = console.table(title)
     result.add_column("inputs")
     result.add_column("strategy")

@@ -33,7 +33,9 @@ def main(json_path: Path | None) -> None:
     write_json(json_path, found)
     show([*tables(found), *(f"Note: {note}" for note in found.notes)], stderr=taken(json_path))
     if not found.can_sample:
-        raise EngineError("nothing here can draw images: pip install 'gpcnn-deploy[cpu]'")
+        raise EngineError(
+            f"nothing here can draw images: {found.native.detail}; or pip install 'gpcnn-deploy[cpu]' for .onnx engines"
+        )
 
 
 def tables(found: Diagnosis) -> Iterator[Table]:
@@ -53,6 +55,7 @@ def tables(found: Diagnosis) -> Iterator[Table]:
         rows.append(("GPU", "yes", f"{gpu.name}, compute capability {gpu.compute_capability}{memory}"))
     if found.gpu_problem is not None:
         rows.append(("GPU", "no", found.gpu_problem))
+    rows.append(("native engine", _yes(found.native.works), found.native.detail))
     rows += [(f"provider {check.name}", _yes(check.works), check.detail) for check in found.providers]
     rows += [(f"TensorRT: {check.name}", _yes(check.works), check.detail) for check in found.tensorrt]
     yield facts("It has", rows)

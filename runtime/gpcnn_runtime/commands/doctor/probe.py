@@ -1,5 +1,6 @@
 """One question of `gpcnn-doctor`, asked in a process of its own: a driver or a library that crashes ends that alone.
 
+    python -m gpcnn_runtime.commands.doctor.probe native
     python -m gpcnn_runtime.commands.doctor.probe provider cpu | cuda | tensorrt | nv-tensorrt-rtx
     python -m gpcnn_runtime.commands.doctor.probe tensorrt tensorrt | tensorrt-rtx
     python -m gpcnn_runtime.commands.doctor.probe gpu
@@ -49,6 +50,33 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     detail: str = ""
     gpus: tuple[GpuFacts, ...] = ()
     capabilities: tuple[str, ...] = ()
+
+
+def native() -> Answer:
+    """Draw a tiny image with the native engine.
+
+    Raises:
+        EngineError: its library is missing, cannot be loaded, or draws something else.
+    """
+    import numpy as np
+
+    from gpcnn_deploy import __version__
+    from gpcnn_deploy.metadata import EngineMetadata
+    from gpcnn_deploy.model_file import encode_model_file, tensor_shapes
+    from gpcnn_deploy.spec import ModelSpec
+    from gpcnn_runtime.engines.native.library import NativeModel, instruction_sets
+
+    spec = ModelSpec(height=2, width=_SIZE, levels=4, features=4, layers=2, head_features=4)
+    weights = {name: np.zeros(shape, np.float32) for name, shape in tensor_shapes(spec).items()}
+    metadata = EngineMetadata(role="weights", spec=spec, parameters=1, checkpoint_digest="", tools={})
+    model = NativeModel(encode_model_file(metadata, weights), "a model of the doctor's own")
+    noise = np.linspace(0, 1, spec.subpixels, endpoint=False, dtype=np.float32).reshape(1, *spec.image_shape)
+    levels, _, _ = model.draw(noise)  # of weights that are all zero, whose levels are all equally likely
+    if not np.array_equal(levels, np.floor(noise * spec.levels)):
+        raise EngineError("the native engine draws wrong images: install gpcnn-deploy anew")
+    others = [name for name in instruction_sets() if name not in model.instructions]
+    also = f" (also {', '.join(others)})" if others else ""
+    return Answer(detail=f"native engine {__version__}, {model.instructions}{also}")
 
 
 def provider(name: Provider) -> Answer:
@@ -126,6 +154,8 @@ def brief(error: Exception, most: int = 200) -> str:
 def main(arguments: list[str]) -> int:
     """Answer one question."""
     kind, *name = arguments
+    if kind == "native":
+        return answer(native)
     if kind == "provider":
         return answer(lambda: provider(cast(Provider, name[0])))
     if kind == "tensorrt":
