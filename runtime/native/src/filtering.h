@@ -43,7 +43,7 @@ INLINE void even_polynomial(float *coefficient, int pairs, int without) {
 }
 
 /* G g of one filter: taps at a constant stride → n weights. Point order: 0, +1, -1, +2, -2, …, infinity. */
-static void transform_taps(const float *taps, size_t count, size_t points, float *weights) {
+INLINE void transform_taps(const float *taps, size_t count, size_t points, float *weights) {
   const int pairs = (int)points / 2 - 1;
   double scale = 1;
   for (int pair = 0; pair < pairs; pair++) scale *= -(double)(PAIR[pair] * PAIR[pair]);

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 from click.core import ParameterSource
@@ -13,8 +14,10 @@ from gpcnn_deploy.command import Command, json_option, say, write_json
 from gpcnn_deploy.errors import UsageError
 from gpcnn_deploy.extras import require
 from gpcnn_deploy.metadata import encoder_path
-from gpcnn_deploy.outputs import OUTPUT_FILE, Output, check_outputs
+from gpcnn_deploy.outputs import OUTPUT_EITHER, Output, check_outputs
 from gpcnn_deploy.schedule import Schedule
+from gpcnn_export.commands.export.c_source import OPTIONS as C_OPTIONS
+from gpcnn_export.commands.export.c_source import c_options
 
 if TYPE_CHECKING:
     from gpcnn_deploy.metadata import EngineMetadata
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 
 
 SUFFIXES = {"native": ".gpcnn", "onnx": ".onnx", "trt": ".plan"}
+FOLDERS = {"web": "site", "c": "model-c"}
+"""Formats that write a folder, and its default name."""
 
 
 class WindowType(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
@@ -47,10 +52,11 @@ class WindowType(click.ParamType):  # type: ignore[type-arg]  # generic from cli
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["native", "onnx", "trt"]),
+    type=click.Choice([*SUFFIXES, *FOLDERS]),
     show_default=False,
-    help="What to write. native: a model file, for any CPU. onnx: for ONNX Runtime. trt: a TensorRT plan.  "
-    "[default: what -o ends in, or what the other options belong to; else native]",
+    help="What to write. native: a model file, for any CPU. onnx: for ONNX Runtime. trt: a TensorRT plan. c: a folder "
+    "of C source. web: a folder with a page that draws in the browser.  [default: what -o ends in, or what the other "
+    "options belong to; else native]",
 )
 @click.option(
     "--graph",
@@ -62,8 +68,8 @@ class WindowType(click.ParamType):  # type: ignore[type-arg]  # generic from cli
 @click.option(
     "-o",
     "--output",
-    type=OUTPUT_FILE,
-    help="File to write.  [default: model.gpcnn, model.onnx, model.plan]",
+    type=OUTPUT_EITHER,
+    help="File or folder to write.  [default: model.gpcnn, model.onnx, model.plan, site, model-c]",
 )
 @click.option(
     "--window",
@@ -90,6 +96,7 @@ class WindowType(click.ParamType):  # type: ignore[type-arg]  # generic from cli
 @click.option(
     "--opt-batch", type=int, help="For trt: batch size to optimize for.  [default: 8, or --max-batch if less]"
 )
+@c_options
 @json_option
 def main(
     source: Path | None,
@@ -103,6 +110,7 @@ def main(
     max_batch: int,
     opt_batch: int | None,
     json_path: Path | None,
+    **of_c: Any,
 ) -> None:
     """Make an engine of CHECKPOINT: a file, a run folder, or the newest run if it is left out.
 
@@ -116,9 +124,19 @@ def main(
     gpcnn-export runs/mnist-conditional --format trt
     gpcnn-export zoo:mnist-conditional -o model.onnx
     gpcnn-export step.onnx --format trt
+    gpcnn-export zoo:mnist-conditional --format web -o site
+    gpcnn-export zoo:mnist-conditional --format c -o digits
     """
     form = form or _format(output)
     _reject_conflicts(source, form, role)
+    if form == "web":
+        _web(source, output or Path(FOLDERS[form]), json_path)
+        return
+    if form == "c":
+        from gpcnn_export.commands.export.c_source import run
+
+        run(output or Path(FOLDERS[form]), lambda: _model_file(source), json_path, **of_c)
+        return
     out = output or Path(f"model{SUFFIXES[form]}")
     if form != "trt" and out.suffix != SUFFIXES[form] and not out.is_dir():
         raise UsageError(
@@ -182,6 +200,8 @@ def _format(output: Path | None) -> str:
                 return form
     if _given("flavor", "precision", "max_batch", "opt_batch"):
         return "trt"
+    if _given(*C_OPTIONS):
+        return "c"
     return "onnx" if _given("role", "window", "tune_batch") else "native"
 
 
@@ -193,7 +213,9 @@ def _reject_conflicts(source: Path | None, form: str, role: str | None) -> None:
     """
     if form != "trt" and (option := _given("precision", "flavor", "max_batch", "opt_batch")):
         raise UsageError(f"{option} goes with --format trt: other engines are fp32, run anywhere, and take any batch")
-    if form == "native" and (option := "--graph" if role else _given("window", "tune_batch")):
+    if form != "c" and (option := _given(*C_OPTIONS)):
+        raise UsageError(f"{option} goes with --format c")
+    if form in ("native", *FOLDERS) and (option := "--graph" if role else _given("window", "tune_batch")):
         raise UsageError(f"{option} goes with --format onnx or trt: a model file has no graph, and serves any batch")
     if source is not None and source.suffix == ".gpcnn" and form == "native":
         raise UsageError(f"{source} is a model file already: name a checkpoint, or use --format onnx or trt")
@@ -221,6 +243,41 @@ def _checkpoint(source: Path | None, form: str) -> Path:
     checkpoint = newest_run()
     click.echo(f"Exporting {checkpoint}, the newest run.", err=True)
     return checkpoint
+
+
+def _web(source: Path | None, out: Path, json_path: Path | None) -> None:
+    from gpcnn_export.commands.export.result import of_site
+    from gpcnn_export.site import make_site, refuse_place
+    from gpcnn_runtime.zoo.catalogue import engine_name, resolve_engine
+
+    check_outputs([Output("-o", out, "folder"), *([] if json_path is None else [Output("--json", json_path)])])
+    refuse_place(out)
+    if source is not None and (source.suffix == ".gpcnn" or str(source).startswith("zoo:")):
+        path = resolve_engine(source)
+        engine = engine_name(path)
+        site = make_site(_model_file(source), engine, path.stem, engine if engine.startswith("zoo:") else path.name)
+    else:
+        checkpoint = _checkpoint(source, "native")
+        site = make_site(_model_file(checkpoint), str(checkpoint), "model", "model.gpcnn")
+    site.write(out)
+    write_json(json_path, of_site(out, site))
+    parameters = f"{site.metadata.parameters:,} parameters"
+    say(json_path, f"Wrote {out}: a page of {len(site.files) + 1} files, {parameters}, {site.size / 1e6:.1f} MB.")
+    say(json_path, f"Next: python3 -m http.server --bind 127.0.0.1 --directory {shlex.quote(str(out))}")
+
+
+def _model_file(source: Path | None) -> bytes:
+    """The bytes of the model file that was named, or of one made of a checkpoint, proven."""
+    if source is not None and (source.suffix == ".gpcnn" or str(source).startswith("zoo:")):
+        from gpcnn_deploy.model_file import read_model_bytes
+        from gpcnn_runtime.zoo.catalogue import resolve_engine
+
+        return read_model_bytes(resolve_engine(source))
+    checkpoint = _checkpoint(source, "native")
+    with _Telling() as tell:
+        from gpcnn_export.checkpoint_to_native import make_model_file
+
+        return make_model_file(checkpoint, tell=tell).content
 
 
 def _report(out: Path, engine: OnnxEngine | ModelFile, json_path: Path | None) -> None:
