@@ -19,8 +19,8 @@ from small_engines import EMBEDDED, LABELLED, NAMES, Make, model_of, write_check
 
 from gpcnn_deploy.schedule import Schedule
 from gpcnn_deploy.spec import ModelSpec
-from gpcnn_runtime.commands.bench.cli import main
 from gpcnn_export.checkpoint_to_native import draft_model_file
+from gpcnn_runtime.commands.bench.cli import main
 from gpcnn_runtime.commands.bench.report import BenchRow, names, run_worker
 from gpcnn_runtime.commands.bench.worker import Job
 from gpcnn_runtime.commands.bench.yardstick import yardstick
