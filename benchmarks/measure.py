@@ -16,7 +16,7 @@ from gpcnn_deploy.baseline import BaselineReport
 from gpcnn_deploy.child import run_child
 from gpcnn_deploy.errors import ParityError
 from gpcnn_runtime.commands.bench.report import BenchRow, baseline_row, engine_row, run_baseline, run_worker
-from gpcnn_runtime.commands.bench.worker import Job, Measured
+from gpcnn_runtime.commands.bench.worker import BenchJob, Measured
 
 Kind = Literal["naive", "cached", "raster", "step", "sampler", "native"]
 
@@ -70,7 +70,7 @@ class Raw:
     model: Model
     batch: int
     threads: int
-    engines: dict[Way, tuple[Job, Measured]]
+    engines: dict[Way, tuple[BenchJob, Measured]]
     loops: dict[Way, BaselineReport]
     near_ties: int
 
@@ -142,8 +142,8 @@ def measure(
     )
 
 
-def _job(model: Model, way: Way, batch: int, effort: Effort, once: bool = False) -> Job:
-    return Job(
+def _job(model: Model, way: Way, batch: int, effort: Effort, once: bool = False) -> BenchJob:
+    return BenchJob(
         engine=str(model.model_file() if way == NATIVE else model.engine(way.window)),
         batch=batch,
         threads=effort.threads,

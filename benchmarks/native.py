@@ -28,7 +28,7 @@ from gpcnn_deploy.files import write_atomic
 from gpcnn_deploy.machine import available_cores, machine_facts
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_runtime.commands.bench.report import compare_images, run_baseline, run_worker
-from gpcnn_runtime.commands.bench.worker import Job, Measured
+from gpcnn_runtime.commands.bench.worker import BenchJob, Measured
 from gpcnn_runtime.engines.native.library import LIBRARY, instruction_sets
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -152,8 +152,8 @@ class Run:
             if one.gemm_rate is not None and one.gemm_rate > self.rate:
                 self.rate, self.library = one.gemm_rate, one.gemm_library or ""
 
-    def _job(self, engine: Path, batch: int, threads: int, score: bool, instructions: str | None = None) -> Job:
-        return Job(
+    def _job(self, engine: Path, batch: int, threads: int, score: bool, instructions: str | None = None) -> BenchJob:
+        return BenchJob(
             engine=str(engine),
             batch=batch,
             threads=threads,

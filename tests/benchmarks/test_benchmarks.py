@@ -17,7 +17,7 @@ from benchmarks.report import Results, markdown
 from gpcnn_deploy.baseline import BaselineReport
 from gpcnn_deploy.errors import GpcnnError
 from gpcnn_deploy.spec import ModelSpec
-from gpcnn_runtime.commands.bench.worker import Job, Measured
+from gpcnn_runtime.commands.bench.worker import BenchJob, Measured
 
 SMALL = ModelSpec(height=5, width=4, levels=4, features=6, layers=2, conditioning="label", conditioning_size=3)
 EFFORT = Effort(rounds=1, min_time=0.0, limit=600.0, threads=1)
@@ -67,7 +67,7 @@ def raw(model: Model) -> Raw:
         checkpoint_digest="",
     )
     loops = {NAIVE: naive, RASTER: naive}
-    return Raw(model, 3, 1, {way: (Job(engine="e", batch=3), found) for way, found in engines.items()}, loops, 0)
+    return Raw(model, 3, 1, {way: (BenchJob(engine="e", batch=3), found) for way, found in engines.items()}, loops, 0)
 
 
 def test_rows_of_all_ways(model: Model, tmp_path: Path) -> None:

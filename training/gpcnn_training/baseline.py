@@ -12,7 +12,8 @@ import click
 
 from gpcnn_deploy.baseline import BaselineReport
 from gpcnn_deploy.command import Command
-from gpcnn_deploy.errors import CheckpointError, MissingExtraError
+from gpcnn_deploy.errors import CheckpointError
+from gpcnn_deploy.extras import require
 from gpcnn_deploy.machine import peak_rss_mb
 from gpcnn_deploy.text import exact_json
 
@@ -38,13 +39,9 @@ FEWEST_PIXELS = 3
 @click.option("--window", type=click.IntRange(1), help="Cached, that many columns at a time.  [default: naive]")
 def main(checkpoint: Path, request: Path, threads: int, limit: float, runs: int, window: int | None) -> None:
     """Draw the noise of REQUEST with the model of CHECKPOINT, and compare with the images of REQUEST."""
-    try:
-        import safetensors.torch  # noqa: F401
-        import torch
-    except ImportError as error:
-        package = error.name if error.name in ("torch", "safetensors") else "torch"
-        raise MissingExtraError(package, "train", "the eager PyTorch baseline (--checkpoint)") from error
+    require("the eager PyTorch baseline (--checkpoint)", "train", "torch", "safetensors.torch")
     import numpy as np
+    import torch
 
     torch.set_num_threads(threads)
     begin = time.perf_counter()

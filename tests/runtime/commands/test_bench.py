@@ -22,7 +22,7 @@ from gpcnn_deploy.spec import ModelSpec
 from gpcnn_export.checkpoint_to_native import draft_model_file
 from gpcnn_runtime.commands.bench.cli import main
 from gpcnn_runtime.commands.bench.report import BenchRow, names, run_worker
-from gpcnn_runtime.commands.bench.worker import Job
+from gpcnn_runtime.commands.bench.worker import BenchJob
 from gpcnn_runtime.commands.bench.yardstick import yardstick
 from gpcnn_runtime.engines.onnxruntime.gemm import gemm_rate, matmul_model
 
@@ -255,7 +255,7 @@ def test_mistakes(tmp_path: Path, sampler_path: Path, arguments: list[str], code
 def test_strategies_of_a_step_draw_the_same(tmp_path: Path, step_path: Path, sampler_path: Path) -> None:
     images, evaluations = [], []
     for path, strategy in ((step_path, "jacobi"), (step_path, "raster"), (sampler_path, "jacobi")):
-        job = Job(engine=str(path), batch=3, threads=1, label="3", strategy=strategy, repeat=1, min_time=0)
+        job = BenchJob(engine=str(path), batch=3, threads=1, label="3", strategy=strategy, repeat=1, min_time=0)
         measured = run_worker(job, tmp_path / "images.npz")
         evaluations.append(measured.evaluations_per_image)
         with np.load(tmp_path / "images.npz") as arrays:
@@ -267,7 +267,7 @@ def test_strategies_of_a_step_draw_the_same(tmp_path: Path, step_path: Path, sam
 
 
 def test_embeddings_are_drawn(tmp_path: Path, make: Make) -> None:
-    run_worker(Job(engine=str(make(EMBEDDED, 4)), batch=2, repeat=1, min_time=0), tmp_path / "images.npz")
+    run_worker(BenchJob(engine=str(make(EMBEDDED, 4)), batch=2, repeat=1, min_time=0), tmp_path / "images.npz")
     with np.load(tmp_path / "images.npz") as arrays:
         assert arrays["condition"].shape == (2, 5)
         assert arrays["image"].shape == (2, *EMBEDDED.image_shape)
@@ -293,5 +293,5 @@ def test_help_loads_nothing_heavy() -> None:
 def test_peak_memory_is_of_the_measured_process_alone(tmp_path: Path, make: Make) -> None:
     """Whatever this process holds (PyTorch, at least), the worker's figure is that of a process that samples."""
     spec = ModelSpec(height=28, width=28, conditioning="label", conditioning_size=3)
-    measured = run_worker(Job(engine=str(make(spec, 28)), batch=1, repeat=1, min_time=0), tmp_path / "images.npz")
+    measured = run_worker(BenchJob(engine=str(make(spec, 28)), batch=1, repeat=1, min_time=0), tmp_path / "images.npz")
     assert measured.peak_rss_mb < 130

@@ -1,6 +1,6 @@
 """How `gpcnn-verify` and its judge talk: the runtime feeds the engine, eager PyTorch judges, neither imports the other.
 
-In a folder for the two of them, the runtime writes `job.json` (a `Job`) and runs
+In a folder for the two of them, the runtime writes `job.json` (a `VerifyJob`) and runs
 
     python -m gpcnn_export.commands.verify.judge prepare FOLDER
 
@@ -35,7 +35,7 @@ INPUTS: tuple[Inputs, ...] = ("samples", "completions", "scores")
 Cause = Literal["near-tie", "rounding", "defect"]
 
 
-class Job(msgspec.Struct, frozen=True, kw_only=True):
+class VerifyJob(msgspec.Struct, frozen=True, kw_only=True):
     """What to judge.
 
     Attributes:

@@ -22,7 +22,7 @@ from gpcnn_deploy.errors import UsageError
 from gpcnn_deploy.metadata import Precision, Role
 from gpcnn_deploy.philox import MAX_SEED
 from gpcnn_deploy.text import exact_json
-from gpcnn_export.commands.verify.protocol import INPUTS, JUDGE_MODULE, Inputs, Job, Prepared, Verdict
+from gpcnn_export.commands.verify.protocol import INPUTS, JUDGE_MODULE, Inputs, Prepared, Verdict, VerifyJob
 from gpcnn_runtime.engines.base import Strategy
 from gpcnn_runtime.engines.onnxruntime.providers import Provider
 from gpcnn_runtime.sampler import BATCH_SIZE, Sampler
@@ -112,7 +112,7 @@ def verify(
         tempfile.TemporaryDirectory(prefix="gpcnn-verify-") as folder,
     ):
         metadata, info = sampler.metadata, sampler.engine.info
-        job = Job(
+        job = VerifyJob(
             checkpoint=str(checkpoint),
             spec=metadata.spec,
             class_names=metadata.class_names,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gpcnn_deploy.command import STDOUT, Command, json_option, write_json
+from gpcnn_deploy.command import Command, json_option, write_json
 from gpcnn_runtime.commands.options import provider_option, strategy_option, threads_option
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from gpcnn_deploy.baseline import BaselineReport
     from gpcnn_runtime.commands.bench.report import BenchReport
-    from gpcnn_runtime.commands.bench.worker import Job, Measured
+    from gpcnn_runtime.commands.bench.worker import BenchJob, Measured
     from gpcnn_runtime.engines.base import Strategy
     from gpcnn_runtime.engines.onnxruntime.providers import Provider
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 @click.command(cls=Command)
 @click.argument("engine", type=click.Path(path_type=Path))
 @click.option(
-    "--batch", "batches", type=click.IntRange(1), multiple=True, default=(1,), help="Images a call; may be repeated."
+    "--batch", "batches", type=click.IntRange(1), multiple=True, default=(1,), help="Images in a call. May be repeated."
 )
 @click.option(
     "--checkpoint",
     type=click.Path(path_type=Path),
-    help="Adds naive eager PyTorch on the same weights and noise, and checks that the images are identical. A "
-    "checkpoint, a run folder, or a model file.",
+    help="Also time eager PyTorch, which runs the whole network once per sub-pixel, on the same weights and noise, and "
+    "check that the images are identical: a checkpoint, a run folder, or a model file.",
 )
 @click.option(
     "--beside",
@@ -45,16 +45,22 @@ if TYPE_CHECKING:
 @click.option("--score", is_flag=True, help="Adds the scoring of images that are all known.")
 @threads_option
 @json_option
-@click.option("--repeat", type=click.IntRange(1), default=5, show_default=True, help="Fewest calls of each batch size.")
+@click.option(
+    "--repeat",
+    type=click.IntRange(1),
+    default=5,
+    show_default=True,
+    help="Make at least so many calls of each batch size.",
+)
 @click.option(
     "--min-time",
     type=click.FloatRange(0, 3600),
     default=2.0,
     show_default=True,
-    help="Seconds that the calls of each batch size take at least.",
+    help="Go on for at least so many seconds for each batch size.",
 )
 @click.option("--label", help="What to draw: a number or class name.  [default: all classes in turn]")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the noise.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the noise.")
 @strategy_option
 @provider_option
 @click.option(
@@ -63,7 +69,7 @@ if TYPE_CHECKING:
     default=60.0,
     show_default=True,
     metavar="SECONDS",
-    help="A baseline that would take longer is timed on its first pixels, and extrapolated.",
+    help="If eager PyTorch would take longer, time its first pixels and extrapolate.",
 )
 def main(
     engine: Path,
@@ -82,25 +88,29 @@ def main(
     provider: Provider,
     baseline_limit: float,
 ) -> None:
-    """Measure how fast ENGINE draws.
+    """Measure how fast ENGINE draws, in milliseconds an image.
+
+    The result is compared with the arithmetic floor: the time that the multiply-adds of an image take at the best rate
+    of a core.
 
     \b
     gpcnn-bench model.gpcnn
     gpcnn-bench model.gpcnn --batch 1 --batch 64 --checkpoint runs/mnist --json bench.json
     gpcnn-bench model.gpcnn --beside model.onnx --score
     """
+    from gpcnn_deploy.console import show, status, taken
     from gpcnn_deploy.errors import CheckpointError
     from gpcnn_deploy.model_file import SUFFIX
-    from gpcnn_deploy.streams import status
-    from gpcnn_runtime.commands.bench.worker import Job
+    from gpcnn_runtime.commands.bench.table import notes, table
+    from gpcnn_runtime.commands.bench.worker import BenchJob
     from gpcnn_runtime.zoo.catalogue import resolve_engine
 
     weights = None if checkpoint is None else resolve_engine(checkpoint)
     if weights is not None and not weights.exists():
         raise CheckpointError(f"{checkpoint}: no such file: train one with gpcnn-train, or name another")
 
-    def job(of: str, batch: int, scores: bool) -> Job:
-        return Job(
+    def job(of: str, batch: int, scores: bool) -> BenchJob:
+        return BenchJob(
             engine=of,
             batch=batch,
             threads=threads,
@@ -133,8 +143,9 @@ def main(
         ]
     report = _report(measured)
     write_json(json_path, report)
-    _show(report, engine, [one.baseline for one in measured if one.baseline is not None], json_path == STDOUT)
-    if json_path not in (None, STDOUT):
+    baselines = [one.baseline for one in measured if one.baseline is not None]
+    show([table(report, str(engine)), *notes(report, baselines)], stderr=taken(json_path))
+    if json_path is not None and not taken(json_path):
         click.echo(f"Wrote {json_path}.")
 
 
@@ -151,7 +162,7 @@ class Baseline:
 class Measurements:
     """One batch size: each engine with its job, and the baseline, the first engine's images being held against it."""
 
-    engines: list[tuple[Job, Measured]]
+    engines: list[tuple[BenchJob, Measured]]
     baseline: BaselineReport | None
     near_ties: int
 
@@ -166,7 +177,7 @@ def _exported(weights: Path, folder: Path, tell: Callable[[str], None]) -> list[
 
 
 def _measure(
-    jobs: list[Job], scoring: list[Job], eager: Baseline | None, folder: Path, tell: Callable[[str], None]
+    jobs: list[BenchJob], scoring: list[BenchJob], eager: Baseline | None, folder: Path, tell: Callable[[str], None]
 ) -> Measurements:
     """Measure every job in turn, and compare what the engines drew, with each other and with eager PyTorch.
 
@@ -238,16 +249,6 @@ def _report(measured: list[Measurements]) -> BenchReport:
         near_ties=sum(one.near_ties for one in measured),
         rows=tuple(rows),
     )
-
-
-def _show(report: BenchReport, engine: Path, baselines: list[BaselineReport], stderr: bool) -> None:
-    from gpcnn_deploy.streams import console
-    from gpcnn_runtime.commands.bench.table import notes, table
-
-    shown = console(stderr)
-    shown.print(table(report, str(engine)))
-    for line in notes(report, baselines):
-        shown.print(line, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

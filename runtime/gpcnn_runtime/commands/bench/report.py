@@ -25,7 +25,7 @@ from gpcnn_deploy.child import ChildError, environment, run_child
 from gpcnn_deploy.errors import ParityError, UsageError
 from gpcnn_deploy.metadata import Role
 from gpcnn_deploy.text import exact_json
-from gpcnn_runtime.commands.bench.worker import Job, Measured
+from gpcnn_runtime.commands.bench.worker import BenchJob, Measured
 
 WORKER_MODULE = "gpcnn_runtime.commands.bench.worker"
 EXPORT_MODULE = "gpcnn_export.commands.export.cli"
@@ -110,7 +110,7 @@ class BenchReport(msgspec.Struct, frozen=True, kw_only=True):
     rows: tuple[BenchRow, ...]
 
 
-def run_worker(job: Job, images: Path) -> Measured:
+def run_worker(job: BenchJob, images: Path) -> Measured:
     """Measure one job in a process of its own; `images` receives what its first call drew.
 
     Raises:
@@ -191,7 +191,7 @@ def run_baseline(
 
 def engine_row(
     measured: Measured,
-    job: Job,
+    job: BenchJob,
     gemm_rate: float | None,
     baseline: BaselineReport | None = None,
     name: str | None = None,
@@ -274,7 +274,7 @@ def names(engines: Sequence[str]) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _as_file(job: Job) -> Iterator[Path]:
+def _as_file(job: BenchJob) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="gpcnn-bench-") as folder:
         path = Path(folder, "job.json")
         path.write_text(exact_json(job), encoding="utf-8")

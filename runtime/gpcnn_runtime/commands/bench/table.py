@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.box import SIMPLE
 from rich.table import Table
 
+from gpcnn_deploy import console
 from gpcnn_deploy.baseline import BaselineReport
 from gpcnn_runtime.commands.bench.report import BenchReport, BenchRow
 
@@ -17,9 +17,8 @@ def table(report: BenchReport, engine: str) -> Table:
     """One line per batch size and engine, and one for the baseline where there is one."""
     first = report.rows[0]
     role = {"sampler": "sampler", "weights": "model file"}.get(first.role, f"{first.role}, {first.strategy}")
-    result = Table(
-        title=f"{engine}: {role}, on {report.runs_on}", box=SIMPLE, title_justify="left", collapse_padding=True
-    )
+    result = console.table(f"{engine}: {role}, on {report.runs_on}")
+    result.collapse_padding = True
     result.add_column("", no_wrap=True)
     for heading in ("batch", "threads", "window", "ms/image\np50", "\np90", "\np99", "images/s", "× eager", "× floor"):
         result.add_column(heading, justify="right")

@@ -18,13 +18,13 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from gpcnn_deploy.command import explain
+from gpcnn_deploy.child import answer
 from gpcnn_deploy.machine import peak_rss_mb
 from gpcnn_deploy.metadata import EngineMetadata, Role
 from gpcnn_deploy.philox import noise
 from gpcnn_deploy.schedule import Schedule
 from gpcnn_deploy.spec import ModelSpec
-from gpcnn_deploy.text import exact_json, read_exact_json
+from gpcnn_deploy.text import read_exact_json
 from gpcnn_runtime.commands.bench.yardstick import yardstick
 from gpcnn_runtime.engines.base import Strategy
 from gpcnn_runtime.engines.onnxruntime.providers import Provider
@@ -35,7 +35,7 @@ ON_CPU = "CPU"
 """What `EngineInfo.provider` begins with where the arithmetic floor of a core applies."""
 
 
-class Job(msgspec.Struct, frozen=True, kw_only=True):
+class BenchJob(msgspec.Struct, frozen=True, kw_only=True):
     """What to measure.
 
     Attributes:
@@ -108,7 +108,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     runs_on: str
 
 
-def measure(job: Job, images: Path) -> Measured:
+def measure(job: BenchJob, images: Path) -> Measured:
     """Load the engine, draw until the job is satisfied, and write what the first call drew to `images`.
 
     Raises:
@@ -165,7 +165,7 @@ def measure(job: Job, images: Path) -> Measured:
     )
 
 
-def _load(job: Job) -> Sampler:
+def _load(job: BenchJob) -> Sampler:
     if job.instructions is None:
         return Sampler.load(job.engine, job.threads, job.batch, provider=job.provider, fallback=False)
     from gpcnn_runtime.engines.native.load import load_native_engine
@@ -180,7 +180,7 @@ def _window(schedule: Schedule | None, parts: list[int]) -> int | None:
     return windows.pop() if len(windows) == 1 else None
 
 
-def conditions(metadata: EngineMetadata, job: Job) -> dict[str, Any]:
+def conditions(metadata: EngineMetadata, job: BenchJob) -> dict[str, Any]:
     """`labels` or `embedding` of one call, as `Sampler.sample` takes them; empty for an unconditional model."""
     spec = metadata.spec
     if spec.conditioning == "label":
@@ -195,7 +195,7 @@ def conditions(metadata: EngineMetadata, job: Job) -> dict[str, Any]:
     return {}
 
 
-def time_calls(draw: Callable[[int], Samples], job: Job) -> tuple[float, ...]:
+def time_calls(draw: Callable[[int], Samples], job: BenchJob) -> tuple[float, ...]:
     """Seconds of calls 1, 2, … of `draw`, after call 0, which allocated."""
     seconds: list[float] = []
     while (total := sum(seconds)) < job.min_time or len(seconds) < job.repeat:
@@ -207,7 +207,7 @@ def time_calls(draw: Callable[[int], Samples], job: Job) -> tuple[float, ...]:
     return tuple(seconds)
 
 
-def save_images(path: Path, metadata: EngineMetadata, job: Job, levels: npt.NDArray[np.uint8]) -> None:
+def save_images(path: Path, metadata: EngineMetadata, job: BenchJob, levels: npt.NDArray[np.uint8]) -> None:
     """Write noise, images and conditions of the first call, as `gpcnn_deploy.baseline` describes."""
     given = conditions(metadata, job)
     arrays: dict[str, npt.NDArray[Any]] = {
@@ -224,16 +224,7 @@ def save_images(path: Path, metadata: EngineMetadata, job: Job, levels: npt.NDAr
 def main(arguments: list[str]) -> int:
     """Run one job; an expected error becomes one line on stderr and its exit code."""
     job_path, images = map(Path, arguments)
-    try:
-        measured = measure(read_exact_json(job_path.read_bytes(), Job), images)
-    except Exception as error:
-        told = explain(error)
-        if told is None:
-            raise
-        print(f"Error: {told[0]}", file=sys.stderr)
-        return told[1]
-    print(exact_json(measured))
-    return 0
+    return answer(lambda: measure(read_exact_json(job_path.read_bytes(), BenchJob), images))
 
 
 if __name__ == "__main__":

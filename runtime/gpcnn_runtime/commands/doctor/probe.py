@@ -15,8 +15,9 @@ from typing import cast
 
 import msgspec
 
-from gpcnn_deploy.command import explain
-from gpcnn_deploy.errors import EngineError, GpcnnError, MissingExtraError
+from gpcnn_deploy.child import answer
+from gpcnn_deploy.errors import EngineError, GpcnnError
+from gpcnn_deploy.extras import require
 from gpcnn_runtime.engines.onnxruntime.providers import Provider
 from gpcnn_runtime.engines.plan_file import Flavor
 
@@ -90,10 +91,9 @@ def provider(name: Provider) -> Answer:
     from gpcnn_runtime.engines.onnxruntime.gemm import matmul_model
     from gpcnn_runtime.engines.onnxruntime.providers import place, running
 
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingExtraError("onnxruntime", "cpu" if name == "cpu" else "gpu", f"provider {name}") from error
+    require(f"provider {name}", "cpu" if name == "cpu" else "gpu", "onnxruntime")
+    import onnxruntime
+
     placement = place(name)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
@@ -154,23 +154,13 @@ def brief(error: Exception, most: int = 200) -> str:
 def main(arguments: list[str]) -> int:
     """Answer one question."""
     kind, *name = arguments
-    try:
-        if kind == "native":
-            answer = native()
-        elif kind == "provider":
-            answer = provider(cast(Provider, name[0]))
-        elif kind == "tensorrt":
-            answer = tensorrt(cast(Flavor, name[0]))
-        else:
-            answer = gpu()
-    except Exception as error:
-        told = explain(error)
-        if told is None:
-            raise
-        print(f"Error: {told[0]}", file=sys.stderr)
-        return told[1]
-    print(msgspec.json.encode(answer).decode())
-    return 0
+    if kind == "native":
+        return answer(native)
+    if kind == "provider":
+        return answer(lambda: provider(cast(Provider, name[0])))
+    if kind == "tensorrt":
+        return answer(lambda: tensorrt(cast(Flavor, name[0])))
+    return answer(gpu)
 
 
 if __name__ == "__main__":
