@@ -111,7 +111,11 @@ def test_packages_are_those_of_pyproject() -> None:
     tomllib = pytest.importorskip("tomllib")
     text = (Path(__file__).parents[3] / "pyproject.toml").read_text()
     project = tomllib.loads(text)["project"]
-    extras = {name: texts for name, texts in project["optional-dependencies"].items() if name not in ("dev", "cross")}
+    extras = {
+        name: texts
+        for name, texts in project["optional-dependencies"].items()
+        if name not in ("dev", "cross", "browser")
+    }
     texts = [text for group in (project["dependencies"], *extras.values()) for text in group]
     named = {text.split(">=")[0] for text in texts if ";" not in text}  # what only some Pythons need is not shown
     named -= {text for text in named if text.startswith("gpcnn-deploy")}
