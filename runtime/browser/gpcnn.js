@@ -16,8 +16,9 @@ export { GpcnnError, Model, hasRelaxedSimd, hasSimd };
 export async function load(source, { relaxed = hasRelaxedSimd(), wasm } = {}) {
   if (!hasSimd()) throw new GpcnnError("this browser has no WebAssembly SIMD, which the engine needs: use a newer one");
   const file = relaxed ? "./gpcnn-relaxed.wasm" : "./gpcnn.wasm";
-  const module = wasm instanceof WebAssembly.Module ? wasm : await WebAssembly.compile(await read(wasm ?? new URL(file, import.meta.url)));
-  return new Model(new Kernel(module, await read(source)));
+  const compile = async () => (wasm instanceof WebAssembly.Module ? wasm : WebAssembly.compile(await read(wasm ?? new URL(file, import.meta.url))));
+  const [module, bytes] = await Promise.all([compile(), read(source)]);
+  return new Model(new Kernel(module, bytes));
 }
 
 /** Load a model in a Web Worker, so that a page stays responsive. See gpcnn.d.ts. */

@@ -125,7 +125,7 @@ function receive(file) {
   }
   return guarded("picture-error", async () => {
     if (!app.easel) throw new GpcnnError("Open a model file first.");
-    app.easel.show(await readPicture(file, app.model.spec));
+    app.easel.show(await readPicture(file, app.model.spec, app.model.metadata.preparation?.background ?? "#ffffff"));
     say(`${file.name} is on the easel.`);
   });
 }

@@ -49,8 +49,8 @@ export function paintHeat(canvas, nats, spec) {
   canvas.getContext("2d").putImageData(data, 0, 0);
 }
 
-/** Levels [C, H, W] of a picture file, fitted to the model: each pixel is the mean of what it covers. */
-export async function readPicture(file, spec) {
+/** Levels [C, H, W] of a picture file, fitted to the model: each pixel is the mean of what it covers, transparent ones on `background`. */
+export async function readPicture(file, spec, background) {
   let bitmap;
   try {
     bitmap = await createImageBitmap(file, { colorSpaceConversion: "none", premultiplyAlpha: "none" });
@@ -61,7 +61,7 @@ export async function readPicture(file, spec) {
   canvas.width = bitmap.width;
   canvas.height = bitmap.height;
   const context = canvas.getContext("2d", { willReadFrequently: true });
-  context.fillStyle = "#fff"; // behind what is transparent
+  context.fillStyle = background; // behind what is transparent
   context.fillRect(0, 0, bitmap.width, bitmap.height);
   context.drawImage(bitmap, 0, 0);
   const { data } = context.getImageData(0, 0, bitmap.width, bitmap.height);

@@ -2,7 +2,7 @@
 
 import { paintRows } from "./pixels.js";
 
-const WATCH = 600; // milliseconds that a picture takes at least to appear, so that one can watch it
+const WATCH = 500; // milliseconds that a picture takes at least to appear, so that one can watch it
 
 export class Tiles {
   #spec;

@@ -346,6 +346,8 @@ def test_json_tells_what_was_drawn(folder: Path, sampler_path: Path, output_form
     assert [image["position"] for image in images] == [0, 1, 2, 3]
     assert [(image["label"], image["class_name"]) for image in images] == [(2, "bag, red")] * 2 + [(0, "boot")] * 2
     np.testing.assert_allclose([image["nats"] for image in images], -drawn.log_likelihood(), atol=1e-4)
+    hashes = [hashlib.sha256(image.astype(np.uint8).tobytes()).hexdigest() for image in drawn.levels]
+    assert [image["levels_sha256"] for image in images] == hashes
     assert all(image["rank"] is None and image["known_nats"] is None for image in images)
 
 
