@@ -72,7 +72,7 @@ test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "slow and not gpu"
 
 test-targets: $(VENV)/.cross
-	$(BIN)/python -m pytest -m slow tests/native/targets.py
+	$(BIN)/python -m pytest -m slow tests/native/targets.py tests/native/test_c_source.py
 
 wheels: $(VENV)/.cross
 	for target in $(WHEELS); do \
