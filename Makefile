@@ -12,17 +12,21 @@ SYSTEM = $(shell $(PYTHON) -c "import platform; print(platform.system() + '-' + 
 PLAN_SYSTEMS := Linux-x86_64 Windows-AMD64
 HAS_RTX = $(shell test -f $(VENV)/.rtx && echo yes)
 
-.PHONY: demo rtx test lint test-slow test-targets test-pythons test-oldest wheels bench gpu-test clean help
+.PHONY: demo rtx test lint test-slow test-targets test-browser test-pythons test-oldest web wheels bench bench-native gpu-test \
+  clean help
 
 help:
 	@echo "make demo          train digits for 90 s, export, also to TensorRT, check parity, sample every class"
 	@echo "make test          lint, types, import rules and the tests (under 10 minutes on 2 cores)"
 	@echo "make test-slow     the tests that take minutes; GPCNN_DATA_DIR=folder adds real MNIST"
 	@echo "make test-targets  the native engine on other CPUs, under qemu-user: the same images, the same bits"
+	@echo "make test-browser  the page in Chromium (apt install chromium), and its modules in Node where that is"
+	@echo "make web           the page's WebAssembly modules anew: after a change of the C sources"
 	@echo "make wheels        into dist/: wheels for Linux, macOS and Windows, compiled on this machine"
 	@echo "make test-pythons  the runtime alone, on every Python 3.10+ found, with only its own extra"
 	@echo "make test-oldest   the runtime on the oldest Python and dependencies that pyproject.toml allows"
 	@echo "make bench         the benchmark of the README (about 20 minutes)"
+	@echo "make bench-native  the native engine beside ONNX Runtime (under 8 minutes)"
 	@echo "make gpu-test      this machine's GPU: the tests that need one, and one report file"
 
 $(VENV)/.export: pyproject.toml constraints.txt
@@ -66,13 +70,23 @@ lint: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/python -m pytest -m "not slow and not gpu" --numprocesses auto --dist worksteal
+	$(BIN)/python -m pytest -m "not slow and not gpu and not browser" --numprocesses auto --dist worksteal
 
 test-slow: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "slow and not gpu"
+	$(BIN)/python -m pytest -m "slow and not gpu and not browser"
 
 test-targets: $(VENV)/.cross
 	$(BIN)/python -m pytest -m slow tests/native/targets.py tests/native/test_c_source.py
+
+$(VENV)/.browser: $(VENV)/.dev
+	$(PIP) --editable '.[browser]'
+	@touch $@
+
+test-browser: $(VENV)/.browser
+	$(BIN)/python -m pytest -m browser tests/browser
+
+web: $(VENV)/.cross
+	$(BIN)/python runtime/native/build.py --browser
 
 wheels: $(VENV)/.cross
 	for target in $(WHEELS); do \
@@ -88,6 +102,9 @@ test-oldest: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks
+
+bench-native: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.native
 
 gpu-test: $(VENV)/.dev
 	$(BIN)/python -m pytest -m gpu

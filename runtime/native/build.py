@@ -3,6 +3,7 @@
     python runtime/native/build.py                              the library for this machine, into the package
     python runtime/native/build.py --target arm64-linux -o out  for another one; needs `pip install ziglang`
     python runtime/native/build.py --list                       the targets
+    python runtime/native/build.py --browser                    the page's two WebAssembly modules, into runtime/browser
 
 The kernel is compiled once for each instruction set of the target and chosen when the library starts. The library needs
 no libc: one file serves glibc and musl. This script needs no package, since it runs before any is installed.
@@ -12,7 +13,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 import importlib.util
+import json
 import os
 import platform
 import shlex
@@ -26,6 +29,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 NATIVE = Path(__file__).parent
+BROWSER = NATIVE.parent / "browser"
 LIBRARY_FOLDER = NATIVE.parent / "gpcnn_runtime" / "engines" / "native" / "lib"
 ZIG = "ziglang==0.17.1"
 """The C compiler that the build takes where the system has none, and for all other targets."""
@@ -90,7 +94,8 @@ def _x86_64() -> tuple[InstructionSet, ...]:
     )
 
 
-_LINUX, _MACOS, _WINDOWS, _WASM = "libgpcnn.so", "libgpcnn.dylib", "gpcnn.dll", "gpcnn.wasm"
+_LINUX, _MACOS, _WINDOWS = "libgpcnn.so", "libgpcnn.dylib", "gpcnn.dll"
+_WASM = "wasm32-freestanding"
 _X86 = _x86_64()
 _ARM64 = (InstructionSet("base", "arm64", 16, "6x4", True),)
 _ARMV7 = (InstructionSet("base", "armv7", 16, "6x2", False, ("-mfpu=neon",), "baseline+neon"),)
@@ -119,8 +124,8 @@ TARGETS = {
         Target("arm64-macos", "aarch64-macos.11.0", "macosx_11_0_arm64", _MACOS, _ARM64),
         Target("x86-64-windows", "x86_64-windows-gnu", "win_amd64", _WINDOWS, _X86),
         Target("arm64-windows", "aarch64-windows-gnu", "win_arm64", _WINDOWS, _ARM64),
-        Target("wasm32", "wasm32-freestanding", "", _WASM, _SIMD),
-        Target("wasm32-relaxed", "wasm32-freestanding", "", _WASM, _RELAXED),
+        Target("wasm32", _WASM, "", "gpcnn.wasm", _SIMD),
+        Target("wasm32-relaxed", _WASM, "", "gpcnn-relaxed.wasm", _RELAXED),
     )
 }
 
@@ -233,6 +238,29 @@ def is_current(target: Target, folder: Path) -> bool:
     return library.is_file() and library.stat().st_mtime >= max(source.stat().st_mtime for source in sources)
 
 
+def build_browser(folder: Path = BROWSER, cache: Path | None = None) -> list[Path]:
+    """Compile the page's WebAssembly modules, with `wasm.json`, which says what they were compiled from.
+
+    They are committed: they run on every machine, a few kilobytes large, and no installation should need zig.
+
+    Raises:
+        BuildError: as `build_library`.
+    """
+    made = [build_library(TARGETS[name], folder, cache=cache) for name in ("wasm32", "wasm32-relaxed")]
+    record = {"compiler": ZIG, "sources": sources_digest()}
+    (folder / "wasm.json").write_text(json.dumps(record, indent=1) + "\n")
+    return made
+
+
+def sources_digest() -> str:
+    """SHA-256 over names and contents of all C sources."""
+    digest = hashlib.sha256()
+    for source in sorted([*(NATIVE / "src").glob("*.[ch]"), *(NATIVE / "include").glob("*.h")]):
+        content = source.read_bytes().replace(b"\r\n", b"\n")
+        digest.update(f"{source.name} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
+
+
 def build_program(
     sources: Sequence[Path],
     program: Path,
@@ -340,8 +368,11 @@ def _link(target: Target, compiler: Compiler, objects: list[Path], made: Path, e
     command = [*_call(compiler, target, target.sets[0]), *map(str, objects), "-o", str(made), "-s"]
     if target.library == _MACOS:  # every program there has the system's library
         _run([*command, "-shared", f"-Wl,-install_name,@rpath/{made.name}"], environment)
-    elif target.library == _WASM:
-        _run([*command, "-nostdlib", "-Wl,--no-entry", "-Wl,--export-dynamic"], environment)
+    elif target.triple == _WASM:
+        # The stack below the data, so that it cannot run into it; the table takes functions for `on_row`.
+        flags = ["--no-entry", "--export-dynamic", "--export=__heap_base", "--export-table", "--growable-table"]
+        flags += ["-z,stack-size=65536"]
+        _run([*command, "-nodefaultlibs", *(f"-Wl,{flag}" for flag in flags)], environment)
     elif target.library == _WINDOWS:
         _run([*command, "-shared", "-nostdlib"], environment)
     else:
@@ -386,22 +417,29 @@ def main() -> int:
     parser.add_argument("--cache", type=Path, metavar="FOLDER", help="where zig keeps what it compiled")
     parser.add_argument("--if-older", action="store_true", help="do nothing if the library is newer than its sources")
     parser.add_argument("--list", action="store_true", help="show the targets")
+    parser.add_argument("--browser", action="store_true", help="compile the page's WebAssembly modules")
     given = parser.parse_args()
     if given.list:
         print("\n".join(f"{target.name:16} {target.triple}" for target in TARGETS.values()))
         return 0
+    if given.browser and (given.target or given.static):
+        parser.error("--browser has targets of its own: leave --target and --static out")
     target = TARGETS[given.target] if given.target else host()
-    if given.output is None and (given.static or target != host()):
+    if not given.browser and given.output is None and (given.static or target != host()):
         parser.error("name a folder with -o: the package takes the shared library of this machine alone")
     folder = given.output or LIBRARY_FOLDER
-    if given.if_older and not given.static and is_current(target, folder):
+    if given.if_older and not given.browser and not given.static and is_current(target, folder):
         return 0
     try:
-        made = build_library(target, folder, cache=given.cache, static=given.static)
+        if given.browser:
+            modules = build_browser(given.output or BROWSER, given.cache)
+        else:
+            modules = [build_library(target, folder, cache=given.cache, static=given.static)]
     except BuildError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1
-    print(f"{made} ({made.stat().st_size} bytes)")
+    for made in modules:
+        print(f"{made} ({made.stat().st_size} bytes)")
     return 0
 
 

@@ -18,11 +18,11 @@ import torch
 from contract_models import SPECS, contract, hash_words, recipe_file, recipe_inputs, recipe_weights
 
 from gpcnn_deploy.errors import EngineError, UsageError
-from gpcnn_deploy.noise import noise
+from gpcnn_deploy.philox import noise
 from gpcnn_deploy.pictures import pixels_from_levels
 from gpcnn_deploy.spec import ModelSpec
-from gpcnn_runtime.cancel import Cancellation, Cancelled
-from gpcnn_runtime.engine import OutOfMemoryError, Request
+from gpcnn_runtime.engines.base import OutOfMemoryError, Request
+from gpcnn_runtime.engines.cancel import Cancellation, Cancelled
 from gpcnn_runtime.engines.native import library
 from gpcnn_runtime.engines.native.library import (
     CancelledError,

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gpcnn_deploy.model_file import decode_model_file
-from gpcnn_deploy.noise import noise
+from gpcnn_deploy.philox import noise
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_training.divergence import NEAR_TIE, first_divergences
 from gpcnn_training.model import GatedPixelCNN

@@ -53,7 +53,7 @@ def test_a_wheel_draws_where_no_compiler_is(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
     python = tmp_path / "venv" / "bin" / "python"
     subprocess.run([python, "-m", "pip", "install", "--quiet", wheel], check=True, env=environment)
-    command = [python, "-c", DRAW, Path(__file__).parent]
+    command = [python, "-c", DRAW, ROOT / "tests" / "helpers"]
     drawn = subprocess.run(command, check=True, env=environment, cwd=tmp_path, capture_output=True, text=True)
     *hashes, place = drawn.stdout.split()
     assert hashes == [contract()["hashes"][name]["image"] for name in SPECS]

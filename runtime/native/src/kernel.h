@@ -9,7 +9,7 @@ typedef struct gpcnn_kernel {
   uint32_t block;    /* outputs that lie side by side in its packed weights */
   int fused;         /* multiply-adds round once; 0: twice, as on every machine */
   uint64_t (*model_bytes)(const gpcnn_spec *spec); /* 0: does not fit this machine's memory */
-  gpcnn_status (*load)(const struct gpcnn_kernel *kernel, const void *file, size_t file_bytes, const gpcnn_spec *spec,
+  gpcnn_status (*load)(const struct gpcnn_kernel *kernel, const void *file, const gpcnn_spec *spec,
                        const gpcnn_head_offsets *head, void *memory, size_t memory_bytes, gpcnn_model **model);
   gpcnn_status (*attach)(const struct gpcnn_kernel *kernel, const gpcnn_packed *packed, void *memory,
                          size_t memory_bytes, gpcnn_model **model);

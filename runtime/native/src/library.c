@@ -100,7 +100,7 @@ gpcnn_status gpcnn_load_with(const gpcnn_options *options, const void *file, siz
   const gpcnn_status status = read_file(file, file_bytes, &info, &head);
   if (status) return status;
   if (!aligned(memory) || memory_bytes < info.model_bytes) return GPCNN_OUT_OF_MEMORY;
-  return kernel->load(kernel, file, file_bytes, &info.spec, &head, memory, memory_bytes, model);
+  return kernel->load(kernel, file, &info.spec, &head, memory, memory_bytes, model);
 }
 
 gpcnn_status gpcnn_load(const void *file, size_t file_bytes, void *memory, size_t memory_bytes, gpcnn_model **model) {

@@ -254,15 +254,11 @@ gpcnn_status gpcnn_file_read(const void *file, size_t bytes, gpcnn_info *info, g
   return GPCNN_OK;
 }
 
-void gpcnn_file_layer(const void *file, size_t bytes, uint32_t layer, gpcnn_layer_offsets *offsets) {
-  const uint8_t *const start = file, *at = start + 8 + sizeof opening - 1;
-  const uint64_t data = 8 + header_bytes(start);
+void gpcnn_file_layer(const void *file, const gpcnn_spec *spec, uint32_t layer, gpcnn_layer_offsets *offsets) {
+  const uint64_t data = 8 + header_bytes(file);
   gpcnn_layer_offsets found = {0};
-  gpcnn_spec spec;
   file_tensor t;
-  (void)bytes;
-  if (read_metadata(&at, start + data, &spec)) return;
-  first_tensor(&t, &spec);
+  first_tensor(&t, spec);
   do {
     if (t.layer != layer || !t.axes) continue;
     switch (t.kind) {
@@ -276,6 +272,6 @@ void gpcnn_file_layer(const void *file, size_t bytes, uint32_t layer, gpcnn_laye
       case SKIP_BIAS: found.skip_bias = data + t.offset; break;
       default: break;
     }
-  } while (next_tensor(&t, &spec));
+  } while (next_tensor(&t, spec));
   *offsets = found;
 }

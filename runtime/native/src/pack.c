@@ -38,6 +38,6 @@ gpcnn_status gpcnn_pack(const void *file, size_t file_bytes, void *memory, size_
   network *net = arena_take(&structs, sizeof *net, 1, 1, 1, 1);
   lay_out_network(net, &info.spec, &structs, &floats);
   for (size_t i = 0; i < needs.weights / sizeof *weights; i++) weights[i] = 0;
-  pack_network(net, file, file_bytes, &head);
+  pack_network(net, file, &head);
   return GPCNN_OK;
 }

@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from gpcnn_export.checkpoint_to_native import ModelFile
     from gpcnn_export.onnx_engine import OnnxEngine
     from gpcnn_export.onnx_to_plan import PlanReport
+    from gpcnn_export.site import Site
 
 
 class ExportResult(msgspec.Struct, frozen=True, kw_only=True):
     """Files that were written, and what they are.
 
     Attributes:
-        output: the engine.
+        output: the engine, or the folder of a page.
         bytes: its size.
         engine: its metadata, with the proof of parity.
         plan: metadata of a plan, which holds the same; None for other engines.
@@ -44,6 +45,11 @@ def of_engine(out: Path, engine: OnnxEngine | ModelFile) -> ExportResult:
     """The result of an export to `out`."""
     encoder = None if engine.encoder is None else str(encoder_path(out))
     return ExportResult(output=str(out), bytes=len(engine.content), engine=engine.metadata, encoder=encoder)
+
+
+def of_site(out: Path, site: Site) -> ExportResult:
+    """The result of an export to the folder `out`."""
+    return ExportResult(output=str(out), bytes=site.size, engine=site.metadata)
 
 
 def of_plan(report: PlanReport) -> ExportResult:

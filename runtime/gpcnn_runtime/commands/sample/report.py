@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ class ImageReport(msgspec.Struct, frozen=True, kw_only=True):
         label: None for a model without labels.
         class_name: of the label.
         nats: -log p of the image under the model at temperature 1: smaller is likelier.
+        levels_sha256: SHA-256 of its levels, one byte a sub-pixel, [C, H, W] in C order: equal images have equal ones.
         known_nats: of completions, what the known pixels alone add to it.
     """
 
@@ -32,6 +34,7 @@ class ImageReport(msgspec.Struct, frozen=True, kw_only=True):
     label: int | None
     class_name: str | None
     nats: float
+    levels_sha256: str
     known_nats: float | None = None
 
 
@@ -100,6 +103,7 @@ def image_reports(metadata: EngineMetadata, samples: Samples) -> Iterator[ImageR
             label=label,
             class_name=None if label is None else metadata.class_names[label],
             nats=-log_prob,
+            levels_sha256=hashlib.sha256(samples.levels[k].tobytes()).hexdigest(),
         )
 
 

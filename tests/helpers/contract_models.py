@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from gpcnn_deploy.metadata import EngineMetadata
 from gpcnn_deploy.model_file import Weights, encode_model_file, tensor_shapes
-from gpcnn_deploy.noise import noise
+from gpcnn_deploy.philox import noise
 from gpcnn_deploy.spec import ModelSpec
 
 CONTRACT = Path(__file__).parents[1] / "contract" / "native_hashes.json"

@@ -1,0 +1,188 @@
+// Types of gpcnn.js. Shapes, row-major: N images, C channels, H rows, W columns, K levels, M labels, E numbers of an embedding.
+
+/** What a user can mend; `message` is one line: what is wrong, and what was expected. */
+export class GpcnnError extends Error {
+  /** Set if a call was called off by its `onRow`. */
+  cancelled?: boolean;
+}
+
+/** A URL, a path (in Node), a File or Blob, or the bytes themselves. */
+export type Source = string | URL | Blob | ArrayBuffer | Uint8Array;
+
+export interface LoadOptions {
+  /** The kernel of relaxed SIMD, which is faster. Default: whether it is here and fuses multiply and add. */
+  relaxed?: boolean;
+  /** The kernel itself. Default: gpcnn.wasm or gpcnn-relaxed.wasm beside gpcnn.js. */
+  wasm?: Source | WebAssembly.Module;
+}
+
+export interface ModelSpec {
+  readonly height: number;
+  readonly width: number;
+  /** 1 for grey, 3 for colour. */
+  readonly channels: number;
+  /** K: a level is 0 .. K-1. */
+  readonly levels: number;
+  readonly features: number;
+  readonly layers: number;
+  readonly firstKernelSize: number;
+  readonly kernelSize: number;
+  readonly headFeatures: number;
+  readonly conditioning: "none" | "label" | "embedding";
+  /** M labels, or E numbers; 0 without conditioning. */
+  readonly conditioningSize: number;
+}
+
+/** A label by its number or by its class name. */
+export type Label = number | string;
+
+/** 0 to 2**64 - 1. Numbers hold 53 bits exactly; take a bigint or a text for more. */
+export type Seed = number | bigint | string;
+
+export interface DrawRequest {
+  /** One label, or several; needed by a model with labels. */
+  label?: Label;
+  labels?: readonly Label[];
+  /** Images of each label. Default: 1. */
+  count?: number;
+  /** Of the noise. Default: 0. */
+  seed?: Seed;
+  /** Noise stream of the first image; image p of the call has stream first + p. Default: 0. */
+  first?: Seed;
+  /** Divides the logits before drawing; above 0. Default: 1. */
+  temperature?: number;
+  /** [N, C, H, W] in [0, 1), instead of that of the seed. */
+  noise?: ArrayLike<number>;
+  /** Levels [C, H, W] or [N, C, H, W] to keep where `mask` is nonzero. */
+  known?: ArrayLike<number>;
+  /** [H, W], [C, H, W] or [N, C, H, W]. */
+  mask?: ArrayLike<number | boolean>;
+  /** [E] or [N, E], for a model that draws from an embedding. */
+  embedding?: ArrayLike<number>;
+  /** Columns guessed at a time; 0 leaves the choice to the kernel. All draw the same images. */
+  window?: number;
+}
+
+export interface Drawn {
+  /** Levels [N, C, H, W]. */
+  levels: Uint8Array;
+  /** Nats [N, C, H, W] of each sub-pixel given those before it, at temperature 1. */
+  logProb: Float32Array;
+  /** [N, C, H, W]. */
+  shape: [number, number, number, number];
+  /** [N]; undefined for a model without labels. */
+  labels?: Int32Array;
+  /** Evaluations of the network's horizontal stack. */
+  evaluations: number;
+  /** Wall-clock time. */
+  milliseconds: number;
+}
+
+/** A row of some images of the call: `first` is the first of them, and `shape` is theirs. */
+export interface Row {
+  row: number;
+  first: number;
+  shape: [number, number, number, number];
+  /** Model: the kernel's memory, levels [N, C, H, W] so far, to be read at once. Worker: a copy of the row, [N, C, W]. */
+  levels: Int32Array | Uint8Array;
+}
+
+export interface CompleteRequest {
+  /** The image, [C, H, W]. */
+  levels: ArrayLike<number>;
+  /** [H, W] or [C, H, W]: nonzero keeps the image's pixel. */
+  mask: ArrayLike<number | boolean>;
+  /** Labels that are possible. Default: all of them. */
+  label?: Label;
+  labels?: readonly Label[];
+  /** Completions returned. Default: 4. */
+  count?: number;
+  /** Completions drawn for each one returned. Default: 1. */
+  candidates?: number;
+  seed?: Seed;
+  temperature?: number;
+  /** What the best are: the likeliest images, or those beside which the known pixels are likeliest. Default: image. */
+  rankBy?: "image" | "known";
+}
+
+export interface Completed extends Drawn {
+  /** Noise stream of each completion. */
+  positions: number[];
+  /** Does all that is known come before all that is drawn, and so guide it? */
+  guided: boolean;
+  /** Images drawn in all. */
+  drawn: number;
+}
+
+export interface ScoreRequest {
+  /** The image, [C, H, W]. */
+  levels: ArrayLike<number>;
+  /** Default: the mixture of all labels, each as likely before. */
+  label?: Label;
+  /** [E], for a model that draws from an embedding. */
+  embedding?: ArrayLike<number>;
+}
+
+export interface Scored {
+  /** -log p of the image: smaller is likelier. */
+  nats: number;
+  /** The same as bits a sub-pixel. */
+  bitsPerDim: number;
+  /** -log p under each label, [M]; undefined without labels or with one given. */
+  labelNats?: number[];
+  /** p(label | image), [M]. */
+  posterior?: number[];
+  /** Nats [C, H, W]: what each sub-pixel adds to log p. */
+  logProb: Float32Array;
+  milliseconds: number;
+}
+
+interface About {
+  readonly spec: ModelSpec;
+  /** One name per label. */
+  readonly classNames: readonly string[];
+  /** All that the model file says of itself. */
+  readonly metadata: Readonly<Record<string, unknown>>;
+  /** What the kernel computes with. */
+  readonly instructions: string;
+}
+
+/** A model in this thread: each call returns when it is done. `onRow` may return false to call the call off. */
+export interface Model extends About {
+  noise(seed?: Seed, first?: Seed, count?: number): Float32Array;
+  draw(request?: DrawRequest, onRow?: (row: Row) => boolean | void): Drawn;
+  complete(request: CompleteRequest, onRow?: (row: Row) => boolean | void): Completed;
+  score(request: ScoreRequest): Scored;
+  /** SHA-256 of each image of [N, C, H, W], one byte a level: as `levels_sha256` of gpcnn-sample --json. */
+  digests(levels: Uint8Array): string[];
+}
+
+export interface CallOptions {
+  onRow?: (row: Row) => void;
+  /** Calls the call off. The worker starts anew, which rejects other calls that are under way. */
+  signal?: AbortSignal;
+}
+
+/** A model in a Web Worker: the same functions, which return promises. */
+export interface RemoteModel extends About {
+  noise(seed?: Seed, first?: Seed, count?: number): Promise<Float32Array>;
+  draw(request?: DrawRequest, options?: CallOptions): Promise<Drawn>;
+  complete(request: CompleteRequest, options?: CallOptions): Promise<Completed>;
+  score(request: ScoreRequest, options?: { signal?: AbortSignal }): Promise<Scored>;
+  digests(levels: Uint8Array): Promise<string[]>;
+  close(): void;
+}
+
+/** Is WebAssembly with 128-bit SIMD, which the engine needs, here? */
+export function hasSimd(): boolean;
+/** Is relaxed SIMD here, and does it multiply and add with one rounding? */
+export function hasRelaxedSimd(): boolean;
+
+/**
+ * Load a model in this thread.
+ * @throws GpcnnError the file is missing, damaged or newer, there is no memory for it, or no SIMD here.
+ */
+export function load(source: Source, options?: LoadOptions): Promise<Model>;
+
+/** Load a model in a Web Worker, so that a page stays responsive; it needs worker.js beside gpcnn.js. Errors: as `load`. */
+export function loadInWorker(source: Source, options?: LoadOptions): Promise<RemoteModel>;
