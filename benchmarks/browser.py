@@ -2,8 +2,8 @@
 
     python -m benchmarks.browser
 
-The native engine on one thread is measured before and after them, as a peer. Needs what `make test-browser` installs, and
-Chromium; without Chromium or Node it says so and measures the rest.
+The native engine on one thread is measured before and after them, as a peer. Needs what `make test-browser` installs,
+and Chromium; without Chromium or Node it says so and measures the rest.
 """
 
 from __future__ import annotations
