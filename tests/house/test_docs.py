@@ -29,7 +29,17 @@ BASES = [
     *(ROOT / name for name in ("training", "export", "runtime", "training/gpcnn_training", "export/gpcnn_export")),
     ROOT / "runtime/gpcnn_runtime",
 ]
-WRITTEN = {"runs", "demo", "samples", "heat", "dist", "tensorboard", "commands/VERB", "training/recipes/NAME.toml"}
+WRITTEN = {
+    "runs",
+    "site",
+    "demo",
+    "samples",
+    "heat",
+    "dist",
+    "tensorboard",
+    "commands/VERB",
+    "training/recipes/NAME.toml",
+}
 """Paths that commands write, and patterns."""
 FOREIGN = {"--loadEngine", "--system-site-packages", "--rdzv-endpoint", "--nnodes", "--nproc-per-node", "--all-files"}
 """Options of other people's programs."""
