@@ -30,7 +30,17 @@ BASES = [
     ROOT / "runtime/gpcnn_runtime",
     ROOT / "runtime/native",
 ]
-WRITTEN = {"runs", "demo", "samples", "heat", "dist", "tensorboard", "commands/VERB", "training/recipes/NAME.toml"}
+WRITTEN = {
+    "runs",
+    "site",
+    "demo",
+    "samples",
+    "heat",
+    "dist",
+    "tensorboard",
+    "commands/VERB",
+    "training/recipes/NAME.toml",
+}
 """Paths that commands write, and patterns."""
 THEIRS = {"train/", "val/", "test/", "cat/old/", "dog/a.heic", "my-pictures/", "photos/"}
 """Paths of readers' own pictures."""

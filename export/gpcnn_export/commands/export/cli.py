@@ -142,6 +142,7 @@ def main(
         raise UsageError(
             f"{out}: expected a name that ends in {SUFFIXES[form]}, by which gpcnn-sample knows the engine"
         )
+    check_outputs([Output("-o", out)])  # before other names are made of it
     outputs = [Output("-o", out)] + ([] if json_path is None else [Output("--json", json_path)])
     if form == "trt":
         from gpcnn_runtime.engines import plan_file
