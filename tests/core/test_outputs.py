@@ -18,7 +18,7 @@ COMMANDS = {
     if script.name.startswith("gpcnn-")
 }
 INPUTS = {"checkpoint", "engine_path", "picture", "likes", "mask_path", "threshold_path", "background_path", "init"}
-INPUTS |= {"engine", "source", "pictures", "data_dir", "resume"}
+INPUTS |= {"engine", "source", "pictures", "data_dir", "resume", "beside"}
 
 
 def options() -> list[tuple[str, str, str]]:

@@ -225,7 +225,7 @@ def test_a_batch_that_no_memory_holds(path: Path, monkeypatch: pytest.MonkeyPatc
     def full(size: int) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(library, "_aligned", full)
+    monkeypatch.setattr(library, "aligned", full)
     with pytest.raises(OutOfMemoryError, match="not enough memory for 2 images at a time"):
         model.draw(noise(LABELS, 0, 2), label=np.zeros(2, np.int32))
     with pytest.raises(OutOfMemoryError, match="no memory for the weights"):
