@@ -12,7 +12,8 @@ SYSTEM = $(shell $(PYTHON) -c "import platform; print(platform.system() + '-' + 
 PLAN_SYSTEMS := Linux-x86_64 Windows-AMD64
 HAS_RTX = $(shell test -f $(VENV)/.rtx && echo yes)
 
-.PHONY: demo rtx test lint test-slow test-targets test-browser test-pythons test-oldest web wheels bench gpu-test clean help
+.PHONY: demo rtx test lint test-slow test-targets test-browser test-pythons test-oldest web wheels bench bench-native gpu-test \
+  clean help
 
 help:
 	@echo "make demo          train digits for 90 s, export, also to TensorRT, check parity, sample every class"
@@ -25,6 +26,7 @@ help:
 	@echo "make test-pythons  the runtime alone, on every Python 3.10+ found, with only its own extra"
 	@echo "make test-oldest   the runtime on the oldest Python and dependencies that pyproject.toml allows"
 	@echo "make bench         the benchmark of the README (about 20 minutes)"
+	@echo "make bench-native  the native engine beside ONNX Runtime (under 8 minutes)"
 	@echo "make gpu-test      this machine's GPU: the tests that need one, and one report file"
 
 $(VENV)/.export: pyproject.toml constraints.txt
@@ -100,6 +102,9 @@ test-oldest: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks
+
+bench-native: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.native
 
 gpu-test: $(VENV)/.dev
 	$(BIN)/python -m pytest -m gpu

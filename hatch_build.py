@@ -37,11 +37,17 @@ class NativeLibraryHook(BuildHookInterface):  # type: ignore[type-arg]
     PLUGIN_NAME = "custom"
 
     def dependencies(self) -> list[str]:
-        """What must be installed before the build: ziglang, where no C compiler is."""
+        """What must be installed before the build: ziglang, where no C compiler is.
+
+        Raises:
+            SystemExit: $CC names no compiler.
+        """
         named = os.environ.get(TARGET)
-        if named == "none" or (not named and native.find_compiler() is not None):
-            return []
-        return [native.ZIG]
+        try:
+            enough = named == "none" or (not named and native.find_compiler() is not None)
+        except native.BuildError as error:
+            raise SystemExit(f"Error: {error}") from error
+        return [] if enough else [native.ZIG]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile the library before the wheel is packed.
@@ -61,7 +67,7 @@ class NativeLibraryHook(BuildHookInterface):  # type: ignore[type-arg]
                     native.build_library(target, native.LIBRARY_FOLDER)
                 return
             self._folder = tempfile.TemporaryDirectory()
-            made = native.build_library(target, Path(self._folder.name))
+            made = native.build_library(target, Path(self._folder.name), native.find_zig() if named else None)
         except native.BuildError as error:
             raise SystemExit(f"Error: {error}; or build without it: {TARGET}=none") from error
         build_data["force_include"][str(made)] = f"{INSIDE}/{made.name}"

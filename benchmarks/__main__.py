@@ -19,7 +19,7 @@ import click
 import msgspec
 
 from benchmarks.checks import Check, auto_is_not_slower, linear_in_pixels
-from benchmarks.measure import RASTER, STEP, Effort, Line, Raw, Way, measure
+from benchmarks.measure import NATIVE, RASTER, STEP, Effort, Line, Raw, Way, measure
 from benchmarks.models import GROWTH, MAIN, RGB, Model, random_model, trained_model
 from benchmarks.report import Results, markdown
 from gpcnn_deploy.command import Command
@@ -92,7 +92,7 @@ def run(quick: bool, checkpoints: tuple[Path, ...], cores: int) -> Results:
         for series, value, spec in _growing(quick):
             if spec not in grown:
                 model = random_model(spec, _made(folder, f"{series}-{value}"))
-                ways = [Way("cached", 1), *([] if quick else [STEP]), *_samplers(model, quick)]
+                ways = [Way("cached", 1), *([] if quick else [STEP]), *_samplers(model, quick), NATIVE]
                 grown[spec] = measure(model, 1, ways, short, folder, tell)
             raws.append((series, value, grown[spec]))
         untrained = random_model(RGB, _made(folder, "untrained"), scale=1)
@@ -116,7 +116,7 @@ def _made(folder: Path, name: str) -> Path:
 
 def _ways(model: Model, quick: bool) -> list[Way]:
     width = model.spec.width
-    return [Way("cached", 1), Way("cached", width), RASTER, STEP, *_samplers(model, quick)]
+    return [Way("cached", 1), Way("cached", width), RASTER, STEP, *_samplers(model, quick), NATIVE]
 
 
 def _samplers(model: Model, quick: bool) -> list[Way]:
@@ -134,13 +134,17 @@ def _growing(quick: bool) -> Iterator[tuple[str, int, ModelSpec]]:
 
 
 def _results(raws: list[tuple[str, int, Raw]], checks: list[Check], threads: int, command: str) -> Results:
-    rate = max(measured.gemm_rate or 0 for _, _, raw in raws for _, measured in raw.engines.values())
+    fastest = max(
+        (measured for _, _, raw in raws for _, measured in raw.engines.values()), key=lambda one: one.gemm_rate or 0
+    )
+    rate = fastest.gemm_rate or 0
     lines: list[Line] = [line for series, value, raw in raws for line in raw.lines(series, value, rate)]
     return Results(
         command=command,
         machine=machine_facts(),
         threads=threads,
         gemm_rate=rate,
+        gemm_library=fastest.gemm_library or "",
         near_ties=sum(raw.near_ties for _, _, raw in raws),
         lines=tuple(lines),
         checks=(linear_in_pixels(lines), *checks),

@@ -8,7 +8,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.measure import NAIVE, RASTER, STEP, Way, describe, way_of
+from benchmarks.measure import NAIVE, NATIVE, RASTER, STEP, Way, describe, way_of
 from benchmarks.report import Results
 
 STYLE: dict[str, tuple[str, str]] = {
@@ -17,6 +17,7 @@ STYLE: dict[str, tuple[str, str]] = {
     "cached": ("#7f6d9c", "D"),
     "step": ("#0a9396", "^"),
     "sampler": ("#005f73", "o"),
+    "native": ("#bb9000", "v"),
 }
 """Colour and marker of each way."""
 
@@ -91,7 +92,7 @@ def _by_batch(axes: Axes, results: Results) -> None:
 def _by_side(axes: Axes, results: Results) -> None:
     mine = [line for line in results.lines if line.series == "side"]
     widest = max(line.value for line in mine)
-    for way in (NAIVE, RASTER, Way("cached", 1), STEP, Way("sampler", 1), Way("sampler", 0)):
+    for way in (NAIVE, RASTER, Way("cached", 1), STEP, Way("sampler", 1), Way("sampler", 0), NATIVE):
         colour, marker = STYLE[way.kind]
         whole_row = way.window == 0
         found = [

@@ -13,7 +13,7 @@ from benchmarks.measure import Effort, Line, Way, way_of
 from benchmarks.models import Model
 from gpcnn_export.tuning import tune_schedule
 from gpcnn_runtime.commands.bench.report import run_worker
-from gpcnn_runtime.commands.bench.worker import Job
+from gpcnn_runtime.commands.bench.worker import BenchJob
 
 LARGEST_EXPONENT = 1.1
 """Of time against pixels; 1 is linear."""
@@ -56,7 +56,7 @@ def auto_is_not_slower(model: Model, batch: int, effort: Effort, folder: Path, t
     for _ in range(max(2, effort.rounds)):
         for window, found in seconds.items():
             # One thread, as the tuning has it.
-            job = Job(
+            job = BenchJob(
                 engine=str(model.engine(window)),
                 batch=batch,
                 threads=1,

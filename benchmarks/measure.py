@@ -16,14 +16,14 @@ from gpcnn_deploy.baseline import BaselineReport
 from gpcnn_deploy.child import run_child
 from gpcnn_deploy.errors import ParityError
 from gpcnn_runtime.commands.bench.report import BenchRow, baseline_row, engine_row, run_baseline, run_worker
-from gpcnn_runtime.commands.bench.worker import Job, Measured
+from gpcnn_runtime.commands.bench.worker import BenchJob, Measured
 
-Kind = Literal["naive", "cached", "raster", "step", "sampler"]
+Kind = Literal["naive", "cached", "raster", "step", "sampler", "native"]
 
 
 @dataclass(frozen=True)
 class Way:
-    """A way to draw: naive or cached eager PyTorch, ONNX Runtime in raster order, Jacobi on our step, our sampler."""
+    """A way to draw: eager PyTorch, naive or cached; ONNX Runtime in raster order; our step, sampler, native engine."""
 
     kind: Kind
     window: int | None = None
@@ -32,6 +32,7 @@ class Way:
 NAIVE = Way("naive")
 RASTER = Way("raster")
 STEP = Way("step")
+NATIVE = Way("native")
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Raw:
     model: Model
     batch: int
     threads: int
-    engines: dict[Way, tuple[Job, Measured]]
+    engines: dict[Way, tuple[BenchJob, Measured]]
     loops: dict[Way, BaselineReport]
     near_ties: int
 
@@ -141,9 +142,9 @@ def measure(
     )
 
 
-def _job(model: Model, way: Way, batch: int, effort: Effort, once: bool = False) -> Job:
-    return Job(
-        engine=str(model.engine(way.window)),
+def _job(model: Model, way: Way, batch: int, effort: Effort, once: bool = False) -> BenchJob:
+    return BenchJob(
+        engine=str(model.model_file() if way == NATIVE else model.engine(way.window)),
         batch=batch,
         threads=effort.threads,
         repeat=1 if once else 2,
@@ -182,6 +183,7 @@ def _join_engine(found: list[Measured]) -> Measured:
         peak_rss_mb=max(one.peak_rss_mb for one in found),
         load_ms=statistics.median(one.load_ms for one in found),
         gemm_rate=max(one.gemm_rate or 0 for one in found),
+        gemm_library=max(found, key=lambda one: one.gemm_rate or 0).gemm_library,
     )
 
 
@@ -201,6 +203,7 @@ def describe(way: Way) -> str:
         "raster": "ONNX Runtime, full forward per pixel",
         "step": "our step, Jacobi",
         "sampler": f"our sampler, w = {way.window}",
+        "native": "our native engine",
     }[way.kind]
 
 
@@ -208,6 +211,8 @@ def way_of(row: BenchRow) -> Way:
     """The way that a row was measured in."""
     if row.role == "eager":
         return NAIVE if row.window is None else Way("cached", row.window)
+    if row.role == "weights":
+        return NATIVE
     if row.role == "step":
         return RASTER if row.strategy == "raster" else STEP
     return Way("sampler", row.window)

@@ -10,7 +10,9 @@ import torch
 
 from gpcnn_deploy.checkpoint_header import Header
 from gpcnn_deploy.spec import ModelSpec
+from gpcnn_export.checkpoint_to_native import draft_model_file
 from gpcnn_export.onnx_engine import draft_engine
+from gpcnn_export.source import read_source
 from gpcnn_training.checkpoint import load_checkpoint, save_checkpoint
 from gpcnn_training.data.quantize import quantization_for
 from gpcnn_training.model import GatedPixelCNN
@@ -46,6 +48,25 @@ class Model:
         if not path.exists():
             path.write_bytes(draft_engine(self.model, "step" if window is None else "sampler", window).content)
         return path
+
+    def model_file(self) -> Path:
+        """The file for the native engine; made once."""
+        path = self.folder / "model.gpcnn"
+        if not path.exists():
+            path.write_bytes(draft_model_file(self.model).content)
+        return path
+
+
+def zoo_model(name: str, folder: Path) -> Model:
+    """A model of the zoo, with a checkpoint of its weights for the eager baselines."""
+    source = read_source(Path(f"zoo:{name}"))
+    spec = source.model.spec
+    header = Header(
+        spec=spec, class_names=source.class_names, data="zoo", quantization=quantization_for(spec.channels, spec.levels)
+    )
+    checkpoint = folder / "checkpoint.safetensors"
+    save_checkpoint(checkpoint, source.model, header)
+    return Model(title(spec), f"zoo:{name}", source.model, checkpoint, folder)
 
 
 def trained_model(checkpoint: Path, folder: Path) -> Model:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from benchmarks.checks import Check
-from benchmarks.measure import NAIVE, RASTER, STEP, Line, Way, describe, way_of
+from benchmarks.measure import NAIVE, NATIVE, RASTER, STEP, Line, Way, describe, way_of
 from benchmarks.models import SCALE
 from gpcnn_runtime.commands.bench.table import EXTRAPOLATED, figure
 
@@ -19,7 +19,8 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
         command: what was typed.
         machine: `gpcnn_deploy.machine.machine_facts`.
         threads: of a batch, and of PyTorch.
-        gemm_rate: peak fp32 multiply-adds per second of one core, through ONNX Runtime, the fastest seen in the run.
+        gemm_rate: peak fp32 multiply-adds per second of one core, the fastest seen in the run.
+        gemm_library: whose matrix product reached it.
         near_ties: comparisons that parted from eager PyTorch at a proven near-tie; all others were identical.
         lines: the results.
         checks: claims, and whether they held.
@@ -29,6 +30,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     machine: dict[str, str | int]
     threads: int
     gemm_rate: float
+    gemm_library: str = "ONNX Runtime"
     near_ties: int
     lines: tuple[Line, ...]
     checks: tuple[Check, ...]
@@ -56,8 +58,8 @@ def markdown(results: Results) -> str:
                 "- *× eager*: how many times faster than eager PyTorch with a full forward pass per pixel.",
                 "- *× floor*: how many times the arithmetic floor. The floor is the time that the multiply-adds of an "
                 f"image take on one core at {results.gemm_rate / 1e9:.1f} G/s. That is the best rate of a core in this "
-                "run: the fastest fp32 matrix product, in cache, on one thread of ONNX Runtime. Where a batch is "
-                "spread over several cores, the time of each core counts.",
+                f"run: the fastest fp32 matrix product, in cache, on one thread of {results.gemm_library}. Where a "
+                "batch is spread over several cores, the time of each core counts.",
                 "- *evaluations*: how often the network ran for an image.",
                 "- *peak MB*: the most memory that the process took.",
                 "- *w*: how many columns a sampler draws at a time.",
@@ -106,7 +108,7 @@ def _by_batch(lines: Sequence[Line], model: tuple[str, str]) -> str:
 
 def _growth(lines: Sequence[Line]) -> str:
     mine = [line for line in lines if line.series != "batch"]
-    ways = [NAIVE, Way("cached", 1), RASTER, STEP, Way("sampler", 1)]
+    ways = [NAIVE, Way("cached", 1), RASTER, STEP, Way("sampler", 1), NATIVE]
     used = {way_of(line.row) for line in mine}
     ways = [way for way in ways if way in used]
     header = ["", "", *(describe(way) for way in ways), "our sampler, best w > 1", "floor"]

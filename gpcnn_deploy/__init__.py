@@ -1,7 +1,9 @@
 """Shared core of gpcnn-deploy: model specs, engine metadata, noise, pictures, errors."""
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from gpcnn_deploy.lazy import on_demand
 
 # ONNX Runtime would else write a device ID and a database into the home folder, and look up a collector's host. It
 # reads this when it is imported, and so do processes that are started from here. A user's own setting wins.
@@ -67,12 +69,4 @@ __all__ = [
     "noise",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """Public names are loaded when they are first asked for (PEP 562): importing the package alone stays cheap."""
-    for module, names in _MODULES.items():
-        if name in names:
-            from importlib import import_module
-
-            return getattr(import_module(module), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = on_demand(__name__, _MODULES)

@@ -31,7 +31,7 @@ class BaselineReport(msgspec.Struct, frozen=True, kw_only=True):
         peak_rss_mb: peak memory of the process, in MB.
         load_ms: from the path of the checkpoint to a model, in ms.
         library: name and version of what ran, for example `PyTorch 2.13.0`.
-        checkpoint_digest: SHA-256 of the checkpoint.
+        checkpoint_digest: SHA-256 of the checkpoint; of a model file, the one that it names.
     """
 
     seconds: tuple[float, ...]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import TypeVar
 
 import msgspec
 
 from gpcnn_deploy.errors import GpcnnError
 from gpcnn_deploy.machine import of_memory
-from gpcnn_deploy.text import read_exact_json
+from gpcnn_deploy.text import exact_json, read_exact_json
 
 Answer = TypeVar("Answer", bound=msgspec.Struct)
 
@@ -61,3 +62,23 @@ def run_child(module: str, arguments: list[str], answer: type[Answer], smaller: 
             f"{module} was ended by signal {-done.returncode}: out of memory{of_memory()}? try {smaller}", 1
         )
     raise RuntimeError(f"{module} failed with exit code {done.returncode}:\n{done.stderr}")
+
+
+def answer(work: Callable[[], msgspec.Struct]) -> int:
+    """In the child process: print what `work` returns as one line of JSON, or an expected error as one line on stderr.
+
+    Returns:
+        The exit code.
+    """
+    from gpcnn_deploy.command import explain
+
+    try:
+        found = work()
+    except Exception as error:
+        told = explain(error)
+        if told is None:
+            raise
+        print(f"Error: {told[0]}", file=sys.stderr)
+        return told[1]
+    print(exact_json(found))
+    return 0

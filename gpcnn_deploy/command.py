@@ -16,22 +16,21 @@ from typing import Any
 import click
 
 from gpcnn_deploy import __version__
+from gpcnn_deploy.console import taken, warn
 from gpcnn_deploy.errors import GpcnnError, InterruptedRun, MissingExtraError, OutputError, OutputWarning, lacks_memory
 from gpcnn_deploy.files import STDOUT, write_atomic
 from gpcnn_deploy.outputs import OUTPUT_FILE, check_outputs, named_outputs
 from gpcnn_deploy.streams import guarded
 from gpcnn_deploy.text import bounded, json_bytes, printable
 
-__all__ = ["STDOUT", "Command", "data_dir_option", "explain", "json_option", "say", "version_option", "write_json"]
-
-version_option = click.version_option(__version__)
+__all__ = ["STDOUT", "Command", "data_dir_option", "explain", "json_option", "say", "write_json"]
 
 json_option = click.option(
     "--json",
     "json_path",
     type=OUTPUT_FILE,
     metavar="FILE",
-    help="Write the result as JSON to this file, too; with - to standard output, and nothing else there.",
+    help="Also write the result as JSON to this file. With -, write it to standard output, and nothing else there.",
 )
 
 
@@ -52,7 +51,7 @@ data_dir_option = click.option(
     envvar="GPCNN_DATA_DIR",
     show_envvar=True,
     callback=_there,
-    help="Folder that holds the files of MNIST, Fashion-MNIST or CIFAR-10; without it they are downloaded once.",
+    help="Folder that holds the files of MNIST, Fashion-MNIST or CIFAR-10. Without it, they are downloaded once.",
 )
 
 
@@ -79,7 +78,7 @@ def say(json_path: Path | None, text: str) -> None:
     A reader that has gone (`| head`) is no error, since nothing is lost.
     """
     with contextlib.suppress(BrokenPipeError):
-        click.echo(text, err=json_path == STDOUT)
+        click.echo(text, err=taken(json_path))
 
 
 class Command(click.Command):
@@ -90,9 +89,10 @@ class Command(click.Command):
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """As `click.Command`; `-h` is `--help`."""
+        """As `click.Command`; `-h` is `--help`, and every command has `--version`."""
         kwargs["context_settings"] = {"help_option_names": ["-h", "--help"], **(kwargs.get("context_settings") or {})}
         super().__init__(*args, **kwargs)
+        click.version_option(__version__)(self)
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command, its streams guarded from begin to end."""
@@ -199,7 +199,7 @@ def _warnings() -> Iterator[None]:
 
     def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
         if issubclass(category, OutputWarning):
-            click.echo(f"Warning: {message}", err=True)
+            warn(str(message))
         else:
             before(message, category, *rest, **more)
 

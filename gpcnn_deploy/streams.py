@@ -12,16 +12,9 @@ import io
 import os
 import sys
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO, cast
+from typing import Any, NoReturn, TextIO, cast
 
 from gpcnn_deploy.errors import OutputError
-
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.status import Status
-
-WIDTH = 120
-"""Columns of a table that goes to a file or a pipe."""
 
 _STDOUT = "standard output"
 
@@ -33,11 +26,16 @@ class _Guarded:
         self._stream, self._failed = stream, failed
         self._error: Exception | None = None  # once it has failed, it stays so
 
-    def write(self, text: str) -> int:
+    def write(self, text: str | bytes) -> int:
         if text == "":  # by which click finds out what it has before it: no time for an error
             return 0
+        if text == b"":  # the same; this is a stream of text, though click's shell completion writes bytes to it
+            raise TypeError("expected text")
         try:
             if self._error is None:
+                if isinstance(text, bytes):
+                    self._stream.flush()
+                    return self._stream.buffer.write(text)
                 return self._stream.write(text)
         except (OSError, ValueError) as error:  # ValueError: closed
             self._error = error
@@ -137,19 +135,3 @@ def write_bytes(stream: TextIO, content: bytes) -> None:
         binary.flush()
     except (OSError, ValueError) as error:
         _refuse(error)
-
-
-def console(stderr: bool = False) -> Console:
-    """Where tables and lines are printed: as wide as the terminal, or WIDTH; with the boxes that its encoding has."""
-    from rich.console import Console
-
-    stream = sys.stderr if stderr else sys.stdout
-    made = Console(file=stream, stderr=stderr)  # named, since it takes UTF-8 for granted otherwise
-    return made if made.is_terminal else Console(file=stream, stderr=stderr, width=WIDTH)
-
-
-def status(text: str, refresh_per_second: float = 12.5) -> Status:
-    """A live line on standard error where that is a terminal; nothing elsewhere."""
-    shown = console(stderr=True)
-    spinner = "dots" if shown.encoding.startswith("utf") else "line"
-    return shown.status(text, spinner=spinner, refresh_per_second=refresh_per_second)

@@ -70,7 +70,9 @@ def read_exact_json(text: str | bytes, layout: type[Value]) -> Value:
         if b"\\ud" not in (text if isinstance(text, bytes) else text.encode("utf-8", "replace")).lower():
             raise
         try:  # a lone half of a pair, which stands for a byte that is not UTF-8
-            return msgspec.convert(json.loads(text), layout)
+            value = json.loads(text)
+            json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogateescape")  # no other half of a pair
+            return msgspec.convert(value, layout)
         except (ValueError, RecursionError):
             raise error from None
 

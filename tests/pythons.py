@@ -1,7 +1,8 @@
-"""The runtime alone, in an environment with only `[cpu]`, on every Python 3.10+ found: `make test-pythons`.
+"""The runtime alone, in fresh environments, on every Python 3.10+ found: `make test-pythons`.
 
-An engine is exported here; each Python then installs the package with its `cpu` extra, draws on that engine, and must
-give the same levels, without torch or onnx anywhere in its environment.
+An ONNX engine and a model file of the same weights are made here. Each Python installs the package with no extra, which
+compiles the native engine, and draws from the model file and from the zoo; then it adds the extra `cpu`, and draws on
+the ONNX engine. All must give the same levels, without torch or onnx anywhere in the environment.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 
 from gpcnn_deploy.spec import ModelSpec
+from gpcnn_export.checkpoint_to_native import draft_model_file
 from gpcnn_export.onnx_engine import draft_engine
 from gpcnn_training.model import GatedPixelCNN
 
@@ -40,19 +42,35 @@ def find_pythons() -> dict[str, Path]:
     return found
 
 
-def draw(python: Path, folder: Path, engine: Path) -> np.ndarray:
-    """Levels that a fresh environment of this Python draws."""
-    subprocess.run([python, "-m", "venv", folder], check=True)
+HEAVY = ("torch", "onnx", "onnxscript", "safetensors")
+
+
+def install(folder: Path, extras: str, absent: tuple[str, ...]) -> None:
+    """Install the package with these extras, and look that nothing absent came along."""
     binaries = folder / "bin"
-    subprocess.run([binaries / "python", "-m", "pip", "install", "--quiet", f"{ROOT}[cpu]"], check=True)
+    subprocess.run([binaries / "python", "-m", "pip", "install", "--quiet", f"{ROOT}{extras}"], check=True)
     packages = subprocess.run([binaries / "pip", "list"], capture_output=True, text=True, check=True).stdout
-    heavy = [name for name in ("torch", "onnx", "onnxscript", "safetensors") if f"\n{name} " in packages]
-    if heavy:
-        raise SystemExit(f"Python {python}: the cpu extra brought {', '.join(heavy)}")
-    out = folder / "drawn.npz"
-    command = [binaries / "gpcnn-sample", "--engine", engine, "--label", "all", "--count", "4"]
-    subprocess.run([*command, "--output-format", "npz", "-o", out], check=True)
+    if heavy := [name for name in absent if f"\n{name} " in packages]:
+        raise SystemExit(f"{folder.name}: {f'the extra {extras}' if extras else 'the base'} brought {', '.join(heavy)}")
+
+
+def sample(folder: Path, name: str, *arguments: str | Path) -> np.ndarray:
+    """Levels that gpcnn-sample draws there, in a folder without an engine."""
+    out = folder / f"{name}.npz"
+    command = [folder / "bin" / "gpcnn-sample", *arguments, "--label", "all", "--count", "4"]
+    subprocess.run([*command, "--output-format", "npz", "-o", out], check=True, cwd=folder)
     return np.load(out)["levels"]
+
+
+def draw(python: Path, folder: Path, model_file: Path, engine: Path) -> dict[str, np.ndarray]:
+    """Levels that a fresh environment of this Python draws: from the zoo, a model file, and an ONNX engine."""
+    subprocess.run([python, "-m", "venv", folder], check=True)
+    install(folder, "", (*HEAVY, "onnxruntime"))
+    drawn = {"zoo": sample(folder, "zoo"), "model": sample(folder, "native", "--engine", model_file)}
+    install(folder, "[cpu]", HEAVY)
+    if not np.array_equal(sample(folder, "onnx", "--engine", engine), drawn["model"]):
+        raise SystemExit(f"Python {folder.name}: the ONNX engine draws other images than the native engine")
+    return drawn
 
 
 def main() -> None:
@@ -64,14 +82,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="gpcnn-pythons-") as name:
         folder = Path(name)
         torch.manual_seed(0)
-        engine = folder / "model.onnx"
-        engine.write_bytes(draft_engine(GatedPixelCNN(SPEC).eval(), "sampler").content)
-        levels = {version: draw(python, folder / version, engine) for version, python in pythons.items()}
+        model = GatedPixelCNN(SPEC).eval()
+        model_file, engine = folder / "model.gpcnn", folder / "model.onnx"
+        model_file.write_bytes(draft_model_file(model).content)
+        engine.write_bytes(draft_engine(model, "sampler").content)
+        levels = {version: draw(python, folder / version, model_file, engine) for version, python in pythons.items()}
     first = next(iter(levels))
     for version, drawn in levels.items():
-        if not np.array_equal(drawn, levels[first]):
-            raise SystemExit(f"Python {version} draws other images than Python {first}")
-    print(f"Python {', '.join(levels)}: {len(levels[first])} equal images each, from the cpu extra alone.")
+        for name, images in drawn.items():
+            if not np.array_equal(images, levels[first][name]):
+                raise SystemExit(f"Python {version} draws other images ({name}) than Python {first}")
+    count = sum(map(len, levels[first].values()))
+    print(f"Python {', '.join(levels)}: {count} equal images each, from the base alone and with the cpu extra.")
     if missing := [version for version in VERSIONS if version not in levels]:
         print(f"Python {', '.join(missing)}: not tried, because none is on the PATH or in ~/.pyenv/versions.")
 

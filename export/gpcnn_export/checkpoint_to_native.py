@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib.metadata
 from collections.abc import Callable
@@ -13,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 import gpcnn_deploy
-from gpcnn_deploy.errors import MissingExtraError
-from gpcnn_deploy.files import atomic_path
+from gpcnn_deploy.extras import required
+from gpcnn_deploy.files import write_together
 from gpcnn_deploy.metadata import EngineMetadata, encoder_path
 from gpcnn_deploy.model_file import encode_model_file, tensor_shapes
 from gpcnn_export.proof.parity import draw_on, prove
@@ -119,11 +118,7 @@ def write_model_file(path: Path, file: ModelFile) -> None:
     Raises:
         OutputError: a file cannot be written.
     """
-    with contextlib.ExitStack() as stack:
-        # Left in reverse: the model file comes last, and names the encoder by its digest.
-        stack.enter_context(atomic_path(path)).write_bytes(file.content)
-        if file.encoder is not None:
-            stack.enter_context(atomic_path(encoder_path(path))).write_bytes(file.encoder)
+    write_together(path, file.content, encoder_path(path), file.encoder)
 
 
 def _weights(model: GatedPixelCNN) -> dict[str, Any]:
@@ -137,9 +132,7 @@ def _encoder(source: Source, given: OnnxEngine | None, tell: Callable[[str], Non
         return given.content
     if source.model.encoder is None:
         return source.encoder
-    try:
+    with required("exporting an autoencoder's encoder", "export"):
         from gpcnn_export.checkpoint_to_onnx import make_encoder
-    except ImportError as error:
-        raise MissingExtraError(error.name or "onnx", "export", "exporting an autoencoder's encoder") from error
     tell("exporting the encoder")
     return make_encoder(source).content

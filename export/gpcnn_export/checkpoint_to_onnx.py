@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -10,7 +9,7 @@ from typing import Literal
 import msgspec
 
 from gpcnn_deploy.errors import UsageError
-from gpcnn_deploy.files import atomic_path
+from gpcnn_deploy.files import write_together
 from gpcnn_deploy.metadata import Role, encoder_path
 from gpcnn_deploy.schedule import LARGEST_FROM, Schedule
 from gpcnn_export.onnx_engine import OnnxEngine, draft_engine
@@ -127,8 +126,5 @@ def write_engine(path: Path, engine: OnnxEngine) -> None:
     Raises:
         OutputError: a file cannot be written.
     """
-    with contextlib.ExitStack() as stack:
-        # Left in reverse: the engine comes last, and names the encoder by its digest.
-        stack.enter_context(atomic_path(path)).write_bytes(engine.content)
-        if engine.encoder is not None:
-            stack.enter_context(atomic_path(encoder_path(path))).write_bytes(engine.encoder.content)
+    encoder = None if engine.encoder is None else engine.encoder.content
+    write_together(path, engine.content, encoder_path(path), encoder)

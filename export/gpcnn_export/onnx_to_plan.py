@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from gpcnn_deploy.errors import EngineError, GpcnnError, MissingExtraError, NotHereError, OutputError, UsageError
+from gpcnn_deploy.extras import require
 from gpcnn_deploy.files import atomic_path
 from gpcnn_deploy.metadata import EngineMetadata, Precision, encoder_path
 from gpcnn_runtime.engines.base import EXPORT_ANEW
@@ -202,10 +203,9 @@ def choose(flavor: FlavorChoice) -> tuple[TensorRT, Gpu | None]:
 
 
 def _graph(content: bytes, path: Path) -> onnx.ModelProto:
-    try:
-        import onnx
-    except ImportError as error:
-        raise MissingExtraError("onnx", "plan", "building a TensorRT plan") from error
+    require("building a TensorRT plan", "plan", "onnx")
+    import onnx
+
     try:
         return onnx.load_model_from_string(content)
     except Exception as error:  # protobuf's DecodeError

@@ -3,9 +3,10 @@
 from gpcnn_runtime import Sampler
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gpcnn_deploy import __version__
+from gpcnn_deploy.lazy import on_demand
 
 if TYPE_CHECKING:
     from gpcnn_deploy.errors import (
@@ -98,12 +99,4 @@ __all__ = [
     "score",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """Public names are loaded when they are first asked for (PEP 562): importing the package alone stays cheap."""
-    for module, names in _MODULES.items():
-        if name in names:
-            from importlib import import_module
-
-            return getattr(import_module(module), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = on_demand(__name__, _MODULES)

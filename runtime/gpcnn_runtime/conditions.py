@@ -26,8 +26,7 @@ class Conditions:
         seed: of the noise.
         first: noise stream of the image at position 0.
         count: images of each condition.
-        total: N.
-        temperature: above 0.
+        temperature: above 0, and in float32 too, as which engines take it.
         label: int32 [M], or None.
         embedding: float32 [M, E], or None.
         known: int32 [1 or N, C, H, W], 0 where the mask is false; None if nothing is known.
@@ -37,12 +36,17 @@ class Conditions:
     seed: int
     first: int
     count: int
-    total: int
     temperature: float
     label: npt.NDArray[np.int32] | None
     embedding: npt.NDArray[np.float32] | None
     known: npt.NDArray[np.int32] | None
     mask: npt.NDArray[np.bool_] | None
+
+    @property
+    def total(self) -> int:
+        """N."""
+        given = self.label if self.label is not None else self.embedding
+        return self.count * (1 if given is None else len(given))
 
 
 def check_conditions(
@@ -51,10 +55,10 @@ def check_conditions(
     seed: int,
     count: int,
     temperature: float,
-    known: npt.ArrayLike | None,
-    mask: npt.ArrayLike | None,
-    embedding: npt.ArrayLike | None,
-    first: int,
+    known: npt.ArrayLike | None = None,
+    mask: npt.ArrayLike | None = None,
+    embedding: npt.ArrayLike | None = None,
+    first: int = 0,
 ) -> Conditions:
     """Check the arguments of `Sampler.sample`, which describes them.
 
@@ -71,14 +75,13 @@ def check_conditions(
         raise UsageError(
             f"temperature is {temperature:g}: expected {MIN_TEMPERATURE:g} or more (above 0); 1 is the model itself"
         )
-    label = _labels(metadata, labels)
-    vectors = _embedding(metadata, embedding)
-    conditions = len(label) if label is not None else len(vectors) if vectors is not None else 1
-    total = conditions * count
+    label, vectors = _labels(metadata, labels), _embedding(metadata, embedding)
+    conditions = Conditions(seed, first, count, temperature, label, vectors, None, None)
+    total = conditions.total
     if first < 0 or first + total > MAX_SEED:
         raise UsageError(f"noise streams {first} to {first + total - 1}: expected 0 to 2**64 - 2")
-    known, mask = _known(metadata, known, mask, total)
-    return Conditions(seed, first, count, total, in_graph, label, vectors, known, mask)
+    levels, kept = _known(metadata, known, mask, total)
+    return dataclasses.replace(conditions, known=levels, mask=kept)
 
 
 def _labels(metadata: EngineMetadata, labels: Any) -> npt.NDArray[np.int32] | None:

@@ -12,7 +12,6 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
@@ -23,16 +22,26 @@ from gpcnn_deploy.machine import default_threads, of_memory
 from gpcnn_deploy.metadata import EngineMetadata
 from gpcnn_deploy.philox import noise
 from gpcnn_runtime.conditions import Conditions, check_conditions
-from gpcnn_runtime.engines.base import EXPORT_ANEW, Engine, OutOfMemoryError, Request, Result, Strategy, refuse_strategy
+from gpcnn_runtime.engines.base import (
+    EXPORT_ANEW,
+    Closing,
+    Engine,
+    OutOfMemoryError,
+    Request,
+    Result,
+    Strategy,
+    refuse_strategy,
+)
 from gpcnn_runtime.engines.cancel import Cancellation
 from gpcnn_runtime.engines.load import load_engine
-from gpcnn_runtime.engines.onnxruntime.providers import Provider
 from gpcnn_runtime.samples import Samples, join
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
     from typing_extensions import Self
+
+    from gpcnn_runtime.engines.onnxruntime.providers import Provider
 
 BATCH_SIZE = 64
 MAX_IMAGES = 2**63 - 1
@@ -41,7 +50,7 @@ MAX_IMAGES = 2**63 - 1
 Labels = int | str | Sequence[int | str] | npt.NDArray[np.integer[Any]]
 
 
-class Sampler:
+class Sampler(Closing):
     """An engine and the threads that share a batch. Several threads may use one sampler at once.
 
     Attributes:
@@ -110,14 +119,6 @@ class Sampler:
         if pool is not None:
             pool.shutdown(wait=True, cancel_futures=True)
         self.engine.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def sample(
         self,
@@ -230,6 +231,17 @@ class Sampler:
         """
         self._check_open()
         conditions = check_conditions(self.metadata, labels, seed, count, temperature, known, mask, embedding, first)
+        return self.draw(conditions, strategy, positions)
+
+    def draw(
+        self, conditions: Conditions, strategy: Strategy = "jacobi", positions: Sequence[int] | None = None
+    ) -> Generator[Samples, None, None]:
+        """As `stream`, of what `check_conditions` found to be sound for this model.
+
+        Raises:
+            UsageError, EngineError: as `stream`.
+        """
+        self._check_open()
         if conditions.total > MAX_IMAGES:
             raise UsageError(f"{conditions.total} images in one call: expected at most 2**63 - 1")
         if strategy not in get_args(Strategy):

@@ -135,6 +135,10 @@ NO_LIBC = ("memory.c", "windows.c")
 """Sources that stand for a C library."""
 
 
+NO_WASM = ("pack.c",)
+"""Sources that only programs call that export a model."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Compiler:
     """A C compiler.
@@ -264,26 +268,34 @@ def build_program(
     compiler: Compiler | None = None,
     cache: Path | None = None,
     flags: Sequence[str] = (),
+    libc: bool = True,
 ) -> Path:
     """Compile a C program together with the library's sources; for Linux by zig, it needs nothing else to run.
 
     Args:
         sources: C files; they find `gpcnn.h`.
         program: where it goes.
+        target: one of `TARGETS`, or `host()`.
+        compiler: default: one that this machine has for the target.
+        cache: where zig keeps what it compiled for the next call; its C library takes it a minute.
         flags: for the compiler, for all sources and for linking, such as `-fsanitize=address`.
+        libc: without one, the program brings its own `_start`.
 
     Raises:
         BuildError: no compiler for the target, or one that fails.
     """
     compiler = compiler or _compiler_for(target)
     with _workplace(program.parent, cache) as (place, environment):
-        objects = _compile(target, compiler, place, environment, hosted=True, more=flags)
+        objects = _compile(target, compiler, place, environment, hosted=libc, more=flags)
         made = place / program.name
         command = [*_call(compiler, target, target.sets[0]), "-std=c11", "-O2", "-Wall", "-Wextra", *flags]
         command += ["-I", str(NATIVE / "include"), *map(str, sources), *map(str, objects), "-o", str(made)]
         if not any(flag.startswith("-fsanitize=") for flag in flags):
             command.append("-s")
-        _run(command, environment)
+        if libc:
+            _run(command, environment)
+        else:
+            _link_alone([*command, "-ffreestanding", "-fno-stack-protector", "-static"], compiler, environment)
         made.replace(program)
     return program
 
@@ -344,7 +356,8 @@ def _compile(
             macros.append(f'-DGPCNN_TILES="tiles_{instructions.tiles}.h"')
             job(KERNEL, f"kernel_{key}", instructions, fused, *macros)
     for source in sorted((NATIVE / "src").glob("*.c")):
-        if source.name != KERNEL and not (hosted and source.name in NO_LIBC):
+        left_out = (KERNEL, *(NO_LIBC if hosted else ()), *(NO_WASM if target.triple == _WASM else ()))
+        if source.name not in left_out:
             job(source.name, source.stem, least, False, f"-DGPCNN_BASE_FUSES={int(least.fuses)}")
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(lambda command: _run(command, environment), jobs))
@@ -362,14 +375,17 @@ def _link(target: Target, compiler: Compiler, objects: list[Path], made: Path, e
         _run([*command, "-nodefaultlibs", *(f"-Wl,{flag}" for flag in flags)], environment)
     elif target.library == _WINDOWS:
         _run([*command, "-shared", "-nostdlib"], environment)
-    elif compiler.kind == "zig":
-        _run([*command, "-shared", "-nodefaultlibs", "-Wl,-z,defs"], environment)
     else:
-        alone = [*command, "-shared", "-nostdlib", "-Wl,-z,defs", "-Wl,-z,noexecstack"]
-        try:
-            _run(alone, environment)
-        except BuildError:  # 64-bit division on a 32-bit machine, for one
-            _run([*alone, "-lgcc"], environment)
+        _link_alone([*command, "-shared", "-Wl,-z,defs", "-Wl,-z,noexecstack"], compiler, environment)
+
+
+def _link_alone(command: list[str], compiler: Compiler, environment: dict[str, str]) -> None:
+    """Link without any library but, where it must be, the compiler's own: 64-bit division on a 32-bit CPU, for one."""
+    command = [*command, "-nostdlib", "-Wl,--gc-sections"]
+    try:
+        _run(command, environment)
+    except BuildError:
+        _run([*command, "-lcompiler_rt" if compiler.kind == "zig" else "-lgcc"], environment)
 
 
 def _archiver(compiler: Compiler) -> list[str]:

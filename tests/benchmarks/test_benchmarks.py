@@ -11,13 +11,13 @@ from PIL import Image
 
 from benchmarks.chart import draw
 from benchmarks.checks import LARGEST_EXPONENT, linear_in_pixels
-from benchmarks.measure import NAIVE, RASTER, STEP, Effort, Line, Raw, Way, measure, way_of
+from benchmarks.measure import NAIVE, NATIVE, RASTER, STEP, Effort, Line, Raw, Way, measure, way_of
 from benchmarks.models import GROWTH, MAIN, Model, random_model
 from benchmarks.report import Results, markdown
 from gpcnn_deploy.baseline import BaselineReport
 from gpcnn_deploy.errors import GpcnnError
 from gpcnn_deploy.spec import ModelSpec
-from gpcnn_runtime.commands.bench.worker import Job, Measured
+from gpcnn_runtime.commands.bench.worker import BenchJob, Measured
 
 SMALL = ModelSpec(height=5, width=4, levels=4, features=6, layers=2, conditioning="label", conditioning_size=3)
 EFFORT = Effort(rounds=1, min_time=0.0, limit=600.0, threads=1)
@@ -49,6 +49,7 @@ def raw(model: Model) -> Raw:
         STEP: msgspec.structs.replace(measured, role="step", window=None),
         Way("sampler", 1): measured,
         Way("sampler", 4): msgspec.structs.replace(measured, window=4),
+        NATIVE: msgspec.structs.replace(measured, role="weights", window=None),
     }
     naive = BaselineReport(
         seconds=(9.0,),
@@ -66,14 +67,14 @@ def raw(model: Model) -> Raw:
         checkpoint_digest="",
     )
     loops = {NAIVE: naive, RASTER: naive}
-    return Raw(model, 3, 1, {way: (Job(engine="e", batch=3), found) for way, found in engines.items()}, loops, 0)
+    return Raw(model, 3, 1, {way: (BenchJob(engine="e", batch=3), found) for way, found in engines.items()}, loops, 0)
 
 
 def test_rows_of_all_ways(model: Model, tmp_path: Path) -> None:
-    ways = [RASTER, STEP, Way("sampler", 1), Way("sampler", 4)]
+    ways = [RASTER, STEP, Way("sampler", 1), Way("sampler", 4), NATIVE]
     raw = measure(model, 3, ways, EFFORT, tmp_path, lambda line: None)
     lines = raw.lines("batch", 3, gemm_rate=1e9)
-    assert [way_of(line.row) for line in lines] == [NAIVE, RASTER, STEP, Way("sampler", 1), Way("sampler", 4)]
+    assert [way_of(line.row) for line in lines] == [NAIVE, RASTER, STEP, Way("sampler", 1), Way("sampler", 4), NATIVE]
     naive = lines[0].row.ms_per_image_p50
     for line in lines:
         row = line.row
@@ -117,10 +118,11 @@ def test_page_and_chart(raw: Raw, tmp_path: Path) -> None:
     results = msgspec.json.decode(msgspec.json.encode(_results(raw)), type=Results)
     page = markdown(results)
     assert "| our sampler, w = 4 |" in page
+    assert "| our native engine |" in page
     assert "a CPU, 2 cores" in page
     assert "| eager PyTorch, full forward per pixel | ≈3,000 | 1 |" in page
     tables = [[line.count("|") for line in part.splitlines()] for part in page.split("\n\n") if part.startswith("|")]
-    assert [len(rows) for rows in tables] == [2 + 5, 2 + 2]
+    assert [len(rows) for rows in tables] == [2 + 6, 2 + 2]
     assert all(len(set(rows)) == 1 for rows in tables)
     draw(results, tmp_path / "chart.png")
     pixels = np.asarray(Image.open(tmp_path / "chart.png").convert("L"))

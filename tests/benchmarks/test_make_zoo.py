@@ -61,9 +61,9 @@ def evaluate(checkpoint: Path, data: str = "digits", consistency: ClassConsisten
 def bench(digest: str) -> Path:
     row = BenchRow(
         engine="zoo:tiny",
-        role="sampler",
-        strategy="graph",
-        window=2,
+        role="weights",
+        strategy="native",
+        window=None,
         batch=64,
         threads=2,
         ms_per_image_p50=3.25,
@@ -105,10 +105,10 @@ def test_a_model_comes_in_with_its_card_and_speed(folder: Path) -> None:
     checkpoint = make_checkpoint(SPEC)
     found = ClassConsistency(samples=30, seed=0, accuracy=0.9, test_images=100, classifier_accuracy=0.98, classes=())
     evaluate(checkpoint, consistency=found)
-    result = make(checkpoint, "--window", "2", "--about", "a tiny model")
+    result = make(checkpoint, "--about", "a tiny model")
     assert result.exit_code == 0, result.output
     assert "It has no speed yet: gpcnn-bench zoo:tiny" in result.stdout
-    assert sorted(path.name for path in folder.iterdir()) == ["tiny.json", "tiny.onnx"]
+    assert sorted(path.name for path in folder.iterdir()) == ["tiny.gpcnn", "tiny.json"]
     card = zoo.read_card("tiny")
     assert (card.about, card.recipe, card.data, card.speed) == ("a tiny model", RECIPE, DATA["digits"], ())
     assert (card.trained.epochs, card.trained.steps) == (3.5, 1200)
@@ -117,10 +117,10 @@ def test_a_model_comes_in_with_its_card_and_speed(folder: Path) -> None:
     assert card.class_consistency is not None
     assert (card.class_consistency.accuracy, card.class_consistency.classifier_accuracy) == (0.9, 0.98)
     assert card.checkpoint_digest == checkpoint_digest(checkpoint)
-    engine = sha256(folder / "tiny.onnx")
-    assert card.files == {"tiny.onnx": engine}
+    engine = sha256(folder / "tiny.gpcnn")
+    assert card.files == {"tiny.gpcnn": engine}
     with Sampler.load("zoo:tiny") as sampler:
-        assert sampler.metadata.window == 2
+        assert sampler.metadata.role == "weights"
         assert sampler.metadata.parity == card.parity
         assert len(sampler.sample(labels=1)) == 1
     # Again with a benchmark: the same engine, which is not exported anew.
@@ -129,14 +129,14 @@ def test_a_model_comes_in_with_its_card_and_speed(folder: Path) -> None:
     (speed,) = zoo.read_card("tiny").speed
     assert (speed.batch, speed.threads, speed.ms_per_image) == (64, 2, 3.25)
     assert (speed.runs_on, speed.machine) == ("ONNX Runtime 1, CPU", "a chip")
-    assert sha256(folder / "tiny.onnx") == engine
+    assert sha256(folder / "tiny.gpcnn") == engine
     card_of_it = (folder / "tiny.json").read_bytes()
     other = make_checkpoint(SPEC, seed=1)
     wrong = make(checkpoint, "--bench", bench("0" * 64))
     assert "the benchmark is of another engine than" in wrong.stderr
     evaluate(other)
     foreign = make(other, "--bench", bench(engine))
-    assert "tiny.onnx is of another checkpoint: export this one, without --bench" in foreign.stderr
+    assert "tiny.gpcnn is of another checkpoint: export this one, without --bench" in foreign.stderr
     assert wrong.exit_code == foreign.exit_code == 1
     assert (folder / "tiny.json").read_bytes() == card_of_it
 
@@ -144,10 +144,10 @@ def test_a_model_comes_in_with_its_card_and_speed(folder: Path) -> None:
 def test_an_autoencoder_brings_its_encoder(folder: Path) -> None:
     checkpoint = make_checkpoint(CODED)
     evaluate(checkpoint)
-    result = make(checkpoint, "--window", "1")
+    result = make(checkpoint)
     assert result.exit_code == 0, result.output
     card = zoo.read_card("tiny")
-    assert card.files == {name: sha256(folder / name) for name in ("tiny.onnx", "tiny.encoder.onnx")}
+    assert card.files == {name: sha256(folder / name) for name in ("tiny.gpcnn", "tiny.encoder.onnx")}
     assert card.encoder_parity is not None
     assert card.class_consistency is None
     zoo.check_files(card)
@@ -168,7 +168,7 @@ def test_what_does_not_belong_together_is_refused(folder: Path) -> None:
     evaluate(checkpoint)
     fails(make(checkpoint, name="../tiny"), 2, "../tiny: expected a name of letters, digits and hyphens", folder)
     fails(make(checkpoint, "--bench", "nowhere.json"), 1, "gpcnn-bench zoo:tiny --json FILE makes one", folder)
-    fails(make(checkpoint, "--bench", bench("0" * 64)), 1, "tiny.onnx", folder)
+    fails(make(checkpoint, "--bench", bench("0" * 64)), 1, "tiny.gpcnn", folder)
     Path("evaluation.json").write_text(json.dumps({"checkpoint": 1}))
     fails(make(checkpoint), 1, "gpcnn-evaluate CHECKPOINT --json FILE makes one", folder)
     evaluate(checkpoint)

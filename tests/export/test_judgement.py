@@ -15,7 +15,7 @@ from gpcnn_deploy.errors import DataError
 from gpcnn_deploy.spec import EncoderSpec, ModelSpec
 from gpcnn_export.commands.verify.judge import prepare
 from gpcnn_export.commands.verify.judgement import judge
-from gpcnn_export.commands.verify.protocol import INPUTS, Job, Prepared, Verdict
+from gpcnn_export.commands.verify.protocol import INPUTS, Prepared, Verdict, VerifyJob
 from gpcnn_export.proof.parity import compare, compare_in_parts, feeds
 from gpcnn_training.model import GatedPixelCNN
 from gpcnn_training.sampling import sample_jacobi, score
@@ -36,7 +36,7 @@ def random_model(spec: ModelSpec, encoder: EncoderSpec | None = None) -> GatedPi
     return model_of(spec, 3, 2.5, encoder)
 
 
-def job(precision: Any = "fp32", **change: Any) -> Job:
+def job(precision: Any = "fp32", **change: Any) -> VerifyJob:
     fields = {
         "checkpoint": "c",
         "spec": SPEC,
@@ -50,7 +50,7 @@ def job(precision: Any = "fp32", **change: Any) -> Job:
         "data_dir": None,
         "test_images": 5,
     }
-    return Job(**(fields | change))
+    return VerifyJob(**(fields | change))
 
 
 def request_of(model: GatedPixelCNN) -> Arrays:

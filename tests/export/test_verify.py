@@ -32,6 +32,7 @@ from gpcnn_deploy.child import Answer, ChildError
 from gpcnn_deploy.metadata import METADATA_KEY
 from gpcnn_deploy.schedule import Schedule
 from gpcnn_deploy.spec import EncoderSpec, ModelSpec
+from gpcnn_export.checkpoint_to_native import draft_model_file
 from gpcnn_export.commands.verify.cli import main
 from gpcnn_export.commands.verify.judge import main as judge_main
 from gpcnn_export.commands.verify.verification import Verification, verify
@@ -112,6 +113,33 @@ def test_both_windows_are_proven(tmp_path: Path, checkpoint: Path) -> None:
     ]
     assert (found.window, found.batch_window, found.batch_from) == (8, 1, 5)
     assert found.proven
+
+
+def model_file_of(path: Path, checkpoint: Path, seed: int = 0) -> Path:
+    path.write_bytes(draft_model_file(model_of(DIGITS, seed), NAMES, checkpoint_digest(checkpoint)).content)
+    return path
+
+
+def test_a_model_file_is_proven_one_by_one_and_in_batches(tmp_path: Path, checkpoint: Path) -> None:
+    done = run(
+        model_file_of(tmp_path / "model.gpcnn", checkpoint), "--checkpoint", checkpoint, "--json", tmp_path / "v"
+    )
+    assert done.exit_code == 0, done.output
+    assert "model.gpcnn: model file, fp32, on native engine" in " ".join(done.stdout.split())
+    found = msgspec.json.decode((tmp_path / "v").read_bytes(), type=Verification)
+    one, many = "native, one by one", "native, in batches"
+    assert [(row.inputs, row.strategy, row.images) for row in found.rows] == [
+        *(("samples", one, 4), ("samples", many, 4), ("completions", one, 4), ("completions", many, 4)),
+        ("scores", many, 4),
+    ]
+    assert all(row.identical == row.images for row in found.rows)
+    assert (found.role, found.window, found.proven) == ("weights", None, True)
+
+
+def test_a_model_file_of_other_weights_is_a_defect(tmp_path: Path, checkpoint: Path) -> None:
+    done = run(model_file_of(tmp_path / "model.gpcnn", checkpoint, seed=1), "--checkpoint", checkpoint)
+    assert done.exit_code == 1
+    assert "First divergence: defect in samples (native, one by one)" in done.stdout
 
 
 def test_a_second_window_of_other_weights_is_a_defect(tmp_path: Path, checkpoint: Path) -> None:

@@ -37,9 +37,12 @@ print(json.dumps(told), file=sys.stderr)
 """
 
 
-def run(folder: Path, *arguments: str | Path) -> tuple[str, dict[str, object]]:
+BASE_PROGRAM = PROGRAM.replace(repr(FORBIDDEN), repr((*FORBIDDEN, "onnxruntime")))
+
+
+def run(folder: Path, *arguments: str | Path, program: str = PROGRAM) -> tuple[str, dict[str, object]]:
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *map(str, arguments)], cwd=folder, capture_output=True, text=True, check=False
+        [sys.executable, "-c", program, *map(str, arguments)], cwd=folder, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout, json.loads(done.stderr)
@@ -60,6 +63,15 @@ def test_samples_without_torch_onnx_or_training_code(
     modules = process["modules"]
     assert isinstance(modules, list)
     assert not {name.partition(".")[0] for name in modules} & {*FORBIDDEN, "rich", "tensorrt", "tensorrt_rtx", "cuda"}
+
+
+def test_the_zoo_is_drawn_without_onnxruntime(tmp_path: Path) -> None:
+    """What `gpcnn-sample --label 3` draws in an empty folder needs the base of the package alone."""
+    told, process = run(tmp_path, "--label", "3", "--count", "2", program=BASE_PROGRAM)
+    assert told.startswith("sample.png: 2 images of 28×28")
+    modules = process["modules"]
+    assert isinstance(modules, list)
+    assert not set(modules) & {"rich", "gpcnn_runtime.zoo.card"}
 
 
 def test_help_loads_nothing_heavy(tmp_path: Path) -> None:

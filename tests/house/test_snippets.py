@@ -27,11 +27,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(page: str, engine: str) -> dict[str, Any]:
-    """Run a page's snippet with an engine of the zoo as its `model.onnx`; returns its names."""
+    """Run a page's snippet with a model of the zoo as its `model.gpcnn`; returns its names."""
     (code,) = re.findall(r"```python\n(.*?)```", (DOCS / page).read_text("utf-8"), re.DOTALL)
-    assert '"model.onnx"' in code
+    assert '"model.gpcnn"' in code
     names: dict[str, Any] = {}
-    exec(compile(code.replace("model.onnx", engine), page, "exec"), names)
+    exec(compile(code.replace("model.gpcnn", engine), page, "exec"), names)
     return names
 
 

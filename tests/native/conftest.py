@@ -15,7 +15,6 @@ from gpcnn_deploy.model_file import encode_model_file, tensor_shapes
 from gpcnn_deploy.spec import ModelSpec
 
 NATIVE = Path(__file__).parents[2] / "runtime" / "native"
-SANITIZERS = ("-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer")
 
 MakeFile = Callable[..., bytes]
 
@@ -53,7 +52,7 @@ def compile_c(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     def make(name: str, sources: list[str], *flags: str) -> Path:
         program = folder / name
         command = [compiler, "-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-I", str(NATIVE / "include")]
-        command += [*flags, *(str(NATIVE / source) for source in sources), "-o", str(program)]
+        command += [*(str(NATIVE / source) for source in sources), *flags, "-o", str(program)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         return program

@@ -10,6 +10,7 @@ import pytest
 from small_engines import EMBEDDED, LABELLED, PLAIN, Make
 
 from gpcnn_deploy.errors import UsageError
+from gpcnn_runtime.conditions import check_conditions
 from gpcnn_runtime.sampler import Sampler, split
 
 KNOWN = np.zeros((1, 6, 5), np.int32)
@@ -125,3 +126,20 @@ def test_an_unknown_strategy(make: Make, window: int | None) -> None:
     expected = pytest.raises(UsageError, match="strategy is 'rastr': expected one of jacobi, raster")
     with Sampler.load(make(PLAIN, window)) as sampler, expected:
         sampler.stream(strategy=strategy)
+
+
+@pytest.mark.parametrize(
+    ("model", "arguments", "total"),
+    [("labelled", {"labels": [2, 0, 2]}, 12), ("plain", {"labels": None}, 4), ("embedded", {"labels": None}, 8)],
+)
+def test_a_checked_request_counts_its_images_and_keeps_what_was_asked(
+    samplers: dict[str, Sampler], model: str, arguments: dict[str, Any], total: int
+) -> None:
+    metadata = samplers[model].metadata
+    embedding = np.zeros((2, metadata.spec.conditioning_size)) if model == "embedded" else None
+    checked = check_conditions(metadata, seed=5, count=4, temperature=0.7, embedding=embedding, **arguments)
+    assert (checked.total, checked.temperature, checked.seed) == (total, 0.7, 5)  # not 0.699999988, as float32 has it
+    drawn = list(samplers[model].draw(checked, positions=[0, total - 1]))
+    whole = samplers[model].sample(seed=5, count=4, temperature=0.7, embedding=embedding, **arguments)
+    levels = np.concatenate([part.levels for part in drawn])
+    np.testing.assert_array_equal(levels, whole.levels[[0, -1]])

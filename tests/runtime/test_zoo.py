@@ -157,7 +157,7 @@ def test_scores_need_an_engine_that_was_named(folder: Path) -> None:
 
 
 def test_benchmarks_take_a_name(folder: Path) -> None:
-    job = gpcnn_runtime.commands.bench.worker.Job(engine=f"zoo:{SMALL}", batch=2, repeat=1, min_time=0)
+    job = gpcnn_runtime.commands.bench.worker.BenchJob(engine=f"zoo:{SMALL}", batch=2, repeat=1, min_time=0)
     measured = gpcnn_runtime.commands.bench.worker.measure(job, Path("images.npz"))
     assert (measured.role, measured.window, measured.spec) == ("weights", None, LABELLED)
 

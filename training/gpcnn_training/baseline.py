@@ -12,7 +12,8 @@ import click
 
 from gpcnn_deploy.baseline import BaselineReport
 from gpcnn_deploy.command import Command
-from gpcnn_deploy.errors import CheckpointError, MissingExtraError
+from gpcnn_deploy.errors import CheckpointError
+from gpcnn_deploy.extras import require
 from gpcnn_deploy.machine import peak_rss_mb
 from gpcnn_deploy.text import exact_json
 
@@ -38,19 +39,13 @@ FEWEST_PIXELS = 3
 @click.option("--window", type=click.IntRange(1), help="Cached, that many columns at a time.  [default: naive]")
 def main(checkpoint: Path, request: Path, threads: int, limit: float, runs: int, window: int | None) -> None:
     """Draw the noise of REQUEST with the model of CHECKPOINT, and compare with the images of REQUEST."""
-    try:
-        import safetensors.torch  # noqa: F401
-        import torch
-    except ImportError as error:
-        package = error.name if error.name in ("torch", "safetensors") else "torch"
-        raise MissingExtraError(package, "train", "the eager PyTorch baseline (--checkpoint)") from error
+    require("the eager PyTorch baseline (--checkpoint)", "train", "torch", "safetensors.torch")
     import numpy as np
-
-    from gpcnn_training.checkpoint import checkpoint_digest, load_checkpoint
+    import torch
 
     torch.set_num_threads(threads)
     begin = time.perf_counter()
-    model, _ = load_checkpoint(checkpoint)
+    model, digest = _load(checkpoint)
     load_ms = (time.perf_counter() - begin) * 1e3
     with np.load(request, allow_pickle=False) as arrays:
         tensors = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
@@ -73,9 +68,23 @@ def main(checkpoint: Path, request: Path, threads: int, limit: float, runs: int,
         peak_rss_mb=peak,
         load_ms=load_ms,
         library=f"PyTorch {torch.__version__}",
-        checkpoint_digest=checkpoint_digest(checkpoint),
+        checkpoint_digest=digest,
     )
     click.echo(exact_json(report))
+
+
+def _load(path: Path) -> tuple[GatedPixelCNN, str]:
+    """The model of a checkpoint or of a model file, and the digest of the checkpoint."""
+    import torch
+
+    from gpcnn_deploy.model_file import SUFFIX, read_model_file
+    from gpcnn_training.checkpoint import build_model, checkpoint_digest, load_checkpoint
+
+    if path.suffix.lower() != SUFFIX:
+        return load_checkpoint(path)[0], checkpoint_digest(path)
+    metadata, weights = read_model_file(path)
+    tensors = {name: torch.from_numpy(array.copy()) for name, array in weights.items()}
+    return build_model(path, metadata.spec, None, tensors).eval(), metadata.checkpoint_digest
 
 
 def _fastest(model: GatedPixelCNN, noise: Tensor, condition: Tensor | None) -> int:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
+
+from gpcnn_deploy.errors import EngineError
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -23,14 +27,14 @@ engine_option = click.option(
     "engine_path",
     type=click.Path(path_type=Path),
     help="Engine file (.gpcnn, .onnx or .plan), or zoo:NAME for a model that comes with the package.  [default: the "
-    "newest of model.gpcnn, model.onnx and model.plan]",
+    "newest of model.gpcnn, model.onnx and model.plan here]",
 )
 label_option = click.option(
     "--label",
     "labels",
     multiple=True,
     metavar="LABEL[,LABEL…]",
-    help="A number or class name, several of them, or 'all'.",
+    help="What to draw: a number or class name, several of them, or 'all'.",
     shell_complete=complete_labels,
 )
 seed_option = click.option(
@@ -41,7 +45,8 @@ strategy_option = click.option(
     type=click.Choice(["jacobi", "raster"]),
     default="jacobi",
     show_default=True,
-    help="Schedule of a step engine; 'raster' is the slow reference.",
+    help="How a step engine draws: 'jacobi' repeats the whole image until nothing changes; 'raster' goes pixel by "
+    "pixel, which is slow, and the reference.",
 )
 provider_option = click.option(
     "--provider",
@@ -53,25 +58,31 @@ provider_option = click.option(
 fallback_option = click.option(
     "--no-fallback",
     is_flag=True,
-    help="Fail where a .plan cannot run, rather than run the .gpcnn or .onnx beside it on the CPU.",
+    help="Fail if a .plan cannot run. Without this, the .gpcnn or .onnx beside it runs on the CPU.",
 )
 reproducible_option = click.option(
     "--reproducible",
     is_flag=True,
-    help="Of a .gpcnn engine: log-probabilities with the same bits on every machine, a little more slowly.",
+    help="For a .gpcnn: give log-probabilities the same bits on every machine. This is a little slower.",
 )
 threads_option = click.option(
     "--threads",
     type=click.IntRange(1),
-    help="Parts computed at the same time.  [default: the cores there are, as far as memory is there for them]",
+    help="How many parts are computed at the same time.  [default: the cores there are, if memory suffices]",
 )
 batch_size_option = click.option(
-    "--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Most images of one part."
+    "--batch-size",
+    type=click.IntRange(1),
+    default=64,
+    show_default=True,
+    help="Most images of one part. Fewer need less memory.",
 )
 resize_option = click.option(
-    "--resize", is_flag=True, help="Convert pictures of another size, mode or depth; another aspect is stretched."
+    "--resize",
+    is_flag=True,
+    help="Convert pictures of another size, mode or depth. A picture of another aspect is stretched.",
 )
-invert_option = click.option("--invert", is_flag=True, help="Swap dark and light of the pictures read.")
+invert_option = click.option("--invert", is_flag=True, help="Swap dark and light of the pictures that are read.")
 
 like_option = click.option(
     "--like",
@@ -79,8 +90,34 @@ like_option = click.option(
     multiple=True,
     type=click.Path(path_type=Path),
     metavar="PICTURE",
-    help="Draw from the code that an autoencoder gives this picture; may be repeated.",
+    help="Draw pictures like this one. Needs the engine of an autoencoder. May be repeated.",
 )
+
+Decorated = TypeVar("Decorated", bound=Callable[..., object])
+
+
+def loading_options(command: Decorated) -> Decorated:
+    """What says how an engine is loaded, and how many images it draws at a time."""
+    for option in (batch_size_option, threads_option, reproducible_option, fallback_option, provider_option):
+        command = option(command)
+    return command
+
+
+@contextlib.contextmanager
+def smaller_batches(batch_size: int) -> Iterator[None]:
+    """Advise smaller ones where there is not enough memory.
+
+    Raises:
+        EngineError: in place of a MemoryError.
+    """
+    try:
+        yield
+    except MemoryError:
+        from gpcnn_deploy.machine import of_memory
+
+        smaller = f"try --batch-size {max(1, batch_size // 2)}, or --threads 1"
+        raise EngineError(f"not enough memory{of_memory()}: {smaller}") from None
+
 
 # What `gpcnn-sample --complete` takes.
 complete_option = click.option(
@@ -88,16 +125,16 @@ complete_option = click.option(
     "picture",
     type=click.Path(path_type=Path),
     metavar="PICTURE",
-    help="Keep a part of this picture and draw the rest; needs one of --mask, --rows and --box.",
+    help="Keep a part of this picture and draw the rest. Say which part with --rows, --box or --mask.",
 )
 mask_option = click.option(
     "--mask",
     "mask_path",
     type=click.Path(path_type=Path),
     metavar="PICTURE",
-    help="What to draw: a grey picture of the image's size, white (128 and more) is drawn, black is kept.",
+    help="What to draw, as a grey picture of the image's size: white (128 and more) is drawn, black is kept.",
 )
-rows_option = click.option("--rows", type=int, help="What to draw: all but this many rows at the top.")
+rows_option = click.option("--rows", type=int, help="What to draw: everything below this many rows.")
 box_option = click.option(
     "--box", metavar="X,Y,W,H", help="What to draw: W×H image pixels, from column X and row Y, counted from 0."
 )
@@ -106,12 +143,12 @@ candidates_option = click.option(
     type=int,
     default=1,
     show_default=True,
-    help="Completions drawn for each one shown; the best are shown.",
+    help="How many completions to draw for each one shown. The best are shown.",
 )
 rank_by_option = click.option(
     "--rank-by",
     type=click.Choice(["image", "known"]),
     default="image",
     show_default=True,
-    help="The best completion is the most likely image, or the one that fits the known pixels best.",
+    help="Which completion is best: the likeliest image as a whole, or the one that fits the known pixels best.",
 )

@@ -124,7 +124,23 @@ class EngineInfo:
         return sha256(self.path) if self.content is None else hashlib.sha256(self.content).hexdigest()
 
 
-class Engine(abc.ABC):
+class Closing(abc.ABC):
+    """What is closed when its `with` block ends."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Release everything that it holds; a second call does nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Engine(Closing):
     """A loaded engine. `run` may be called from several threads at once; an engine that cannot do so takes a lock.
 
     Attributes:
@@ -148,18 +164,6 @@ class Engine(abc.ABC):
             UsageError: the engine's role has no such strategy.
             Cancelled: the request was called off.
         """
-
-    @abc.abstractmethod
-    def close(self) -> None:
-        """Release everything that the engine holds; a second call does nothing."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class OutOfMemoryError(EngineError):

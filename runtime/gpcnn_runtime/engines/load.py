@@ -5,12 +5,15 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gpcnn_deploy.errors import EngineError, UsageError
 from gpcnn_deploy.model_file import SUFFIX
 from gpcnn_runtime.engines.base import Engine
-from gpcnn_runtime.engines.onnxruntime.providers import Provider
 from gpcnn_runtime.zoo.catalogue import DEFAULT, PREFIX, names, resolve_engine
+
+if TYPE_CHECKING:
+    from gpcnn_runtime.engines.onnxruntime.providers import Provider
 
 DEFAULT_ENGINES = (Path("model.gpcnn"), Path("model.onnx"), Path("model.plan"))
 """What `gpcnn-export` writes if it is not told where; where two are equally new, the first is taken."""

@@ -8,12 +8,15 @@ lists them.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gpcnn_deploy.errors import EngineError, UsageError
 from gpcnn_deploy.files import sha256
 from gpcnn_deploy.model_file import SUFFIX
 from gpcnn_deploy.schema import decode_versioned
-from gpcnn_runtime.zoo.card import CARD_SCHEMA, Card
+
+if TYPE_CHECKING:
+    from gpcnn_runtime.zoo.card import Card
 
 MAX_CARD_BYTES = 1 << 20
 PREFIX = "zoo:"
@@ -33,6 +36,8 @@ def read_card(name: str) -> Card:
         UsageError: there is no such model; the message lists those there are.
         EngineError: its card is damaged, or of a newer schema.
     """
+    from gpcnn_runtime.zoo.card import CARD_SCHEMA, Card  # what draws needs no card
+
     if name not in (known := names()):
         there = f"there are: {', '.join(PREFIX + each for each in known)}" if known else "the zoo is empty"
         raise UsageError(f"{PREFIX}{name}: no such model in the zoo; {there}")

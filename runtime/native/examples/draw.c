@@ -35,7 +35,8 @@ static unsigned char *read_file(const char *path, size_t *bytes) {
   const long length = ftell(stream);
   rewind(stream);
   if (length < 0) fail(path, "not a file");
-  unsigned char *content = allocate((size_t)length);
+  unsigned char *content = malloc((size_t)length + 1);
+  if (!content) fail("memory", "not enough of it");
   *bytes = fread(content, 1, (size_t)length, stream);
   if (*bytes != (size_t)length) fail(path, "cannot be read");
   fclose(stream);
@@ -85,6 +86,7 @@ int main(int count, char **arguments) {
   gpcnn_model *model;
   status = gpcnn_load(file, file_bytes, allocate((size_t)info.model_bytes), (size_t)info.model_bytes, &model);
   if (status) fail(path, gpcnn_status_text(status));
+  free(file);
 
   const size_t subpixels = (size_t)spec->channels * spec->height * spec->width;
   float *noise = allocate(subpixels * sizeof *noise);

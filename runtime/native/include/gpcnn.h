@@ -65,7 +65,8 @@ typedef struct gpcnn_request {
   const int32_t *label;       /* [N], for GPCNN_LABEL */
   const float *embedding;     /* [N,E], for GPCNN_EMBEDDING */
   const volatile int32_t *cancel; /* looked at between pixels; NULL: cannot be cancelled */
-  void (*on_row)(void *user, uint32_t row); /* called when a row of all images is drawn, or NULL */
+  void (*on_row)(void *user, uint32_t row); /* called when a row of all images is drawn, or NULL. A large batch is drawn in
+                                               groups: its rows are complete when the last group draws them */
   void *user;
   int32_t *image;             /* out [N,C,H,W]: levels */
   float *log_prob;            /* out [N,C,H,W]: nats, at temperature 1; NULL: not wanted */
@@ -77,6 +78,24 @@ typedef struct gpcnn_options {
   uint32_t reproducible;    /* 1: no fused multiply-add, so log-probabilities have the same bits on every machine */
   const char *instructions; /* one of gpcnn_instruction_set, or NULL: the best */
 } gpcnn_options;
+
+/* Weights packed beforehand, as `gpcnn-export --format c --static` writes them: they are used where they lie, so read-only
+   memory will do. */
+typedef struct gpcnn_packed {
+  gpcnn_spec spec;
+  uint32_t block;           /* GPCNN_PACKED_BLOCK */
+  const float *weights;     /* aligned to GPCNN_ALIGNMENT */
+  uint64_t bytes;
+} gpcnn_packed;
+
+#define GPCNN_PACKED_BLOCK 8 /* outputs side by side: what kernels with vectors of 16 bytes and tiles of two of them read */
+
+/* Bytes that a packed model takes. */
+typedef struct gpcnn_packed_needs {
+  uint64_t weights;         /* read-only */
+  uint64_t memory;          /* of gpcnn_attach, at most */
+  uint64_t workspace;       /* of gpcnn_draw with so many images, at most */
+} gpcnn_packed_needs;
 
 #if defined(__GNUC__)
 #pragma GCC visibility push(default) /* all else in the library is hidden */
@@ -92,6 +111,12 @@ gpcnn_status gpcnn_load(const void *file, size_t file_bytes, void *memory, size_
 /* gpcnn_load with options, which may be NULL. GPCNN_BAD_ARGUMENT: this CPU or this library has no such instruction set. */
 gpcnn_status gpcnn_load_with(const gpcnn_options *options, const void *file, size_t file_bytes, void *memory,
                              size_t memory_bytes, gpcnn_model **model);
+gpcnn_status gpcnn_packed_size(const gpcnn_spec *spec, uint32_t images, gpcnn_packed_needs *needs);
+/* Packs a model file's weights, on any machine for any other; `memory` is scratch of needs.memory bytes. */
+gpcnn_status gpcnn_pack(const void *file, size_t file_bytes, void *memory, size_t memory_bytes, float *weights,
+                        size_t weight_bytes);
+/* A model on packed weights. GPCNN_BAD_ARGUMENT: they are not of this spec, or no kernel here reads such blocks. */
+gpcnn_status gpcnn_attach(const gpcnn_packed *packed, void *memory, size_t memory_bytes, gpcnn_model **model);
 const gpcnn_spec *gpcnn_model_spec(const gpcnn_model *model);
 const char *gpcnn_model_instructions(const gpcnn_model *model); /* what it computes with, as gpcnn_instructions */
 

@@ -12,17 +12,22 @@ typedef struct arena {
   int overflow;        /* the sizes asked for do not fit */
 } arena;
 
+/* a · b, or the largest number if that does not fit. */
+static inline uint64_t saturating_product(uint64_t a, uint64_t b) {
+  uint64_t product;
+  return __builtin_mul_overflow(a, b, &product) ? UINT64_MAX : product;
+}
+
 /* a · b · c · d elements of `size` bytes, aligned to GPCNN_ALIGNMENT; NULL when measuring. */
 static inline void *arena_take(arena *from, size_t size, uint64_t a, uint64_t b, uint64_t c, uint64_t d) {
-  uint64_t bytes = size, end;
-  from->overflow |= __builtin_mul_overflow(bytes, a, &bytes) | __builtin_mul_overflow(bytes, b, &bytes) |
-                    __builtin_mul_overflow(bytes, c, &bytes) | __builtin_mul_overflow(bytes, d, &bytes) |
-                    __builtin_add_overflow(bytes, GPCNN_ALIGNMENT - 1, &bytes);
-  bytes &= ~(uint64_t)(GPCNN_ALIGNMENT - 1);
-  from->overflow |= __builtin_add_overflow(from->used, bytes, &end) || end > SIZE_MAX / 2;
-  if (from->overflow) return NULL;
+  const uint64_t most = SIZE_MAX / 2 - GPCNN_ALIGNMENT;
+  const uint64_t bytes = saturating_product(saturating_product(saturating_product(size, a), saturating_product(b, c)), d);
+  if (from->overflow || bytes > most || from->used > most - bytes) {
+    from->overflow = 1;
+    return NULL;
+  }
   void *taken = from->base ? from->base + from->used : NULL;
-  from->used = end;
+  from->used += (bytes + GPCNN_ALIGNMENT - 1) & ~(uint64_t)(GPCNN_ALIGNMENT - 1);
   return taken;
 }
 static inline float *arena_floats(arena *from, uint64_t a, uint64_t b, uint64_t c, uint64_t d) {

@@ -1,7 +1,7 @@
 /* Which level of x86-64 this CPU and its operating system can run: 2 (SSE4.2), 3 (AVX2, FMA) or 4 (AVX-512). */
 #ifndef GPCNN_CPU_H
 #define GPCNN_CPU_H
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(GPCNN_ONE_KERNEL)
 #include <stdint.h>
 
 static inline void cpuid(uint32_t leaf, uint32_t out[4]) { /* eax, ebx, ecx, edx of subleaf 0 */

@@ -1,4 +1,5 @@
-/* One batch: rows from the top, and in each a window that slides over the columns.
+/* One batch, in groups of images whose caches stay near the core: rows from the top, and in each a window that slides over
+ * the columns.
  *
  * Every pixel of the window is drawn at once, from a guess of those before it. All pixels up to the first that contradicts
  * its guess are decided, and so is that one, which read none of the wrong ones; the window moves behind it. The image is
@@ -8,16 +9,20 @@
 #include "head.h"
 #include "horizontal.h"
 
+enum { GROUP_IMAGES = TILE_ROWS < 6 ? 2 * TILE_ROWS : TILE_ROWS }; /* measured: more images leave the second cache */
+
+
 typedef struct batch {
   const gpcnn_request *request;
   workspace w;
+  size_t first_image; /* of the group in the request */
   size_t row, columns; /* of the window: rows of its products are columns · N */
   float temperature;
 } batch;
 
 INLINE size_t pixel(const batch *b, size_t image, size_t channel, size_t column) {
   const gpcnn_spec *spec = &b->w.net->model.spec;
-  return ((image * spec->channels + channel) * spec->height + b->row) * spec->width + column;
+  return (((b->first_image + image) * spec->channels + channel) * spec->height + b->row) * spec->width + column;
 }
 INLINE int is_known(const batch *b, size_t at) { return b->request->mask && b->request->mask[at]; }
 
@@ -37,9 +42,9 @@ static void prepare_condition(batch *b) {
     for (size_t image = 0; image < b->w.images; image++)
       for (size_t x = 0; x < floats; x += LANES)
         store(b->w.condition + image * floats + x,
-              load(net->label_bias + (size_t)b->request->label[image] * floats + x));
+              load(net->label_bias + (size_t)b->request->label[b->first_image + image] * floats + x));
   if (spec->conditioning == GPCNN_EMBEDDING) {
-    const float *const run[] = {b->request->embedding};
+    const float *const run[] = {b->request->embedding + b->first_image * spec->conditioning_size};
     const product p = {.weights = &net->embedding, .run = run, .runs = 1, .taps = 1, .depth = spec->conditioning_size,
                        .row_stride = spec->conditioning_size, .init = net->gate_bias, .init_period = 1,
                        .out = b->w.condition, .rows = b->w.images, .out_stride = floats};
@@ -152,29 +157,56 @@ static gpcnn_status draw_row(batch *b, uint64_t *evaluations) {
   return GPCNN_OK;
 }
 
-static size_t workspace_bytes(const gpcnn_model *model, uint32_t images) {
+/* Groups of a request: as equal as can be, so that the sizes of two differ by one at most. */
+INLINE size_t group_count(size_t images) { return (images + GROUP_IMAGES - 1) / GROUP_IMAGES; }
+
+static uint64_t group_bytes(const network *net, size_t images) {
   batch b;
   arena from = {0};
   arena_take(&from, sizeof b, 1, 1, 1, 1);
-  lay_out_workspace(&b.w, (const network *)model, images, &from);
-  return from.overflow ? 0 : (size_t)from.used;
+  lay_out_workspace(&b.w, net, images, &from);
+  return from.overflow ? UINT64_MAX : from.used;
 }
 
-static gpcnn_status draw(const gpcnn_model *model, const gpcnn_request *request, void *memory) {
-  const gpcnn_spec *spec = &model->spec;
-  arena from = {memory, 0, 0};
-  batch *b = arena_take(&from, sizeof *b, 1, 1, 1, 1);
-  uint64_t evaluations = 0;
-  *b = (batch){.request = request, .temperature = request->temperature != 0 ? request->temperature : 1};
-  lay_out_workspace(&b->w, (const network *)model, request->images, &from);
+static size_t workspace_bytes(const gpcnn_model *model, uint32_t images) {
+  const size_t groups = group_count(images), small = images / groups, large = (images + groups - 1) / groups;
+  /* A window of fewer images may have more rows in all. */
+  const uint64_t a = group_bytes((const network *)model, small), b = group_bytes((const network *)model, large);
+  const uint64_t most = a > b ? a : b;
+  return most == UINT64_MAX ? 0 : (size_t)most;
+}
+
+/* Images first .. first + images of the request, in memory behind `from`. */
+static gpcnn_status draw_group(batch *b, size_t first, size_t images, arena from, uint64_t *evaluations) {
+  const gpcnn_request *request = b->request;
+  const network *net = b->w.net;
+  const gpcnn_spec *spec = &net->model.spec;
+  b->first_image = first;
+  lay_out_workspace(&b->w, net, images, &from);
   /* All that is read before it is written: rows above the image, columns beside it. They lie before `points`. */
   clear(b->w.values, (float *)b->w.features);
   if (spec->layers > 1) clear(b->w.features[0], b->w.points);
   prepare_condition(b);
   for (b->row = 0; b->row < spec->height; b->row++) {
-    const gpcnn_status status = draw_row(b, &evaluations);
+    const gpcnn_status status = draw_row(b, evaluations);
     if (status) return status;
-    if (request->on_row) request->on_row(request->user, (uint32_t)b->row);
+    if (request->on_row && first + images == request->images) request->on_row(request->user, (uint32_t)b->row);
+  }
+  return GPCNN_OK;
+}
+
+static gpcnn_status draw(const gpcnn_model *model, const gpcnn_request *request, void *memory) {
+  arena from = {memory, 0, 0};
+  batch *b = arena_take(&from, sizeof *b, 1, 1, 1, 1);
+  uint64_t evaluations = 0;
+  *b = (batch){.request = request, .temperature = request->temperature != 0 ? request->temperature : 1};
+  b->w.net = (const network *)model;
+  const size_t groups = group_count(request->images);
+  for (size_t group = 0, first = 0; group < groups; group++) {
+    const size_t images = (request->images - first) / (groups - group);
+    const gpcnn_status status = draw_group(b, first, images, from, &evaluations);
+    if (status) return status;
+    first += images;
   }
   if (request->evaluations) *request->evaluations = evaluations;
   return GPCNN_OK;

@@ -43,7 +43,7 @@ INLINE void even_polynomial(float *coefficient, int pairs, int without) {
 }
 
 /* G g of one filter: taps at a constant stride → n weights. Point order: 0, +1, -1, +2, -2, …, infinity. */
-static void transform_taps(const float *taps, size_t count, size_t points, float *weights) {
+INLINE void transform_taps(const float *taps, size_t count, size_t points, float *weights) {
   const int pairs = (int)points / 2 - 1;
   double scale = 1;
   for (int pair = 0; pair < pairs; pair++) scale *= -(double)(PAIR[pair] * PAIR[pair]);
@@ -109,23 +109,24 @@ INLINE void transform_output_vector(const float *m, size_t point_stride, const f
   for (int i = 0; i < outputs; i++) store(out + (size_t)i * stride, y[i]);
 }
 
-/* Columns [tiles · m + k - 1][images][features] → [point][tiles][images][features]. */
-static void transform_input(const filter *f, const float *columns, float *out, size_t tiles, size_t images,
-                            size_t features) {
+/* Columns [tiles · m + k - 1][images][features] → [point][tiles][images][features], points at a stride. */
+static void transform_input(const filter *f, const float *columns, float *out, size_t point, size_t tiles,
+                            size_t images, size_t features) {
   const size_t column = images * features;
   for (size_t tile = 0; tile < tiles; tile++)
     for (size_t x = 0; x < column; x += LANES) {
       const float *d = columns + tile * f->outputs * column + x;
       float *to = out + tile * column + x;
-      if (f->points == 6) transform_input_vector(d, column, to, tiles * column, 2);
-      else transform_input_vector(d, column, to, tiles * column, 3);
+      if (f->points == 6) transform_input_vector(d, column, to, point, 2);
+      else transform_input_vector(d, column, to, point, 3);
     }
 }
 
-/* Products [point][tiles][images][outputs] → columns [tiles · m][images][outputs], plus the bias of each image. */
-static void transform_output(const filter *f, const float *products, float *out, size_t tiles, size_t images,
-                             size_t outputs, const float *bias, size_t bias_stride) {
-  const size_t column = images * outputs, point = tiles * column;
+/* Products [point][tiles][images][outputs], points at a stride, → columns [tiles · m][images][outputs], plus the bias of
+ * each image. */
+static void transform_output(const filter *f, const float *products, size_t point, float *out, size_t tiles,
+                             size_t images, size_t outputs, const float *bias, size_t bias_stride) {
+  const size_t column = images * outputs;
   for (size_t tile = 0; tile < tiles; tile++)
     for (size_t image = 0; image < images; image++)
       for (size_t x = 0; x < outputs; x += LANES) {

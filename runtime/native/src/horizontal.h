@@ -19,7 +19,8 @@ static void horizontal_window(const workspace *w, size_t row, size_t from, size_
     float *g = w->gated + l * rows * net->features;
     product p = {.weights = &net->layers[l].horizontal, .run = run, .runs = 1,
                  .init = w->links + (l * spec->width + from) * n * net->gates, .init_period = rows,
-                 .init_stride = net->gates, .out = w->horizontal, .rows = rows, .out_stride = net->gates};
+                 .init_stride = net->gates, .out = w->horizontal, .rows = rows, .out_stride = net->gates,
+                 .init_ahead = l + 1 < spec->layers ? spec->width * n * net->gates : 0};
     run[0] = l ? h_column(w, l, from) : input_row(w, 0, row) + from * n * spec->channels;
     if (l) run_over_columns(&p, n, left + 1, spec->features, net->features);
     else run_over_columns(&p, n, reach(net, 0), spec->channels, spec->channels);

@@ -1,4 +1,5 @@
 #include "json.h"
+#include "text.h"
 
 enum { MAX_DEPTH = 32 }; /* of objects and arrays inside each other */
 
@@ -209,11 +210,6 @@ static int skip_value(gpcnn_json *t, int depth) {
   }
 }
 
-static int same(const char *a, const char *b) {
-  while (*a && *a == *b) a++, b++;
-  return *a == *b;
-}
-
 int gpcnn_json_object(gpcnn_json *t, int depth, const char *const *names, int count, gpcnn_json *values, int *others) {
   char word[GPCNN_JSON_WORD];
   for (int i = 0; i < count; i++) values[i].now = GPCNN_JSON_BAD;
@@ -227,7 +223,7 @@ int gpcnn_json_object(gpcnn_json *t, int depth, const char *const *names, int co
     gpcnn_json_space(t);
     int known = 0;
     for (int i = 0; i < count; i++) {
-      if (!same(word, names[i])) continue;
+      if (!same_text(word, names[i])) continue;
       if (values[i].now != GPCNN_JSON_BAD) return 0;
       values[i] = *t;
       known = 1;

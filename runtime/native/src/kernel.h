@@ -6,10 +6,13 @@
 typedef struct gpcnn_kernel {
   const char *name;  /* "x86-64-v3" */
   const char *text;  /* "x86-64-v3, fused multiply-add" */
+  uint32_t block;    /* outputs that lie side by side in its packed weights */
   int fused;         /* multiply-adds round once; 0: twice, as on every machine */
   uint64_t (*model_bytes)(const gpcnn_spec *spec); /* 0: does not fit this machine's memory */
-  gpcnn_status (*load)(const struct gpcnn_kernel *kernel, const void *file, size_t file_bytes, const gpcnn_spec *spec,
+  gpcnn_status (*load)(const struct gpcnn_kernel *kernel, const void *file, const gpcnn_spec *spec,
                        const gpcnn_head_offsets *head, void *memory, size_t memory_bytes, gpcnn_model **model);
+  gpcnn_status (*attach)(const struct gpcnn_kernel *kernel, const gpcnn_packed *packed, void *memory,
+                         size_t memory_bytes, gpcnn_model **model);
   size_t (*workspace_bytes)(const gpcnn_model *model, uint32_t images);
   /* The request has been checked; the workspace is large enough and aligned. */
   gpcnn_status (*draw)(const gpcnn_model *model, const gpcnn_request *request, void *workspace);

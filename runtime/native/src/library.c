@@ -1,8 +1,9 @@
 /* The public functions of gpcnn.h: they choose the kernel, check what the caller passes, and call it. */
 #include "cpu.h"
 #include "kernel.h"
+#include "text.h"
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(GPCNN_ONE_KERNEL)
 extern const gpcnn_kernel gpcnn_kernel_v2, gpcnn_kernel_v3, gpcnn_kernel_v3_unfused, gpcnn_kernel_v4, gpcnn_kernel_v4_unfused;
 /* The best first; `level`: what the CPU must have. The first whose class is asked for is taken. */
 static const struct { const gpcnn_kernel *kernel; int level; } KERNELS[] = {
@@ -23,11 +24,6 @@ static const struct { const gpcnn_kernel *kernel; int level; } KERNELS[] = {
 static int cpu_level(void) { return 0; }
 #endif
 enum { KERNEL_COUNT = sizeof KERNELS / sizeof *KERNELS };
-
-static int same_text(const char *a, const char *b) {
-  while (*a && *a == *b) a++, b++;
-  return *a == *b;
-}
 
 static const gpcnn_kernel *choose_kernel(const gpcnn_options *options) {
   const int level = cpu_level();
@@ -66,6 +62,9 @@ const char *gpcnn_status_text(gpcnn_status status) {
   return "unknown status";
 }
 
+static int aligned(const void *memory) { return memory && (uintptr_t)memory % GPCNN_ALIGNMENT == 0; }
+
+#if !GPCNN_PACKED_ONLY
 /* Enough for every kernel that this CPU can run, so that the choice of one can come later. */
 static uint64_t most_model_bytes(const gpcnn_spec *spec) {
   const int level = cpu_level();
@@ -87,8 +86,6 @@ static gpcnn_status read_file(const void *file, size_t file_bytes, gpcnn_info *i
   return info->model_bytes ? GPCNN_OK : GPCNN_OUT_OF_MEMORY;
 }
 
-static int aligned(const void *memory) { return memory && (uintptr_t)memory % GPCNN_ALIGNMENT == 0; }
-
 gpcnn_status gpcnn_inspect(const void *file, size_t file_bytes, gpcnn_info *info) {
   gpcnn_head_offsets head;
   return read_file(file, file_bytes, info, &head);
@@ -103,11 +100,22 @@ gpcnn_status gpcnn_load_with(const gpcnn_options *options, const void *file, siz
   const gpcnn_status status = read_file(file, file_bytes, &info, &head);
   if (status) return status;
   if (!aligned(memory) || memory_bytes < info.model_bytes) return GPCNN_OUT_OF_MEMORY;
-  return kernel->load(kernel, file, file_bytes, &info.spec, &head, memory, memory_bytes, model);
+  return kernel->load(kernel, file, &info.spec, &head, memory, memory_bytes, model);
 }
 
 gpcnn_status gpcnn_load(const void *file, size_t file_bytes, void *memory, size_t memory_bytes, gpcnn_model **model) {
   return gpcnn_load_with(0, file, file_bytes, memory, memory_bytes, model);
+}
+#endif
+
+gpcnn_status gpcnn_attach(const gpcnn_packed *packed, void *memory, size_t memory_bytes, gpcnn_model **model) {
+  const int level = cpu_level();
+  if (!packed || !model || !packed->weights || !aligned(packed->weights)) return GPCNN_BAD_ARGUMENT;
+  if (!aligned(memory)) return GPCNN_OUT_OF_MEMORY;
+  for (int i = 0; i < KERNEL_COUNT; i++)
+    if (KERNELS[i].level <= level && KERNELS[i].kernel->block == packed->block)
+      return KERNELS[i].kernel->attach(KERNELS[i].kernel, packed, memory, memory_bytes, model);
+  return GPCNN_BAD_ARGUMENT;
 }
 
 size_t gpcnn_workspace_bytes(const gpcnn_model *model, uint32_t images) {

@@ -3,6 +3,7 @@
  * All that follows the metadata in a file's header is determined by the spec in it: the expected text is generated and
  * compared. So every offset below comes from the spec and none from the file. No libc, no allocation. */
 #include "json.h"
+#include "text.h"
 #include "weights.h"
 
 enum {
@@ -11,11 +12,6 @@ enum {
   MAX_HEADER_BYTES = 2 << 20,
   MAX_PIXELS = 1 << 20
 };
-
-static int same(const char *a, const char *b) {
-  while (*a && *a == *b) a++, b++;
-  return *a == *b;
-}
 
 /* ---- the metadata ---- */
 
@@ -47,9 +43,9 @@ static gpcnn_status read_spec(gpcnn_json at, gpcnn_spec *spec) {
   spec->height = found[0], spec->width = found[1], spec->channels = found[2], spec->levels = found[3];
   spec->features = found[4], spec->layers = found[5], spec->first_kernel_size = found[6], spec->kernel_size = found[7];
   spec->head_features = found[8], spec->conditioning_size = found[9];
-  if (same(conditioning, "none")) spec->conditioning = GPCNN_UNCONDITIONAL;
-  else if (same(conditioning, "label")) spec->conditioning = GPCNN_LABEL;
-  else if (same(conditioning, "embedding")) spec->conditioning = GPCNN_EMBEDDING;
+  if (same_text(conditioning, "none")) spec->conditioning = GPCNN_UNCONDITIONAL;
+  else if (same_text(conditioning, "label")) spec->conditioning = GPCNN_LABEL;
+  else if (same_text(conditioning, "embedding")) spec->conditioning = GPCNN_EMBEDDING;
   else return GPCNN_BAD_SPEC;
   if ((uint64_t)spec->height * spec->width > MAX_PIXELS || spec->channels == 2) return GPCNN_BAD_SPEC;
   if (spec->first_kernel_size % 2 == 0 || spec->kernel_size % 2 == 0) return GPCNN_BAD_SPEC;
@@ -72,7 +68,7 @@ static gpcnn_status read_metadata(const uint8_t **at, const uint8_t *end, gpcnn_
   if (values[0].now == GPCNN_JSON_BAD || !gpcnn_json_number(&values[0], &schema) || schema < 1) return GPCNN_BAD_FILE;
   if (schema > SCHEMA) return GPCNN_NEWER_FILE;
   if (values[1].now == GPCNN_JSON_BAD || !gpcnn_json_string(&values[1], role)) return GPCNN_BAD_FILE;
-  if (!same(role, "weights")) return GPCNN_BAD_FILE;
+  if (!same_text(role, "weights")) return GPCNN_BAD_FILE;
   return values[2].now == GPCNN_JSON_BAD ? GPCNN_BAD_SPEC : read_spec(values[2], spec);
 }
 
@@ -91,21 +87,21 @@ static const char *const names[KINDS] = {
   "vertical.bias", "vertical.weight",
 };
 
-typedef struct tensor {
+typedef struct file_tensor {
   kind kind;
   uint32_t layer;
   int axes; /* 0: the model has no such tensor */
   uint64_t shape[4];
   uint64_t offset, bytes; /* offset from the first tensor's data */
-} tensor;
+} file_tensor;
 
-static void give(tensor *t, int axes, uint64_t a, uint64_t b, uint64_t c, uint64_t d) {
+static void give(file_tensor *t, int axes, uint64_t a, uint64_t b, uint64_t c, uint64_t d) {
   t->axes = axes;
   t->shape[0] = a, t->shape[1] = b, t->shape[2] = c, t->shape[3] = d;
   t->bytes = axes ? 4 * a * b * c * d : 0; /* below 2^57 within the bounds of a spec */
 }
 
-static void give_shape(tensor *t, const gpcnn_spec *spec) {
+static void give_shape(file_tensor *t, const gpcnn_spec *spec) {
   const uint64_t f = spec->features, c = spec->channels, s = spec->head_features, e = spec->conditioning_size;
   const uint64_t gates = 4 * f * spec->layers, first = t->layer == 0, inputs = first ? c : f;
   const uint64_t size = first ? spec->first_kernel_size : spec->kernel_size, taps = size / 2 + !first;
@@ -130,7 +126,7 @@ static void give_shape(tensor *t, const gpcnn_spec *spec) {
   }
 }
 
-static void first_tensor(tensor *t, const gpcnn_spec *spec) {
+static void first_tensor(file_tensor *t, const gpcnn_spec *spec) {
   t->kind = CONDITION, t->layer = 0, t->offset = 0;
   give_shape(t, spec);
 }
@@ -144,7 +140,7 @@ static uint32_t next_layer(uint32_t layer, uint32_t layers) {
 }
 
 /* Moves to the next tensor; 0 behind the last. Kinds that the model has not are passed too, with 0 axes. */
-static int next_tensor(tensor *t, const gpcnn_spec *spec) {
+static int next_tensor(file_tensor *t, const gpcnn_spec *spec) {
   t->offset += t->bytes;
   t->kind++;
   if (t->kind == KINDS) {
@@ -176,7 +172,7 @@ static void expect_number(cursor *c, uint64_t number) {
   expect(c, digits + at);
 }
 
-static void expect_tensor(cursor *c, const tensor *t) {
+static void expect_tensor(cursor *c, const file_tensor *t) {
   expect(c, ",\"");
   if (t->kind >= HORIZONTAL_BIAS) {
     expect(c, "layers.");
@@ -214,7 +210,7 @@ static int all_finite(const uint8_t *data, uint64_t bytes) {
   return !worst;
 }
 
-static void note_head(gpcnn_head_offsets *head, const tensor *t, uint64_t data) {
+static void note_head(gpcnn_head_offsets *head, const file_tensor *t, uint64_t data) {
   const uint64_t offset = t->axes ? data + t->offset : 0;
   switch (t->kind) {
     case CONDITION: head->condition_weight = offset; return;
@@ -242,7 +238,7 @@ gpcnn_status gpcnn_file_read(const void *file, size_t bytes, gpcnn_info *info, g
   if (status) return status;
   info->metadata_bytes = (uint64_t)(c.at - start) - 1 - info->metadata_offset;
   expect(&c, "}");
-  tensor t;
+  file_tensor t;
   first_tensor(&t, &info->spec);
   do {
     if (t.axes) expect_tensor(&c, &t);
@@ -258,15 +254,11 @@ gpcnn_status gpcnn_file_read(const void *file, size_t bytes, gpcnn_info *info, g
   return GPCNN_OK;
 }
 
-void gpcnn_file_layer(const void *file, size_t bytes, uint32_t layer, gpcnn_layer_offsets *offsets) {
-  const uint8_t *const start = file, *at = start + 8 + sizeof opening - 1;
-  const uint64_t data = 8 + header_bytes(start);
+void gpcnn_file_layer(const void *file, const gpcnn_spec *spec, uint32_t layer, gpcnn_layer_offsets *offsets) {
+  const uint64_t data = 8 + header_bytes(file);
   gpcnn_layer_offsets found = {0};
-  gpcnn_spec spec;
-  tensor t;
-  (void)bytes;
-  if (read_metadata(&at, start + data, &spec)) return;
-  first_tensor(&t, &spec);
+  file_tensor t;
+  first_tensor(&t, spec);
   do {
     if (t.layer != layer || !t.axes) continue;
     switch (t.kind) {
@@ -280,6 +272,6 @@ void gpcnn_file_layer(const void *file, size_t bytes, uint32_t layer, gpcnn_laye
       case SKIP_BIAS: found.skip_bias = data + t.offset; break;
       default: break;
     }
-  } while (next_tensor(&t, &spec));
+  } while (next_tensor(&t, spec));
   *offsets = found;
 }

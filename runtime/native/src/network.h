@@ -39,9 +39,9 @@ static matrix take_matrix(arena *from, size_t outputs, size_t depth) {
   return (matrix){arena_floats(from, blocks, depth, BLOCK, 1), blocks, depth};
 }
 
-/* Lays the network out behind its struct: the sizes of `net` and, if the arena has memory, its pointers. `layers` is where
- * the layers' structs are kept when there is none. */
-static void lay_out_network(network *net, const gpcnn_spec *spec, arena *from) {
+/* Lays the network out: the sizes of `net` and, if the arenas have memory, its pointers. The layers' structs are taken
+ * from `structs`, all weights from `from`, which may be the same arena. */
+static void lay_out_network(network *net, const gpcnn_spec *spec, arena *structs, arena *from) {
   const size_t f = spec->features, c = spec->channels, l = spec->layers;
   net->model.spec = *spec;
   net->features = padded(f);
@@ -49,7 +49,7 @@ static void lay_out_network(network *net, const gpcnn_spec *spec, arena *from) {
   net->head_features = padded(spec->head_features);
   net->levels = padded(spec->levels);
   net->filter = choose_filter(spec->kernel_size, spec->width, f);
-  net->layers = (layer *)arena_take(from, sizeof(layer), l, 1, 1, 1);
+  net->layers = (layer *)arena_take(structs, sizeof(layer), l, 1, 1, 1);
   for (size_t i = 0; i < l; i++) {
     layer scratch = {0}, *to = net->layers ? &net->layers[i] : &scratch;
     const size_t k = i ? spec->kernel_size : spec->first_kernel_size, inputs = i ? f : c, rows = k / 2 + (i > 0);
@@ -82,7 +82,33 @@ static uint64_t model_bytes(const gpcnn_spec *spec) {
   network net;
   arena from = {0};
   arena_take(&from, sizeof net, 1, 1, 1, 1);
-  lay_out_network(&net, spec, &from);
+  lay_out_network(&net, spec, &from, &from);
   return from.overflow ? 0 : from.used;
+}
+
+/* Bytes of packed weights, and of the structs that point into them: together they are a network. 0: they do not fit. */
+static int packed_bytes(const gpcnn_spec *spec, uint64_t *struct_bytes, uint64_t *weight_bytes) {
+  network net;
+  arena structs = {0}, weights = {0};
+  arena_take(&structs, sizeof net, 1, 1, 1, 1);
+  lay_out_network(&net, spec, &structs, &weights);
+  *struct_bytes = structs.used;
+  *weight_bytes = weights.used;
+  return !structs.overflow && !weights.overflow;
+}
+
+/* A network whose weights were packed before and stay where they are: read-only memory will do. */
+static gpcnn_status attach_network(const gpcnn_kernel *kernel, const gpcnn_packed *packed, void *memory,
+                                   size_t memory_bytes, gpcnn_model **model) {
+  uint64_t struct_bytes, weight_bytes;
+  if (!packed_bytes(&packed->spec, &struct_bytes, &weight_bytes)) return GPCNN_BAD_SPEC;
+  if (packed->bytes != weight_bytes) return GPCNN_BAD_ARGUMENT;
+  if (memory_bytes < struct_bytes) return GPCNN_OUT_OF_MEMORY;
+  arena structs = {memory, 0, 0}, weights = {(unsigned char *)(uintptr_t)packed->weights, 0, 0};
+  network *net = arena_take(&structs, sizeof *net, 1, 1, 1, 1);
+  lay_out_network(net, &packed->spec, &structs, &weights);
+  net->model.kernel = kernel;
+  *model = &net->model;
+  return GPCNN_OK;
 }
 #endif

@@ -112,22 +112,27 @@ static void pack_condition(network *net, const void *file, const gpcnn_head_offs
         }
 }
 
-static gpcnn_status load_network(const gpcnn_kernel *kernel, const void *file, size_t file_bytes, const gpcnn_spec *spec,
+/* Fills a network that was laid out and is zero; `net->model.spec` is the file's. */
+static void pack_network(network *net, const void *file, const gpcnn_head_offsets *head) {
+  for (uint32_t l = 0; l < net->model.spec.layers; l++) {
+    gpcnn_layer_offsets at;
+    gpcnn_file_layer(file, &net->model.spec, l, &at);
+    pack_layer(net, file, l, &at);
+  }
+  pack_head(net, file, head);
+  pack_condition(net, file, head);
+}
+
+static gpcnn_status load_network(const gpcnn_kernel *kernel, const void *file, const gpcnn_spec *spec,
                                  const gpcnn_head_offsets *head, void *memory, size_t memory_bytes, gpcnn_model **model) {
   const uint64_t needed = model_bytes(spec);
   if (!needed || memory_bytes < needed) return GPCNN_OUT_OF_MEMORY;
   arena from = {memory, 0, 0};
   network *net = arena_take(&from, sizeof *net, 1, 1, 1, 1);
-  lay_out_network(net, spec, &from);
+  lay_out_network(net, spec, &from, &from);
   for (float *x = net->layers[0].vertical[0].packed; x < (float *)(from.base + from.used); x++) *x = 0;
   net->model.kernel = kernel;
-  for (uint32_t l = 0; l < spec->layers; l++) {
-    gpcnn_layer_offsets at;
-    gpcnn_file_layer(file, file_bytes, l, &at);
-    pack_layer(net, file, l, &at);
-  }
-  pack_head(net, file, head);
-  pack_condition(net, file, head);
+  pack_network(net, file, head);
   *model = &net->model;
   return GPCNN_OK;
 }

@@ -21,6 +21,8 @@ typedef struct product {
   size_t init_period, init_stride;
   float *out;
   size_t rows, out_stride;
+  size_t rows_ahead, init_ahead; /* floats from this product's rows of `a` and of `init` to the next one's, which are
+                                    fetched meanwhile; or 0 */
 } product;
 
 INLINE size_t first_phase(const product *p, size_t row) {
@@ -34,10 +36,22 @@ INLINE const float *next_init(const product *p, size_t *phase, size_t column) {
   return init;
 }
 
+enum { AHEAD = 128 }; /* steps of k between fetching weights and using them */
+INLINE void prefetch(const float *x) { __builtin_prefetch(x, 0, 3); }
+
 #include GPCNN_TILES
 
 enum { ALIGNED = BLOCK > 16 ? BLOCK : 16 }; /* rows of all buffers are padded to so many floats, 64 bytes at least */
 INLINE size_t padded(size_t floats) { return (floats + ALIGNED - 1) / ALIGNED * ALIGNED; }
+
+/* Fetches what the next product reads where this one reads its rows row .. row + rows. */
+INLINE void fetch_ahead(const product *p, size_t row, size_t rows) {
+  if (p->rows_ahead)
+    for (size_t run = 0; run < p->runs; run++)
+      for (size_t x = 0; x < rows * p->row_stride; x += 16) prefetch(p->run[run] + p->rows_ahead + row * p->row_stride + x);
+  if (p->init_ahead)
+    for (size_t x = 0; x < rows * p->init_stride; x += 16) prefetch(p->init + p->init_ahead + row * p->init_stride + x);
+}
 
 /* Rows `from` to `to`, whose tiles take 2^width blocks where so many are left. */
 static void multiply_rows(const product *p, size_t from, size_t to, int width) {
@@ -47,6 +61,7 @@ static void multiply_rows(const product *p, size_t from, size_t to, int width) {
     while (blocks - block < (size_t)1 << w) w--;
     for (size_t row = from; row < to;) {
       const size_t left = p->rows - row, rows = left < 2 * TILE_ROWS ? NEXT[left] : TILE_ROWS;
+      if (block == 0) fetch_ahead(p, row, rows);
       TILE[w][rows](p, p->weights->packed + block * block_floats, row, block * BLOCK);
       row += rows;
     }

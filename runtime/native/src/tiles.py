@@ -36,12 +36,18 @@ def tile(rows: int, vectors: int, blocks: int) -> str:
     ]
     lines += [f"      const float *a{r} = a{r - 1} + stride;" for r in range(1, rows)]
     lines.append("      for (size_t k = 0; k < p->depth; k++) {")
-    for v in range(total):
-        lines.append(f"        vec b{v} = load(w{v // vectors} + {v % vectors} * LANES);")
-    for r in range(rows):
-        lines.append(f"        vec s{r} = splat(a{r}[k]);")
+    if blocks == 1:
+        lines.append("        prefetch(w0 + AHEAD * BLOCK);")
+    if rows < total:  # hold one number of each row, and one vector of weights at a time
+        lines += [f"        vec s{r} = splat(a{r}[k]);" for r in range(rows)]
         for v in range(total):
-            lines.append(f"        c{r}_{v} = multiply_add(s{r}, b{v}, c{r}_{v});")
+            lines.append(f"        vec b{v} = load(w{v // vectors} + {v % vectors} * LANES);")
+            lines += [f"        c{r}_{v} = multiply_add(s{r}, b{v}, c{r}_{v});" for r in range(rows)]
+    else:
+        lines += [f"        vec b{v} = load(w{v // vectors} + {v % vectors} * LANES);" for v in range(total)]
+        for r in range(rows):
+            lines.append(f"        vec s{r} = splat(a{r}[k]);")
+            lines += [f"        c{r}_{v} = multiply_add(s{r}, b{v}, c{r}_{v});" for v in range(total)]
     for b in range(blocks):
         lines.append(f"        w{b} += BLOCK;")
     lines += ["      }", "    }", "  float *out = p->out + row * p->out_stride + column;"]
@@ -74,9 +80,8 @@ def first_tiles(most: dict[int, int], vectors: int) -> list[int]:
     return sizes
 
 
-def write(rows: int, vectors: int, registers: int) -> None:
-    """One header: the tiles, the table of them, and the table of first tiles."""
-    name = f"tiles_{rows}x{vectors}"
+def header(rows: int, vectors: int, registers: int) -> str:
+    """The tiles, the table of them, and the table of first tiles."""
     counts = [b for b in (1, 2, 4) if registers // (b * vectors)]
     parts = [
         f"/* Written by tiles.py: register tiles of up to {rows} rows × {vectors} vectors. Do not edit. */",
@@ -102,9 +107,10 @@ def write(rows: int, vectors: int, registers: int) -> None:
     parts.append(
         f"/* Rows of the next tile when so many rows are left. */\nstatic const unsigned char NEXT[] = {{{sizes}}};"
     )
-    Path(__file__).with_name(name + ".h").write_text("\n".join(parts) + "\n", encoding="utf-8")
+    return "\n".join(parts) + "\n"
 
 
 if __name__ == "__main__":
     for (rows, vectors), registers in SHAPES.items():
-        write(rows, vectors, registers)
+        path = Path(__file__).with_name(f"tiles_{rows}x{vectors}.h")
+        path.write_text(header(rows, vectors, registers), encoding="utf-8")

@@ -9,10 +9,11 @@ static void tile_1x1(const product *p, const float *w0, size_t row, size_t colum
     for (size_t tap = 0; tap < p->taps; tap++) {
       const float *a0 = p->run[run] + tap * p->tap_stride + row * stride;
       for (size_t k = 0; k < p->depth; k++) {
-        vec b0 = load(w0 + 0 * LANES);
-        vec b1 = load(w0 + 1 * LANES);
+        prefetch(w0 + AHEAD * BLOCK);
         vec s0 = splat(a0[k]);
+        vec b0 = load(w0 + 0 * LANES);
         c0_0 = multiply_add(s0, b0, c0_0);
+        vec b1 = load(w0 + 1 * LANES);
         c0_1 = multiply_add(s0, b1, c0_1);
         w0 += BLOCK;
       }
@@ -33,6 +34,7 @@ static void tile_2x1(const product *p, const float *w0, size_t row, size_t colum
       const float *a0 = p->run[run] + tap * p->tap_stride + row * stride;
       const float *a1 = a0 + stride;
       for (size_t k = 0; k < p->depth; k++) {
+        prefetch(w0 + AHEAD * BLOCK);
         vec b0 = load(w0 + 0 * LANES);
         vec b1 = load(w0 + 1 * LANES);
         vec s0 = splat(a0[k]);
@@ -66,6 +68,7 @@ static void tile_3x1(const product *p, const float *w0, size_t row, size_t colum
       const float *a1 = a0 + stride;
       const float *a2 = a1 + stride;
       for (size_t k = 0; k < p->depth; k++) {
+        prefetch(w0 + AHEAD * BLOCK);
         vec b0 = load(w0 + 0 * LANES);
         vec b1 = load(w0 + 1 * LANES);
         vec s0 = splat(a0[k]);
@@ -108,6 +111,7 @@ static void tile_4x1(const product *p, const float *w0, size_t row, size_t colum
       const float *a2 = a1 + stride;
       const float *a3 = a2 + stride;
       for (size_t k = 0; k < p->depth; k++) {
+        prefetch(w0 + AHEAD * BLOCK);
         vec b0 = load(w0 + 0 * LANES);
         vec b1 = load(w0 + 1 * LANES);
         vec s0 = splat(a0[k]);
@@ -159,6 +163,7 @@ static void tile_5x1(const product *p, const float *w0, size_t row, size_t colum
       const float *a3 = a2 + stride;
       const float *a4 = a3 + stride;
       for (size_t k = 0; k < p->depth; k++) {
+        prefetch(w0 + AHEAD * BLOCK);
         vec b0 = load(w0 + 0 * LANES);
         vec b1 = load(w0 + 1 * LANES);
         vec s0 = splat(a0[k]);
@@ -219,6 +224,7 @@ static void tile_6x1(const product *p, const float *w0, size_t row, size_t colum
       const float *a4 = a3 + stride;
       const float *a5 = a4 + stride;
       for (size_t k = 0; k < p->depth; k++) {
+        prefetch(w0 + AHEAD * BLOCK);
         vec b0 = load(w0 + 0 * LANES);
         vec b1 = load(w0 + 1 * LANES);
         vec s0 = splat(a0[k]);
@@ -288,6 +294,7 @@ static void tile_7x1(const product *p, const float *w0, size_t row, size_t colum
       const float *a5 = a4 + stride;
       const float *a6 = a5 + stride;
       for (size_t k = 0; k < p->depth; k++) {
+        prefetch(w0 + AHEAD * BLOCK);
         vec b0 = load(w0 + 0 * LANES);
         vec b1 = load(w0 + 1 * LANES);
         vec s0 = splat(a0[k]);
@@ -366,6 +373,7 @@ static void tile_8x1(const product *p, const float *w0, size_t row, size_t colum
       const float *a6 = a5 + stride;
       const float *a7 = a6 + stride;
       for (size_t k = 0; k < p->depth; k++) {
+        prefetch(w0 + AHEAD * BLOCK);
         vec b0 = load(w0 + 0 * LANES);
         vec b1 = load(w0 + 1 * LANES);
         vec s0 = splat(a0[k]);
@@ -453,6 +461,7 @@ static void tile_9x1(const product *p, const float *w0, size_t row, size_t colum
       const float *a7 = a6 + stride;
       const float *a8 = a7 + stride;
       for (size_t k = 0; k < p->depth; k++) {
+        prefetch(w0 + AHEAD * BLOCK);
         vec b0 = load(w0 + 0 * LANES);
         vec b1 = load(w0 + 1 * LANES);
         vec s0 = splat(a0[k]);
@@ -549,6 +558,7 @@ static void tile_10x1(const product *p, const float *w0, size_t row, size_t colu
       const float *a8 = a7 + stride;
       const float *a9 = a8 + stride;
       for (size_t k = 0; k < p->depth; k++) {
+        prefetch(w0 + AHEAD * BLOCK);
         vec b0 = load(w0 + 0 * LANES);
         vec b1 = load(w0 + 1 * LANES);
         vec s0 = splat(a0[k]);
@@ -654,6 +664,7 @@ static void tile_11x1(const product *p, const float *w0, size_t row, size_t colu
       const float *a9 = a8 + stride;
       const float *a10 = a9 + stride;
       for (size_t k = 0; k < p->depth; k++) {
+        prefetch(w0 + AHEAD * BLOCK);
         vec b0 = load(w0 + 0 * LANES);
         vec b1 = load(w0 + 1 * LANES);
         vec s0 = splat(a0[k]);
@@ -768,6 +779,7 @@ static void tile_12x1(const product *p, const float *w0, size_t row, size_t colu
       const float *a10 = a9 + stride;
       const float *a11 = a10 + stride;
       for (size_t k = 0; k < p->depth; k++) {
+        prefetch(w0 + AHEAD * BLOCK);
         vec b0 = load(w0 + 0 * LANES);
         vec b1 = load(w0 + 1 * LANES);
         vec s0 = splat(a0[k]);
@@ -891,6 +903,7 @@ static void tile_13x1(const product *p, const float *w0, size_t row, size_t colu
       const float *a11 = a10 + stride;
       const float *a12 = a11 + stride;
       for (size_t k = 0; k < p->depth; k++) {
+        prefetch(w0 + AHEAD * BLOCK);
         vec b0 = load(w0 + 0 * LANES);
         vec b1 = load(w0 + 1 * LANES);
         vec s0 = splat(a0[k]);
@@ -1023,6 +1036,7 @@ static void tile_14x1(const product *p, const float *w0, size_t row, size_t colu
       const float *a12 = a11 + stride;
       const float *a13 = a12 + stride;
       for (size_t k = 0; k < p->depth; k++) {
+        prefetch(w0 + AHEAD * BLOCK);
         vec b0 = load(w0 + 0 * LANES);
         vec b1 = load(w0 + 1 * LANES);
         vec s0 = splat(a0[k]);
@@ -1123,14 +1137,14 @@ static void tile_1x2(const product *p, const float *w0, size_t row, size_t colum
     for (size_t tap = 0; tap < p->taps; tap++) {
       const float *a0 = p->run[run] + tap * p->tap_stride + row * stride;
       for (size_t k = 0; k < p->depth; k++) {
-        vec b0 = load(w0 + 0 * LANES);
-        vec b1 = load(w0 + 1 * LANES);
-        vec b2 = load(w1 + 0 * LANES);
-        vec b3 = load(w1 + 1 * LANES);
         vec s0 = splat(a0[k]);
+        vec b0 = load(w0 + 0 * LANES);
         c0_0 = multiply_add(s0, b0, c0_0);
+        vec b1 = load(w0 + 1 * LANES);
         c0_1 = multiply_add(s0, b1, c0_1);
+        vec b2 = load(w1 + 0 * LANES);
         c0_2 = multiply_add(s0, b2, c0_2);
+        vec b3 = load(w1 + 1 * LANES);
         c0_3 = multiply_add(s0, b3, c0_3);
         w0 += BLOCK;
         w1 += BLOCK;
@@ -1155,19 +1169,19 @@ static void tile_2x2(const product *p, const float *w0, size_t row, size_t colum
       const float *a0 = p->run[run] + tap * p->tap_stride + row * stride;
       const float *a1 = a0 + stride;
       for (size_t k = 0; k < p->depth; k++) {
-        vec b0 = load(w0 + 0 * LANES);
-        vec b1 = load(w0 + 1 * LANES);
-        vec b2 = load(w1 + 0 * LANES);
-        vec b3 = load(w1 + 1 * LANES);
         vec s0 = splat(a0[k]);
-        c0_0 = multiply_add(s0, b0, c0_0);
-        c0_1 = multiply_add(s0, b1, c0_1);
-        c0_2 = multiply_add(s0, b2, c0_2);
-        c0_3 = multiply_add(s0, b3, c0_3);
         vec s1 = splat(a1[k]);
+        vec b0 = load(w0 + 0 * LANES);
+        c0_0 = multiply_add(s0, b0, c0_0);
         c1_0 = multiply_add(s1, b0, c1_0);
+        vec b1 = load(w0 + 1 * LANES);
+        c0_1 = multiply_add(s0, b1, c0_1);
         c1_1 = multiply_add(s1, b1, c1_1);
+        vec b2 = load(w1 + 0 * LANES);
+        c0_2 = multiply_add(s0, b2, c0_2);
         c1_2 = multiply_add(s1, b2, c1_2);
+        vec b3 = load(w1 + 1 * LANES);
+        c0_3 = multiply_add(s0, b3, c0_3);
         c1_3 = multiply_add(s1, b3, c1_3);
         w0 += BLOCK;
         w1 += BLOCK;
@@ -1200,24 +1214,24 @@ static void tile_3x2(const product *p, const float *w0, size_t row, size_t colum
       const float *a1 = a0 + stride;
       const float *a2 = a1 + stride;
       for (size_t k = 0; k < p->depth; k++) {
-        vec b0 = load(w0 + 0 * LANES);
-        vec b1 = load(w0 + 1 * LANES);
-        vec b2 = load(w1 + 0 * LANES);
-        vec b3 = load(w1 + 1 * LANES);
         vec s0 = splat(a0[k]);
-        c0_0 = multiply_add(s0, b0, c0_0);
-        c0_1 = multiply_add(s0, b1, c0_1);
-        c0_2 = multiply_add(s0, b2, c0_2);
-        c0_3 = multiply_add(s0, b3, c0_3);
         vec s1 = splat(a1[k]);
-        c1_0 = multiply_add(s1, b0, c1_0);
-        c1_1 = multiply_add(s1, b1, c1_1);
-        c1_2 = multiply_add(s1, b2, c1_2);
-        c1_3 = multiply_add(s1, b3, c1_3);
         vec s2 = splat(a2[k]);
+        vec b0 = load(w0 + 0 * LANES);
+        c0_0 = multiply_add(s0, b0, c0_0);
+        c1_0 = multiply_add(s1, b0, c1_0);
         c2_0 = multiply_add(s2, b0, c2_0);
+        vec b1 = load(w0 + 1 * LANES);
+        c0_1 = multiply_add(s0, b1, c0_1);
+        c1_1 = multiply_add(s1, b1, c1_1);
         c2_1 = multiply_add(s2, b1, c2_1);
+        vec b2 = load(w1 + 0 * LANES);
+        c0_2 = multiply_add(s0, b2, c0_2);
+        c1_2 = multiply_add(s1, b2, c1_2);
         c2_2 = multiply_add(s2, b2, c2_2);
+        vec b3 = load(w1 + 1 * LANES);
+        c0_3 = multiply_add(s0, b3, c0_3);
+        c1_3 = multiply_add(s1, b3, c1_3);
         c2_3 = multiply_add(s2, b3, c2_3);
         w0 += BLOCK;
         w1 += BLOCK;
@@ -1601,22 +1615,22 @@ static void tile_1x4(const product *p, const float *w0, size_t row, size_t colum
     for (size_t tap = 0; tap < p->taps; tap++) {
       const float *a0 = p->run[run] + tap * p->tap_stride + row * stride;
       for (size_t k = 0; k < p->depth; k++) {
-        vec b0 = load(w0 + 0 * LANES);
-        vec b1 = load(w0 + 1 * LANES);
-        vec b2 = load(w1 + 0 * LANES);
-        vec b3 = load(w1 + 1 * LANES);
-        vec b4 = load(w2 + 0 * LANES);
-        vec b5 = load(w2 + 1 * LANES);
-        vec b6 = load(w3 + 0 * LANES);
-        vec b7 = load(w3 + 1 * LANES);
         vec s0 = splat(a0[k]);
+        vec b0 = load(w0 + 0 * LANES);
         c0_0 = multiply_add(s0, b0, c0_0);
+        vec b1 = load(w0 + 1 * LANES);
         c0_1 = multiply_add(s0, b1, c0_1);
+        vec b2 = load(w1 + 0 * LANES);
         c0_2 = multiply_add(s0, b2, c0_2);
+        vec b3 = load(w1 + 1 * LANES);
         c0_3 = multiply_add(s0, b3, c0_3);
+        vec b4 = load(w2 + 0 * LANES);
         c0_4 = multiply_add(s0, b4, c0_4);
+        vec b5 = load(w2 + 1 * LANES);
         c0_5 = multiply_add(s0, b5, c0_5);
+        vec b6 = load(w3 + 0 * LANES);
         c0_6 = multiply_add(s0, b6, c0_6);
+        vec b7 = load(w3 + 1 * LANES);
         c0_7 = multiply_add(s0, b7, c0_7);
         w0 += BLOCK;
         w1 += BLOCK;
@@ -1649,31 +1663,31 @@ static void tile_2x4(const product *p, const float *w0, size_t row, size_t colum
       const float *a0 = p->run[run] + tap * p->tap_stride + row * stride;
       const float *a1 = a0 + stride;
       for (size_t k = 0; k < p->depth; k++) {
-        vec b0 = load(w0 + 0 * LANES);
-        vec b1 = load(w0 + 1 * LANES);
-        vec b2 = load(w1 + 0 * LANES);
-        vec b3 = load(w1 + 1 * LANES);
-        vec b4 = load(w2 + 0 * LANES);
-        vec b5 = load(w2 + 1 * LANES);
-        vec b6 = load(w3 + 0 * LANES);
-        vec b7 = load(w3 + 1 * LANES);
         vec s0 = splat(a0[k]);
-        c0_0 = multiply_add(s0, b0, c0_0);
-        c0_1 = multiply_add(s0, b1, c0_1);
-        c0_2 = multiply_add(s0, b2, c0_2);
-        c0_3 = multiply_add(s0, b3, c0_3);
-        c0_4 = multiply_add(s0, b4, c0_4);
-        c0_5 = multiply_add(s0, b5, c0_5);
-        c0_6 = multiply_add(s0, b6, c0_6);
-        c0_7 = multiply_add(s0, b7, c0_7);
         vec s1 = splat(a1[k]);
+        vec b0 = load(w0 + 0 * LANES);
+        c0_0 = multiply_add(s0, b0, c0_0);
         c1_0 = multiply_add(s1, b0, c1_0);
+        vec b1 = load(w0 + 1 * LANES);
+        c0_1 = multiply_add(s0, b1, c0_1);
         c1_1 = multiply_add(s1, b1, c1_1);
+        vec b2 = load(w1 + 0 * LANES);
+        c0_2 = multiply_add(s0, b2, c0_2);
         c1_2 = multiply_add(s1, b2, c1_2);
+        vec b3 = load(w1 + 1 * LANES);
+        c0_3 = multiply_add(s0, b3, c0_3);
         c1_3 = multiply_add(s1, b3, c1_3);
+        vec b4 = load(w2 + 0 * LANES);
+        c0_4 = multiply_add(s0, b4, c0_4);
         c1_4 = multiply_add(s1, b4, c1_4);
+        vec b5 = load(w2 + 1 * LANES);
+        c0_5 = multiply_add(s0, b5, c0_5);
         c1_5 = multiply_add(s1, b5, c1_5);
+        vec b6 = load(w3 + 0 * LANES);
+        c0_6 = multiply_add(s0, b6, c0_6);
         c1_6 = multiply_add(s1, b6, c1_6);
+        vec b7 = load(w3 + 1 * LANES);
+        c0_7 = multiply_add(s0, b7, c0_7);
         c1_7 = multiply_add(s1, b7, c1_7);
         w0 += BLOCK;
         w1 += BLOCK;
@@ -1718,40 +1732,40 @@ static void tile_3x4(const product *p, const float *w0, size_t row, size_t colum
       const float *a1 = a0 + stride;
       const float *a2 = a1 + stride;
       for (size_t k = 0; k < p->depth; k++) {
-        vec b0 = load(w0 + 0 * LANES);
-        vec b1 = load(w0 + 1 * LANES);
-        vec b2 = load(w1 + 0 * LANES);
-        vec b3 = load(w1 + 1 * LANES);
-        vec b4 = load(w2 + 0 * LANES);
-        vec b5 = load(w2 + 1 * LANES);
-        vec b6 = load(w3 + 0 * LANES);
-        vec b7 = load(w3 + 1 * LANES);
         vec s0 = splat(a0[k]);
-        c0_0 = multiply_add(s0, b0, c0_0);
-        c0_1 = multiply_add(s0, b1, c0_1);
-        c0_2 = multiply_add(s0, b2, c0_2);
-        c0_3 = multiply_add(s0, b3, c0_3);
-        c0_4 = multiply_add(s0, b4, c0_4);
-        c0_5 = multiply_add(s0, b5, c0_5);
-        c0_6 = multiply_add(s0, b6, c0_6);
-        c0_7 = multiply_add(s0, b7, c0_7);
         vec s1 = splat(a1[k]);
-        c1_0 = multiply_add(s1, b0, c1_0);
-        c1_1 = multiply_add(s1, b1, c1_1);
-        c1_2 = multiply_add(s1, b2, c1_2);
-        c1_3 = multiply_add(s1, b3, c1_3);
-        c1_4 = multiply_add(s1, b4, c1_4);
-        c1_5 = multiply_add(s1, b5, c1_5);
-        c1_6 = multiply_add(s1, b6, c1_6);
-        c1_7 = multiply_add(s1, b7, c1_7);
         vec s2 = splat(a2[k]);
+        vec b0 = load(w0 + 0 * LANES);
+        c0_0 = multiply_add(s0, b0, c0_0);
+        c1_0 = multiply_add(s1, b0, c1_0);
         c2_0 = multiply_add(s2, b0, c2_0);
+        vec b1 = load(w0 + 1 * LANES);
+        c0_1 = multiply_add(s0, b1, c0_1);
+        c1_1 = multiply_add(s1, b1, c1_1);
         c2_1 = multiply_add(s2, b1, c2_1);
+        vec b2 = load(w1 + 0 * LANES);
+        c0_2 = multiply_add(s0, b2, c0_2);
+        c1_2 = multiply_add(s1, b2, c1_2);
         c2_2 = multiply_add(s2, b2, c2_2);
+        vec b3 = load(w1 + 1 * LANES);
+        c0_3 = multiply_add(s0, b3, c0_3);
+        c1_3 = multiply_add(s1, b3, c1_3);
         c2_3 = multiply_add(s2, b3, c2_3);
+        vec b4 = load(w2 + 0 * LANES);
+        c0_4 = multiply_add(s0, b4, c0_4);
+        c1_4 = multiply_add(s1, b4, c1_4);
         c2_4 = multiply_add(s2, b4, c2_4);
+        vec b5 = load(w2 + 1 * LANES);
+        c0_5 = multiply_add(s0, b5, c0_5);
+        c1_5 = multiply_add(s1, b5, c1_5);
         c2_5 = multiply_add(s2, b5, c2_5);
+        vec b6 = load(w3 + 0 * LANES);
+        c0_6 = multiply_add(s0, b6, c0_6);
+        c1_6 = multiply_add(s1, b6, c1_6);
         c2_6 = multiply_add(s2, b6, c2_6);
+        vec b7 = load(w3 + 1 * LANES);
+        c0_7 = multiply_add(s0, b7, c0_7);
+        c1_7 = multiply_add(s1, b7, c1_7);
         c2_7 = multiply_add(s2, b7, c2_7);
         w0 += BLOCK;
         w1 += BLOCK;

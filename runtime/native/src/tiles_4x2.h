@@ -9,10 +9,11 @@ static void tile_1x1(const product *p, const float *w0, size_t row, size_t colum
     for (size_t tap = 0; tap < p->taps; tap++) {
       const float *a0 = p->run[run] + tap * p->tap_stride + row * stride;
       for (size_t k = 0; k < p->depth; k++) {
-        vec b0 = load(w0 + 0 * LANES);
-        vec b1 = load(w0 + 1 * LANES);
+        prefetch(w0 + AHEAD * BLOCK);
         vec s0 = splat(a0[k]);
+        vec b0 = load(w0 + 0 * LANES);
         c0_0 = multiply_add(s0, b0, c0_0);
+        vec b1 = load(w0 + 1 * LANES);
         c0_1 = multiply_add(s0, b1, c0_1);
         w0 += BLOCK;
       }
@@ -33,6 +34,7 @@ static void tile_2x1(const product *p, const float *w0, size_t row, size_t colum
       const float *a0 = p->run[run] + tap * p->tap_stride + row * stride;
       const float *a1 = a0 + stride;
       for (size_t k = 0; k < p->depth; k++) {
+        prefetch(w0 + AHEAD * BLOCK);
         vec b0 = load(w0 + 0 * LANES);
         vec b1 = load(w0 + 1 * LANES);
         vec s0 = splat(a0[k]);
@@ -66,6 +68,7 @@ static void tile_3x1(const product *p, const float *w0, size_t row, size_t colum
       const float *a1 = a0 + stride;
       const float *a2 = a1 + stride;
       for (size_t k = 0; k < p->depth; k++) {
+        prefetch(w0 + AHEAD * BLOCK);
         vec b0 = load(w0 + 0 * LANES);
         vec b1 = load(w0 + 1 * LANES);
         vec s0 = splat(a0[k]);
@@ -108,6 +111,7 @@ static void tile_4x1(const product *p, const float *w0, size_t row, size_t colum
       const float *a2 = a1 + stride;
       const float *a3 = a2 + stride;
       for (size_t k = 0; k < p->depth; k++) {
+        prefetch(w0 + AHEAD * BLOCK);
         vec b0 = load(w0 + 0 * LANES);
         vec b1 = load(w0 + 1 * LANES);
         vec s0 = splat(a0[k]);
@@ -148,14 +152,14 @@ static void tile_1x2(const product *p, const float *w0, size_t row, size_t colum
     for (size_t tap = 0; tap < p->taps; tap++) {
       const float *a0 = p->run[run] + tap * p->tap_stride + row * stride;
       for (size_t k = 0; k < p->depth; k++) {
-        vec b0 = load(w0 + 0 * LANES);
-        vec b1 = load(w0 + 1 * LANES);
-        vec b2 = load(w1 + 0 * LANES);
-        vec b3 = load(w1 + 1 * LANES);
         vec s0 = splat(a0[k]);
+        vec b0 = load(w0 + 0 * LANES);
         c0_0 = multiply_add(s0, b0, c0_0);
+        vec b1 = load(w0 + 1 * LANES);
         c0_1 = multiply_add(s0, b1, c0_1);
+        vec b2 = load(w1 + 0 * LANES);
         c0_2 = multiply_add(s0, b2, c0_2);
+        vec b3 = load(w1 + 1 * LANES);
         c0_3 = multiply_add(s0, b3, c0_3);
         w0 += BLOCK;
         w1 += BLOCK;
@@ -180,19 +184,19 @@ static void tile_2x2(const product *p, const float *w0, size_t row, size_t colum
       const float *a0 = p->run[run] + tap * p->tap_stride + row * stride;
       const float *a1 = a0 + stride;
       for (size_t k = 0; k < p->depth; k++) {
-        vec b0 = load(w0 + 0 * LANES);
-        vec b1 = load(w0 + 1 * LANES);
-        vec b2 = load(w1 + 0 * LANES);
-        vec b3 = load(w1 + 1 * LANES);
         vec s0 = splat(a0[k]);
-        c0_0 = multiply_add(s0, b0, c0_0);
-        c0_1 = multiply_add(s0, b1, c0_1);
-        c0_2 = multiply_add(s0, b2, c0_2);
-        c0_3 = multiply_add(s0, b3, c0_3);
         vec s1 = splat(a1[k]);
+        vec b0 = load(w0 + 0 * LANES);
+        c0_0 = multiply_add(s0, b0, c0_0);
         c1_0 = multiply_add(s1, b0, c1_0);
+        vec b1 = load(w0 + 1 * LANES);
+        c0_1 = multiply_add(s0, b1, c0_1);
         c1_1 = multiply_add(s1, b1, c1_1);
+        vec b2 = load(w1 + 0 * LANES);
+        c0_2 = multiply_add(s0, b2, c0_2);
         c1_2 = multiply_add(s1, b2, c1_2);
+        vec b3 = load(w1 + 1 * LANES);
+        c0_3 = multiply_add(s0, b3, c0_3);
         c1_3 = multiply_add(s1, b3, c1_3);
         w0 += BLOCK;
         w1 += BLOCK;
@@ -221,22 +225,22 @@ static void tile_1x4(const product *p, const float *w0, size_t row, size_t colum
     for (size_t tap = 0; tap < p->taps; tap++) {
       const float *a0 = p->run[run] + tap * p->tap_stride + row * stride;
       for (size_t k = 0; k < p->depth; k++) {
-        vec b0 = load(w0 + 0 * LANES);
-        vec b1 = load(w0 + 1 * LANES);
-        vec b2 = load(w1 + 0 * LANES);
-        vec b3 = load(w1 + 1 * LANES);
-        vec b4 = load(w2 + 0 * LANES);
-        vec b5 = load(w2 + 1 * LANES);
-        vec b6 = load(w3 + 0 * LANES);
-        vec b7 = load(w3 + 1 * LANES);
         vec s0 = splat(a0[k]);
+        vec b0 = load(w0 + 0 * LANES);
         c0_0 = multiply_add(s0, b0, c0_0);
+        vec b1 = load(w0 + 1 * LANES);
         c0_1 = multiply_add(s0, b1, c0_1);
+        vec b2 = load(w1 + 0 * LANES);
         c0_2 = multiply_add(s0, b2, c0_2);
+        vec b3 = load(w1 + 1 * LANES);
         c0_3 = multiply_add(s0, b3, c0_3);
+        vec b4 = load(w2 + 0 * LANES);
         c0_4 = multiply_add(s0, b4, c0_4);
+        vec b5 = load(w2 + 1 * LANES);
         c0_5 = multiply_add(s0, b5, c0_5);
+        vec b6 = load(w3 + 0 * LANES);
         c0_6 = multiply_add(s0, b6, c0_6);
+        vec b7 = load(w3 + 1 * LANES);
         c0_7 = multiply_add(s0, b7, c0_7);
         w0 += BLOCK;
         w1 += BLOCK;

@@ -19,9 +19,9 @@ INLINE void store(float *to, vec x) { *(vec *)to = x; }
 INLINE vec splat(float x) { return x - (vec){0}; }
 INLINE vec multiply_add(vec a, vec b, vec c) { return a * b + c; }
 INLINE float multiply_add_one(float a, float b, float c) { return a * b + c; }
-INLINE vec select(vec_int mask, vec yes, vec no) { return (vec)((mask & (vec_int)yes) | (~mask & (vec_int)no)); }
-INLINE vec smaller(vec a, vec b) { return select(a < b, a, b); }
-INLINE vec larger(vec a, vec b) { return select(a > b, a, b); }
+INLINE vec choose(vec_int mask, vec yes, vec no) { return (vec)((mask & (vec_int)yes) | (~mask & (vec_int)no)); }
+INLINE vec smaller(vec a, vec b) { return choose(a < b, a, b); }
+INLINE vec larger(vec a, vec b) { return choose(a > b, a, b); }
 
 /* 2^x for |x| < 127, relative error below 1e-7: x = n + f with |f| <= 1/2, a minimax polynomial of degree 5 in f. */
 INLINE vec exp2_bounded(vec x) {

@@ -9,7 +9,7 @@ enum { MAX_REACH = 31 }; /* 63 // 2 */
 INLINE float *input_row(const workspace *w, size_t l, size_t row) {
   const gpcnn_spec *spec = &w->net->model.spec;
   const size_t rows = reach(w->net, l) + 1;
-  if (l) return w->features[l - 1] + row % rows * w->features_row * w->images * w->net->features;
+  if (l) return w->features[l - 1] + row % rows * w->features_row;
   return w->values + row % rows * (spec->width + 2 * reach(w->net, 0)) * w->images * spec->channels;
 }
 
@@ -33,19 +33,19 @@ static void vertical_convolution(const workspace *w, size_t l, size_t row, size_
     multiply(&p);
     return;
   }
-  const size_t m = net->filter.outputs, tiles = (to - from) / m, point = w->tiles * n * net->features;
+  const size_t m = net->filter.outputs, tiles = (to - from) / m, point = w->features_point;
   for (size_t r = 0; r < rows; r++) run[r] += from / m * n * net->features;
   const product zero = {.run = run, .runs = rows, .taps = 1, .depth = spec->features, .row_stride = net->features,
-                        .init = net->zeros, .init_period = 1, .rows = tiles * n, .out_stride = net->gates};
+                        .init = net->zeros, .init_period = 1, .rows = tiles * n, .out_stride = net->gates, .rows_ahead = point};
   product q = zero;
   q.out = w->points;
   for (size_t x = 0; x < net->filter.points; x++) {
     q.weights = &net->layers[l].vertical[x];
     multiply(&q);
     for (size_t r = 0; r < rows; r++) run[r] += point;
-    q.out += tiles * n * net->gates;
+    q.out += w->product_point;
   }
-  transform_output(&net->filter, w->points, w->vertical, tiles, n, net->gates, p.init,
+  transform_output(&net->filter, w->points, w->product_point, w->vertical, tiles, n, net->gates, p.init,
                    w->condition ? p.init_stride : 0);
 }
 
@@ -70,7 +70,7 @@ static void vertical_row(const workspace *w, size_t row) {
       if (!last) gate_rows(net, w->vertical, v + (left + from) * n * net->features, columns * n);
     }
     if (!last && net->filter.points)
-      transform_input(&net->filter, w->plane, next, w->tiles, n, net->features);
+      transform_input(&net->filter, w->plane, next, w->features_point, w->tiles, n, net->features);
   }
 }
 #endif

@@ -22,6 +22,6 @@ typedef struct gpcnn_head_offsets {
 /* Checks the whole file (spec in bounds, every tensor present once with its shape, no overlap, exact length, all weights
    finite) and fills `info` but for model_bytes, and `head`. */
 gpcnn_status gpcnn_file_read(const void *file, size_t bytes, gpcnn_info *info, gpcnn_head_offsets *head);
-/* Offsets of one layer of a file that gpcnn_file_read has accepted. */
-void gpcnn_file_layer(const void *file, size_t bytes, uint32_t layer, gpcnn_layer_offsets *offsets);
+/* Offsets of one layer of a file that gpcnn_file_read has accepted, with the spec that it found. */
+void gpcnn_file_layer(const void *file, const gpcnn_spec *spec, uint32_t layer, gpcnn_layer_offsets *offsets);
 #endif

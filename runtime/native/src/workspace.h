@@ -8,7 +8,8 @@
 
 enum {
   WINDOW_ROWS = 64, /* rows at most of a window's products, where that is more than one column */
-  CHUNK_ROWS = 48   /* rows of a product of the vertical stack, where that is more than one tile of columns */
+  CHUNK_ROWS = 48,  /* rows of a product of the vertical stack, where that is more than one tile of columns */
+  APART = 16        /* floats between points, so that their strides are no power of two: those share a set of the cache */
 };
 
 typedef struct workspace {
@@ -19,10 +20,11 @@ typedef struct workspace {
   size_t chunk;         /* columns of the vertical stack computed at a time, whole tiles */
   float *values;        /* [k1//2 + 1 rows][k1//2 + W + k1//2][N][C] network inputs, row i in slot i mod rows */
   float **features;     /* [L-1] of [k//2 + 1 rows], as v of layers 2..L is read: columns with k//2 zeros at each end
-                           [left + columns + left][N][F'], or their B^T: [n][tiles][N][F'] */
+                           [left + columns + left][N][F'], or their B^T: [n][tiles][N][F'] and APART */
   size_t features_row;  /* floats of one such row */
+  size_t features_point, product_point; /* floats of a point in `features` and in `points` */
   float *plane;         /* [left + columns + left][N][F'] a row of v before B^T, zeros at the ends */
-  float *points;        /* [n][chunk of tiles][N][2F'] */
+  float *points;        /* [n][chunk of tiles][N][2F'] and APART */
   float *vertical;      /* [chunk][N][2F'] p_v */
   float *links;         /* [L][W][N][2F'] link(p_v) and the horizontal bias */
   float *condition;     /* [N][L][2][2F'] bias and V^T y, or NULL: the same for all images */
@@ -52,15 +54,18 @@ static void lay_out_workspace(workspace *w, const network *net, size_t images, a
   if (w->chunk > w->columns) w->chunk = w->columns;
   const size_t rows = w->window_limit;
   w->values = arena_floats(from, first + 1, width + 2 * first, n, c);
-  w->features_row = net->filter.points ? net->filter.points * w->tiles : w->columns + 2 * left;
+  w->features_point = w->tiles * n * net->features + APART;
+  w->product_point = w->chunk / m * n * net->gates + APART;
+  w->features_row = net->filter.points ? net->filter.points * w->features_point
+                                       : (w->columns + 2 * left) * n * net->features;
   w->features = (float **)arena_take(from, sizeof(float *), l, 1, 1, 1);
   for (size_t i = 0; i + 1 < l; i++) {
-    float *ring = arena_floats(from, left + 1, w->features_row, n, net->features);
+    float *ring = arena_floats(from, left + 1, w->features_row, 1, 1);
     if (w->features) w->features[i] = ring;
   }
   w->plane = arena_floats(from, net->filter.points ? w->columns + 2 * left : 0, n, net->features, 1);
   w->h = arena_floats(from, l - 1, left + width, n, net->features);
-  w->points = arena_floats(from, net->filter.points, w->chunk / m, n, net->gates);
+  w->points = arena_floats(from, net->filter.points, w->product_point, 1, 1);
   w->vertical = arena_floats(from, w->chunk, n, net->gates, 1);
   w->links = arena_floats(from, l, width, n, net->gates);
   w->condition = spec->conditioning ? arena_floats(from, n, l, 2, net->gates) : NULL;

@@ -18,7 +18,7 @@ static void check_layers(const uint8_t *file, size_t size, const gpcnn_spec *spe
   for (uint32_t l = 0; l < spec->layers; l++) {
     gpcnn_layer_offsets layer;
     uint64_t offsets[sizeof layer / 8];
-    gpcnn_file_layer(file, size, l, &layer);
+    gpcnn_file_layer(file, spec, l, &layer);
     memcpy(offsets, &layer, sizeof layer);
     for (size_t i = 0; i < sizeof layer / 8; i++) check_offset(offsets[i], size);
     require((layer.out_weight == 0) == (l + 1 == spec->layers));

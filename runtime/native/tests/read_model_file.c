@@ -20,7 +20,7 @@ static void print_file(const unsigned char *file, size_t bytes) {
     print_offsets((const uint64_t *)&head, sizeof head);
     for (uint32_t l = 0; l < info.spec.layers; l++) {
       gpcnn_layer_offsets layer;
-      gpcnn_file_layer(file, bytes, l, &layer);
+      gpcnn_file_layer(file, &info.spec, l, &layer);
       print_offsets((const uint64_t *)&layer, sizeof layer);
     }
   }

@@ -15,13 +15,15 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner, Result
-from small_engines import EMBEDDED, LABELLED, Make, model_of, write_checkpoint
+from small_engines import EMBEDDED, LABELLED, NAMES, Make, model_of, write_checkpoint
 
 from gpcnn_deploy.schedule import Schedule
 from gpcnn_deploy.spec import ModelSpec
+from gpcnn_export.checkpoint_to_native import draft_model_file
 from gpcnn_runtime.commands.bench.cli import main
-from gpcnn_runtime.commands.bench.report import BenchRow, run_worker
-from gpcnn_runtime.commands.bench.worker import Job
+from gpcnn_runtime.commands.bench.report import BenchRow, names, run_worker
+from gpcnn_runtime.commands.bench.worker import BenchJob
+from gpcnn_runtime.commands.bench.yardstick import yardstick
 from gpcnn_runtime.engines.onnxruntime.gemm import gemm_rate, matmul_model
 
 ISSUE_KEYS = {
@@ -68,7 +70,7 @@ def test_rows_agree_with_each_other(tmp_path: Path, sampler_path: Path) -> None:
         assert 10 < row["peak_rss_mb"] < 1000
         assert 0 < row["load_ms"] < 10_000
     assert "× eager" in done.output
-    assert "MatMul" in done.output
+    assert "matrix product, in cache, on one thread of" in done.output
 
 
 def test_the_window_of_each_row_is_the_one_that_drew(tmp_path: Path, make: Make) -> None:
@@ -110,6 +112,84 @@ def test_baseline_in_full_and_extrapolated(tmp_path: Path, sampler_path: Path, c
         assert ours["extrapolated"] is False
         assert ("extrapolated" in done.output) == extrapolated
         assert "all 3 images identical" in done.output
+
+
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("native") / "model.gpcnn"
+    path.write_bytes(draft_model_file(model_of(LABELLED), NAMES).content)
+    return path
+
+
+def test_a_model_file_beside_an_engine_and_eager_pytorch(
+    tmp_path: Path, model_file: Path, sampler_path: Path, checkpoint: Path
+) -> None:
+    done = bench(
+        *(model_file, "--batch", "3", "--threads", "1", "--beside", sampler_path, "--score"),
+        *("--checkpoint", checkpoint, "--json", tmp_path / "b.json"),
+    )
+    assert done.exit_code == 0, done.output
+    native, onnx_row, native_scores, onnx_scores, eager = rows(tmp_path / "b.json")
+    assert [(row["role"], row["strategy"], row["work"]) for row in (native, onnx_row)] == [
+        ("weights", "native", "draw"),
+        ("sampler", "graph", "draw"),
+    ]
+    assert [row["work"] for row in (native_scores, onnx_scores)] == ["score", "score"]
+    assert (native["engine"], native["window"], onnx_row["engine"]) == ("model.gpcnn", None, sampler_path.name)
+    for row in (native, onnx_row):
+        assert row["identical"] is True
+        assert row["speedup_vs_eager"] == pytest.approx(eager["ms_per_image_p50"] / row["ms_per_image_p50"])
+        assert row["cold_ms"] > row["load_ms"] > 0
+    assert native_scores["speedup_vs_eager"] is onnx_scores["speedup_vs_eager"] is None
+    assert native_scores["evaluations_per_image"] == LABELLED.height, "known pixels are their own guess"
+    assert native["peak_rss_mb"] < onnx_row["peak_rss_mb"], "the native engine's process loads no ONNX Runtime"
+    report = json.loads((tmp_path / "b.json").read_text())
+    assert report["runs_on"].startswith("native engine")
+    assert report["beside"][sampler_path.name].startswith("ONNX Runtime")
+    assert report["gemm_library"] in ("NumPy", "ONNX Runtime")
+
+
+def test_the_weights_of_a_model_file_are_a_baseline_and_an_onnx_engine(tmp_path: Path, model_file: Path) -> None:
+    done = bench(model_file, "--checkpoint", model_file, "--json", tmp_path / "b.json")
+    assert done.exit_code == 0, done.output
+    assert [row["engine"] for row in rows(tmp_path / "b.json")] == ["model.gpcnn", "model.onnx", "eager PyTorch"]
+    done = bench(model_file, "--checkpoint", model_file, "--alone", "--json", tmp_path / "b.json")
+    assert [row["engine"] for row in rows(tmp_path / "b.json")] == ["model.gpcnn", "eager PyTorch"]
+
+
+def test_other_images_beside_a_model_file_are_an_error(tmp_path: Path, model_file: Path, make: Make) -> None:
+    done = bench(model_file, "--batch", "4", "--beside", make(LABELLED, 2, seed=1))
+    assert done.exit_code == 1
+    assert "are not those of model.gpcnn" in done.stderr
+    assert "--checkpoint" in done.stderr
+    done = bench(model_file, "--beside", make(EMBEDDED, 2))
+    assert done.exit_code == 2
+    assert "is an engine of another model than model.gpcnn" in done.stderr
+
+
+def test_engines_of_one_name_are_told_apart() -> None:
+    assert names(["a/model.onnx", "b/model.onnx", "c/model.gpcnn"]) == {
+        "a/model.onnx": "a/model.onnx",
+        "b/model.onnx": "b/model.onnx",
+        "c/model.gpcnn": "model.gpcnn",
+    }
+
+
+def test_the_yardstick_is_the_fastest_library_that_is_there(tmp_path: Path) -> None:
+    both = yardstick()
+    assert set(both.rates) == {"NumPy", "ONNX Runtime"}
+    assert both.gemm_rate == max(both.rates.values()) == both.rates[both.library]
+    (tmp_path / "onnxruntime.py").write_text("raise ImportError('none here', name='onnxruntime')")
+    done = subprocess.run(
+        [sys.executable, "-m", "gpcnn_runtime.commands.bench.yardstick"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    alone = json.loads(done.stdout)
+    assert (alone["library"], list(alone["rates"])) == ("NumPy", ["NumPy"])
+    assert alone["gemm_rate"] > 1e8
 
 
 def test_an_engine_of_other_weights_is_caught(tmp_path: Path, make: Make, checkpoint: Path) -> None:
@@ -175,7 +255,7 @@ def test_mistakes(tmp_path: Path, sampler_path: Path, arguments: list[str], code
 def test_strategies_of_a_step_draw_the_same(tmp_path: Path, step_path: Path, sampler_path: Path) -> None:
     images, evaluations = [], []
     for path, strategy in ((step_path, "jacobi"), (step_path, "raster"), (sampler_path, "jacobi")):
-        job = Job(engine=str(path), batch=3, threads=1, label="3", strategy=strategy, repeat=1, min_time=0)
+        job = BenchJob(engine=str(path), batch=3, threads=1, label="3", strategy=strategy, repeat=1, min_time=0)
         measured = run_worker(job, tmp_path / "images.npz")
         evaluations.append(measured.evaluations_per_image)
         with np.load(tmp_path / "images.npz") as arrays:
@@ -187,7 +267,7 @@ def test_strategies_of_a_step_draw_the_same(tmp_path: Path, step_path: Path, sam
 
 
 def test_embeddings_are_drawn(tmp_path: Path, make: Make) -> None:
-    run_worker(Job(engine=str(make(EMBEDDED, 4)), batch=2, repeat=1, min_time=0), tmp_path / "images.npz")
+    run_worker(BenchJob(engine=str(make(EMBEDDED, 4)), batch=2, repeat=1, min_time=0), tmp_path / "images.npz")
     with np.load(tmp_path / "images.npz") as arrays:
         assert arrays["condition"].shape == (2, 5)
         assert arrays["image"].shape == (2, *EMBEDDED.image_shape)
@@ -213,5 +293,5 @@ def test_help_loads_nothing_heavy() -> None:
 def test_peak_memory_is_of_the_measured_process_alone(tmp_path: Path, make: Make) -> None:
     """Whatever this process holds (PyTorch, at least), the worker's figure is that of a process that samples."""
     spec = ModelSpec(height=28, width=28, conditioning="label", conditioning_size=3)
-    measured = run_worker(Job(engine=str(make(spec, 28)), batch=1, repeat=1, min_time=0), tmp_path / "images.npz")
+    measured = run_worker(BenchJob(engine=str(make(spec, 28)), batch=1, repeat=1, min_time=0), tmp_path / "images.npz")
     assert measured.peak_rss_mb < 130

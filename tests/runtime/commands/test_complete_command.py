@@ -392,7 +392,12 @@ def test_the_python_of_the_docs(folder: Path) -> None:
     page = Path(__file__).parents[3] / "docs" / "completing.md"
     (code,) = re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
     (folder / "digit.png").write_bytes((folder / "picture.png").read_bytes())
-    code = code.replace("spec, 14", "spec, 3").replace("labels=8", "labels=1").replace("sample(8,", "sample(1,")
+    code = (
+        code.replace("model.gpcnn", "model.onnx")
+        .replace("spec, 14", "spec, 3")
+        .replace("labels=8", "labels=1")
+        .replace("sample(8,", "sample(1,")
+    )
     exec(compile(code, str(page), "exec"), {})
 
 
@@ -402,6 +407,7 @@ def test_the_commands_of_the_docs(folder: Path) -> None:
     assert len(lines) == 3
     (folder / "digit.png").write_bytes((folder / "picture.png").read_bytes())
     for line in lines:
-        arguments = line.replace("--rows 14", "--rows 3").replace("9,9,10,10", "1,1,3,3").split()[1:]
+        line = line.replace("model.gpcnn", "model.onnx").replace("--rows 14", "--rows 3")
+        arguments = line.replace("9,9,10,10", "1,1,3,3").split()[1:]
         result = run(*arguments)
         assert (result.exit_code, result.stderr) == (0, "")

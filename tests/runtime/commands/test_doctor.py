@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -16,7 +17,8 @@ from gpcnn_deploy.errors import EngineError, GpcnnError
 from gpcnn_runtime.commands.doctor.cli import main
 from gpcnn_runtime.commands.doctor.diagnosis import Ability, Diagnosis, examine, probe
 from gpcnn_runtime.commands.doctor.packages import Package, _release, installed, packages
-from gpcnn_runtime.commands.doctor.probe import Answer, GpuFacts, provider
+from gpcnn_runtime.commands.doctor.probe import Answer, GpuFacts, native, provider
+from gpcnn_runtime.engines.native.library import NativeModel, load_library
 
 RTX = ("8.0", "8.6", "8.9", "12.0")
 NOT_THERE = "not installed: pip install it"
@@ -75,7 +77,34 @@ def test_what_is_here_is_found() -> None:
     torch = next(package for package in found["packages"] if package["name"] == "torch")
     assert torch["fits"] is (installed("torch") is not None)
     assert torch["extras"] == ["train", "export"]
-    assert "draw with .onnx engines on the CPU   yes   gpcnn-sample --label 3" in done.stderr
+    assert found["native"]["works"] is True
+    assert re.fullmatch(r"native engine \S+, [\w-]+(, fused multiply-add)?( \(also .*\))?", found["native"]["detail"])
+    assert re.search(r"draw with model files \(\.gpcnn\) +yes +gpcnn-sample --label 3", done.stderr)
+    assert re.search(r"draw with \.onnx engines on the CPU +yes +gpcnn-sample --engine model\.onnx", done.stderr)
+    abilities = [ability["what"] for ability in found["abilities"]]
+    assert abilities[0] == "draw with model files (.gpcnn)", "what needs least comes first"
+
+
+def test_the_native_engine_alone_draws_and_exports(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = machine(monkeypatch, {"native": Answer(detail="native engine 1, x86-64-v3")})
+    assert found.can_sample
+    possible = [ability.what for ability in found.abilities if ability.possible]
+    assert possible == ["draw with model files (.gpcnn)", "train", "export and verify model files (.gpcnn)"]
+
+
+def test_a_missing_library_is_told_with_how_to_build_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("gpcnn_runtime.engines.native.library.load_library", lambda: load_library(tmp_path / "none.so"))
+    with pytest.raises(EngineError, match=r"library is missing .* python runtime/native/build\.py"):
+        native()
+
+
+def test_a_library_that_draws_nonsense_does_not_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(self: NativeModel, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+        return np.zeros(noise.shape, np.int32), np.zeros(noise.shape, np.float32), 1
+
+    monkeypatch.setattr(NativeModel, "draw", wrong)
+    with pytest.raises(EngineError, match="draws wrong images"):
+        native()
 
 
 def test_packages_are_those_of_pyproject() -> None:
@@ -105,6 +134,7 @@ def test_versions_are_compared_as_numbers() -> None:
 
 def test_a_machine_with_an_rtx_card(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = {
+        "native": Answer(detail="native engine 1"),
         "provider cpu": Answer(detail="CPU"),
         "provider cuda": Answer(detail="CUDA"),
         "tensorrt tensorrt-rtx": Answer(detail="1.7", capabilities=RTX),
@@ -135,10 +165,12 @@ def test_what_is_missing_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch
     answers = {"tensorrt tensorrt-rtx": Answer(detail="1.7", capabilities=RTX)}
     found = machine(monkeypatch, answers, without=("torch", "onnx"))
     assert not found.can_sample
-    assert [ability.possible for ability in found.abilities] == [False] * 6
+    assert [ability.possible for ability in found.abilities] == [False] * 8
     abilities = by_name(found)
     assert abilities["train"].how == "pip install 'gpcnn-deploy[train]' (for torch)"
-    assert abilities["export and verify engines"].how == "pip install 'gpcnn-deploy[export,cpu]' (for onnx, torch)"
+    assert (
+        abilities["export and verify .onnx engines"].how == "pip install 'gpcnn-deploy[export,cpu]' (for onnx, torch)"
+    )
     assert abilities["draw with .onnx engines on the CPU"].how == "pip install 'gpcnn-deploy[cpu]'"
     assert abilities["draw with TensorRT plans"].how == "needs an NVIDIA GPU with its driver"
     assert found.gpu_problem == "no NVIDIA GPU answers"
@@ -149,7 +181,7 @@ def test_nothing_that_draws_is_exit_1(monkeypatch: pytest.MonkeyPatch, tmp_path:
     done = CliRunner().invoke(main, ["--json", str(tmp_path / "d.json")])
     assert done.exit_code == 1
     assert done.stderr.strip().splitlines()[-1] == (
-        "Error: nothing here can draw images: pip install 'gpcnn-deploy[cpu]'"
+        f"Error: nothing here can draw images: {NOT_THERE}; or pip install 'gpcnn-deploy[cpu]' for .onnx engines"
     )
     assert json.loads((tmp_path / "d.json").read_text())["can_sample"] is False
 
@@ -207,9 +239,9 @@ def test_a_provider_that_computes_nonsense_does_not_work(monkeypatch: pytest.Mon
 
 
 def test_doctor_needs_nothing_but_the_base() -> None:
-    """Without PyTorch, ONNX Runtime, onnx and the CUDA bindings it says what is missing, and exits 1."""
+    """Without PyTorch, ONNX Runtime, onnx and CUDA the native engine draws, and the rest is said to be missing."""
     program = """
-import sys
+import msgspec, sys
 for name in ("torch", "onnx", "onnxruntime", "safetensors", "tensorrt", "tensorrt_rtx", "cuda"):
     sys.modules[name] = None  # importing it fails
 import contextlib, io, threading
@@ -219,15 +251,16 @@ def ask(question):  # in this process, where the import is blocked
     out, err = io.StringIO(), io.StringIO()
     with one, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = gpcnn_runtime.commands.doctor.probe.main(list(question))
-    assert code == 1, out.getvalue()
+    assert code == (question != ["native"]), out.getvalue()
+    if code == 0:
+        return msgspec.json.decode(out.getvalue(), type=gpcnn_runtime.commands.doctor.probe.Answer)
     return err.getvalue().strip().removeprefix("Error: ")
 gpcnn_runtime.commands.doctor.diagnosis.probe = ask
 from gpcnn_runtime.commands.doctor.cli import main
 main([])
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert done.returncode == 1, done.stderr
-    assert done.stderr.strip().splitlines()[-1].startswith("Error: nothing here can draw images")
+    assert done.returncode == 0, done.stderr
     assert "needs the package 'onnxruntime', which is not installed" in " ".join(done.stdout.split())
 
 

@@ -49,7 +49,7 @@ def run(engine: Path, output_format: str, *more: str) -> Result:
 @contextlib.contextmanager
 def interrupted_after(monkeypatch: pytest.MonkeyPatch, images: int) -> Iterator[None]:
     """Ctrl-C is pressed when so many images were drawn."""
-    original = Sampler.stream
+    original = Sampler.draw
 
     def stream(self: Sampler, *arguments: Any, **options: Any) -> Iterator[Samples]:
         whole = original(self, *arguments, **options)
@@ -65,7 +65,7 @@ def interrupted_after(monkeypatch: pytest.MonkeyPatch, images: int) -> Iterator[
         return parts()
 
     with monkeypatch.context() as patch:
-        patch.setattr(Sampler, "stream", stream)
+        patch.setattr(Sampler, "draw", stream)
         yield
 
 
@@ -224,13 +224,13 @@ def test_a_job_names_the_engine_that_drew_it(
     """Whatever took its file's place since it was loaded."""
     path = folder / "model.onnx"
     path.write_bytes(sampler_path.read_bytes())
-    original = Sampler.stream
+    original = Sampler.draw
 
     def stream(*arguments: Any, **options: Any) -> Iterator[Samples]:
         path.write_bytes(step_path.read_bytes())
         return original(*arguments, **options)
 
-    monkeypatch.setattr(Sampler, "stream", stream)
+    monkeypatch.setattr(Sampler, "draw", stream)
     run(path, "png")
     job = msgspec.json.decode((folder / "samples" / "job.json").read_bytes())
     assert job["engine_digest"] == hashlib.sha256(sampler_path.read_bytes()).hexdigest()
@@ -330,7 +330,7 @@ def place(folder: Path, total: int = TOTAL) -> gpcnn_runtime.commands.sample.job
     job = gpcnn_runtime.commands.sample.jobs.Job(
         output_format="npz", engine_digest="0", labels=None, count=total, seed=0, temperature=1.0
     )
-    return gpcnn_runtime.commands.sample.jobs.NpzFile(folder / "a.npz", job, LABELLED)
+    return gpcnn_runtime.commands.sample.jobs.NpzFile(folder / "a.npz", job, LABELLED, total)
 
 
 def images(start: int, count: int) -> Samples:

@@ -263,7 +263,7 @@ def test_out_of_memory_names_the_batch_size(folder: Path, sampler_path: Path, mo
     def python_runs_out(*_: object, **__: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(Sampler, "stream", python_runs_out)
+    monkeypatch.setattr(Sampler, "draw", python_runs_out)
     fails(1, "not enough memory: try --batch-size 32, or --threads 1", *arguments)
 
 
@@ -271,13 +271,13 @@ def test_ctrl_c_exits_130(folder: Path, sampler_path: Path, monkeypatch: pytest.
     def press(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Sampler, "stream", press)
+    monkeypatch.setattr(Sampler, "draw", press)
     fails(130, "interrupted: nothing was written", "--engine", sampler_path, "--label", 0)
     assert list(folder.iterdir()) == []
 
 
 def test_a_bug_keeps_its_traceback(folder: Path, sampler_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Sampler, "stream", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(Sampler, "draw", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run("--engine", sampler_path, "--label", 0)
 
@@ -362,7 +362,7 @@ def test_json_on_standard_output_has_it_for_itself(folder: Path, make: Make) -> 
 def test_json_of_a_job_that_goes_on_tells_what_this_run_drew(folder: Path, sampler_path: Path) -> None:
     options = ["--engine", sampler_path, "--label", 0, "--count", 4, "--output-format", "png", "--json", "told.json"]
     ok(*options)
-    (folder / "samples" / "000002-0.png").unlink()
+    (folder / "samples" / "000002-boot.png").unlink()
     ok(*options)
     told = json.loads(Path("told.json").read_text())
     assert (told["drawn_before"], [image["position"] for image in told["images"]]) == (3, [2])

@@ -17,11 +17,9 @@ import torch
 from click.testing import CliRunner, Result
 from small_engines import model_of, write_checkpoint
 
-from gpcnn_deploy.errors import MissingExtraError
 from gpcnn_deploy.files import sha256
 from gpcnn_deploy.spec import EncoderSpec, ModelSpec, Quantization
 from gpcnn_training.commands.evaluate.cli import main
-from gpcnn_training.commands.extra import train_extra
 from gpcnn_training.data.dataset import DataSet
 from gpcnn_training.data.sources import load_data
 from gpcnn_training.model import GatedPixelCNN
@@ -283,19 +281,6 @@ def test_a_missing_extra_is_named() -> None:
         "Error: evaluating a checkpoint needs the package 'torch', which is not installed: "
         "pip install 'gpcnn-deploy[train]'\n"
     )
-
-
-@pytest.mark.parametrize("module", ["safetensors", "lightning_fabric", "pooch"])
-def test_each_package_of_the_extra_is_named_as_pip_knows_it(module: str) -> None:
-    name = module.replace("_", "-")
-    message = rf"^training needs the package '{name}', .*: pip install 'gpcnn-deploy\[train\]'$"
-    with pytest.raises(MissingExtraError, match=message), train_extra("training"):
-        raise ModuleNotFoundError(f"No module named '{module}'", name=module)
-
-
-def test_another_missing_module_is_a_bug() -> None:
-    with pytest.raises(ModuleNotFoundError, match="No module named 'gpcnn_nonsense'"), train_extra("training"):
-        import gpcnn_nonsense  # type: ignore[import-not-found]  # noqa: F401
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -11,8 +11,8 @@ from click.testing import CliRunner
 from gpcnn_deploy.errors import UsageError
 from gpcnn_training.checkpoint import load_checkpoint
 from gpcnn_training.commands.train.cli import main
-from gpcnn_training.commands.train.recipe import names, read_recipe
-from gpcnn_training.commands.train.request import Request
+from gpcnn_training.commands.train.recipe import names, read_recipe, with_recipe
+from gpcnn_training.commands.train.request import TrainRequest
 
 
 @pytest.mark.parametrize("name", names())
@@ -21,10 +21,10 @@ def test_every_recipe_of_the_package_is_read_and_asks_for_a_model_that_can_be(na
 
     recipe = read_recipe(name)
     assert len(recipe.about) > 20
-    request = Request(recipe=name).with_recipe()
-    assert request.data == recipe.data
+    request = with_recipe(TrainRequest(recipe=name))
+    assert request.data == recipe.flags["data"]
     sizes = {"layers", "features", "head_features", "kernel_size", "first_kernel_size", "levels"}
-    ModelSpec(height=32, width=32, **{k: v for k, v in recipe.flags().items() if k in sizes})
+    ModelSpec(height=32, width=32, **{k: v for k, v in recipe.flags.items() if k in sizes})
     assert request.epochs or request.max_steps or request.time_limit
 
 
@@ -41,7 +41,7 @@ def test_a_recipe_stands_for_its_flags_and_flags_win(tmp_path: Path, monkeypatch
         result = CliRunner().invoke(main, [*arguments, "--test-images", "5"])
         assert result.exit_code == 0, result.output
     assert Path("a/checkpoint.safetensors").read_bytes() == Path("b/checkpoint.safetensors").read_bytes()
-    request = Request(recipe="small.toml", epochs=3, seed=0, data="mnist").with_recipe()
+    request = with_recipe(TrainRequest(recipe="small.toml", epochs=3, seed=0, data="mnist"))
     assert (request.epochs, request.max_steps, request.seed, request.data) == (3, None, 0, "mnist")
     assert load_checkpoint(Path("a"))[1].spec.kernel_size == 5
 

@@ -8,7 +8,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-from gpcnn_deploy import streams
+from gpcnn_deploy.console import console as make_console
 from gpcnn_training.trainer.settings import duration
 
 _SECONDS_BETWEEN_LINES = 10.0
@@ -19,7 +19,7 @@ class Display:
 
     def __init__(self, task: str, console: Console | None = None, silent: bool = False) -> None:
         """A display of `task`; with `silent`, of nothing: the other processes of a run."""
-        self.console = console or streams.console(stderr=True)
+        self.console = console or make_console(stderr=True)
         self.console.quiet = self.console.quiet or silent
         self.task = task
         self._last_line = time.monotonic()

@@ -5,16 +5,19 @@ from __future__ import annotations
 import shlex
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 from click.core import ParameterSource
 
 from gpcnn_deploy.command import Command, json_option, say, write_json
-from gpcnn_deploy.errors import MissingExtraError, UsageError
+from gpcnn_deploy.errors import UsageError
+from gpcnn_deploy.extras import require
 from gpcnn_deploy.metadata import encoder_path
 from gpcnn_deploy.outputs import OUTPUT_EITHER, Output, check_outputs
 from gpcnn_deploy.schedule import Schedule
+from gpcnn_export.commands.export.c_source import OPTIONS as C_OPTIONS
+from gpcnn_export.commands.export.c_source import c_options
 
 if TYPE_CHECKING:
     from gpcnn_deploy.metadata import EngineMetadata
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 
 
 SUFFIXES = {"native": ".gpcnn", "onnx": ".onnx", "trt": ".plan"}
-FOLDERS = {"web": "site"}
+FOLDERS = {"web": "site", "c": "model-c"}
 """Formats that write a folder, and its default name."""
 
 
@@ -45,34 +48,34 @@ class WindowType(click.ParamType):  # type: ignore[type-arg]  # generic from cli
 
 
 @click.command(cls=Command, context_settings={"show_default": True})
-@click.version_option(package_name="gpcnn-deploy")
 @click.argument("source", required=False, type=click.Path(path_type=Path), metavar="[CHECKPOINT | MODEL]")
 @click.option(
     "--format",
     "form",
     type=click.Choice([*SUFFIXES, *FOLDERS]),
     show_default=False,
-    help="native: a model file, which the native engine draws; onnx: for ONNX Runtime; trt: a TensorRT plan; web: a "
-    "folder with a page that draws in the browser.  "
-    "[default: what -o ends in, or the other options belong to; else native]",
+    help="What to write. native: a model file, for any CPU. onnx: for ONNX Runtime. trt: a TensorRT plan. c: a folder "
+    "of C source. web: a folder with a page that draws in the browser.  [default: what -o ends in, or what the other "
+    "options belong to; else native]",
 )
 @click.option(
     "--graph",
     "role",
     type=click.Choice(["sampler", "step"]),
-    help="The whole image in one call, or one Jacobi step.  [default: sampler for onnx, step for trt]",
+    help="sampler draws the whole image in one call; step is one step, which the runtime repeats.  "
+    "[default: sampler for onnx, step for trt]",
 )
 @click.option(
     "-o",
     "--output",
     type=OUTPUT_EITHER,
-    help="File or folder to write.  [default: model.gpcnn, model.onnx, model.plan, site]",
+    help="File or folder to write.  [default: model.gpcnn, model.onnx, model.plan, site, model-c]",
 )
 @click.option(
     "--window",
     type=WindowType(),
     default="auto",
-    help="Columns a sampler draws at a time; 28,1@16: 28, and 1 from 16 images on; auto measures.",
+    help="How many columns a sampler draws at a time. 28,1@16 means 28, and 1 from 16 images on. auto measures.",
 )
 @click.option(
     "--tune-batch",
@@ -83,13 +86,17 @@ class WindowType(click.ParamType):  # type: ignore[type-arg]  # generic from cli
     "--flavor",
     type=click.Choice(["auto", "tensorrt", "tensorrt-rtx"]),
     default="auto",
-    help="trt: which TensorRT builds; auto takes tensorrt where it and a GPU are there, else tensorrt-rtx.",
+    help="For trt: which TensorRT builds the plan. auto takes tensorrt if it is installed and a GPU answers, else "
+    "tensorrt-rtx.",
 )
 @click.option(
-    "--precision", type=click.Choice(["fp32", "fp16"]), default="fp32", help="trt: arithmetic of the network."
+    "--precision", type=click.Choice(["fp32", "fp16"]), default="fp32", help="For trt: arithmetic of the network."
 )
-@click.option("--max-batch", type=int, default=64, help="trt: most images in one call.")
-@click.option("--opt-batch", type=int, help="trt: batch size to optimize for.  [default: 8, or --max-batch if less]")
+@click.option("--max-batch", type=int, default=64, help="For trt: most images in one call.")
+@click.option(
+    "--opt-batch", type=int, help="For trt: batch size to optimize for.  [default: 8, or --max-batch if less]"
+)
+@c_options
 @json_option
 def main(
     source: Path | None,
@@ -103,17 +110,32 @@ def main(
     max_batch: int,
     opt_batch: int | None,
     json_path: Path | None,
+    **of_c: Any,
 ) -> None:
-    """Export CHECKPOINT (a file or a run folder; the newest run without it) to an engine.
+    """Make an engine of CHECKPOINT: a file, a run folder, or the newest run if it is left out.
 
-    It may also be a MODEL.gpcnn that this command wrote, or zoo:NAME: both hold the weights of a checkpoint. With
-    --format trt it may be a MODEL.onnx: that needs no torch, and is how a plan is built on the device that will run it.
-    Nor does --format web with a MODEL.gpcnn or zoo:NAME.
+    Before the file appears, images that the engine draws are compared with those of eager PyTorch.
+
+    In place of a checkpoint you may name a MODEL.gpcnn that this command wrote, or zoo:NAME. With --format trt you may
+    name a MODEL.onnx. That needs no PyTorch, and so a plan can be built on the device that will run it.
+
+    \b
+    gpcnn-export
+    gpcnn-export runs/mnist-conditional --format trt
+    gpcnn-export zoo:mnist-conditional -o model.onnx
+    gpcnn-export step.onnx --format trt
+    gpcnn-export zoo:mnist-conditional --format web -o site
+    gpcnn-export zoo:mnist-conditional --format c -o digits
     """
     form = form or _format(output)
     _reject_conflicts(source, form, role)
     if form == "web":
         _web(source, output or Path(FOLDERS[form]), json_path)
+        return
+    if form == "c":
+        from gpcnn_export.commands.export.c_source import run
+
+        run(output or Path(FOLDERS[form]), lambda: _model_file(source), json_path, **of_c)
         return
     out = output or Path(f"model{SUFFIXES[form]}")
     if form != "trt" and out.suffix != SUFFIXES[form] and not out.is_dir():
@@ -179,6 +201,8 @@ def _format(output: Path | None) -> str:
                 return form
     if _given("flavor", "precision", "max_batch", "opt_batch"):
         return "trt"
+    if _given(*C_OPTIONS):
+        return "c"
     return "onnx" if _given("role", "window", "tune_batch") else "native"
 
 
@@ -190,6 +214,8 @@ def _reject_conflicts(source: Path | None, form: str, role: str | None) -> None:
     """
     if form != "trt" and (option := _given("precision", "flavor", "max_batch", "opt_batch")):
         raise UsageError(f"{option} goes with --format trt: other engines are fp32, run anywhere, and take any batch")
+    if form != "c" and (option := _given(*C_OPTIONS)):
+        raise UsageError(f"{option} goes with --format c")
     if form in ("native", *FOLDERS) and (option := "--graph" if role else _given("window", "tune_batch")):
         raise UsageError(f"{option} goes with --format onnx or trt: a model file has no graph, and serves any batch")
     if source is not None and source.suffix == ".gpcnn" and form == "native":
@@ -205,11 +231,8 @@ def _reject_conflicts(source: Path | None, form: str, role: str | None) -> None:
 
 def _checkpoint(source: Path | None, form: str) -> Path:
     """The checkpoint or model file that was named, or the newest run's checkpoint."""
-    for package in ("torch", "safetensors", *(() if form == "native" else ("onnx", "onnxscript"))):
-        try:
-            __import__(package)
-        except ImportError as error:
-            raise MissingExtraError(package, "export", "exporting a checkpoint") from error
+    graph = () if form == "native" else ("onnx", "onnxscript")
+    require("exporting a checkpoint", "export", "torch", "safetensors", *graph)
     from gpcnn_training.runs import checkpoint_path, newest_run
     from gpcnn_training.trainer.compute import limit_threads
 
@@ -224,7 +247,6 @@ def _checkpoint(source: Path | None, form: str) -> Path:
 
 
 def _web(source: Path | None, out: Path, json_path: Path | None) -> None:
-    from gpcnn_deploy.model_file import read_model_bytes
     from gpcnn_export.commands.export.result import of_site
     from gpcnn_export.site import make_site, refuse_place
     from gpcnn_runtime.zoo.catalogue import engine_name, resolve_engine
@@ -234,19 +256,29 @@ def _web(source: Path | None, out: Path, json_path: Path | None) -> None:
     if source is not None and (source.suffix == ".gpcnn" or str(source).startswith("zoo:")):
         path = resolve_engine(source)
         engine = engine_name(path)
-        site = make_site(read_model_bytes(path), engine, path.stem, engine if engine.startswith("zoo:") else path.name)
+        site = make_site(_model_file(source), engine, path.stem, engine if engine.startswith("zoo:") else path.name)
     else:
         checkpoint = _checkpoint(source, "native")
-        with _Telling() as tell:
-            from gpcnn_export.checkpoint_to_native import make_model_file
-
-            content = make_model_file(checkpoint, tell=tell).content
-        site = make_site(content, str(checkpoint), "model", "model.gpcnn")
+        site = make_site(_model_file(checkpoint), str(checkpoint), "model", "model.gpcnn")
     site.write(out)
     write_json(json_path, of_site(out, site))
     parameters = f"{site.metadata.parameters:,} parameters"
     say(json_path, f"Wrote {out}: a page of {len(site.files) + 1} files, {parameters}, {site.size / 1e6:.1f} MB.")
     say(json_path, f"Next: python3 -m http.server --bind 127.0.0.1 --directory {shlex.quote(str(out))}")
+
+
+def _model_file(source: Path | None) -> bytes:
+    """The bytes of the model file that was named, or of one made of a checkpoint, proven."""
+    if source is not None and (source.suffix == ".gpcnn" or str(source).startswith("zoo:")):
+        from gpcnn_deploy.model_file import read_model_bytes
+        from gpcnn_runtime.zoo.catalogue import resolve_engine
+
+        return read_model_bytes(resolve_engine(source))
+    checkpoint = _checkpoint(source, "native")
+    with _Telling() as tell:
+        from gpcnn_export.checkpoint_to_native import make_model_file
+
+        return make_model_file(checkpoint, tell=tell).content
 
 
 def _report(out: Path, engine: OnnxEngine | ModelFile, json_path: Path | None) -> None:
@@ -332,7 +364,7 @@ class _Telling:
     """One live line on a terminal's stderr; nothing where stderr is not a terminal, except the measured windows."""
 
     def __enter__(self) -> _Telling:
-        from gpcnn_deploy.streams import status
+        from gpcnn_deploy.console import status
 
         self._status = status("starting")
         self._console = self._status.console
@@ -350,3 +382,7 @@ class _Telling:
 
     def __exit__(self, *exception: object) -> None:
         self._status.stop()
+
+
+if __name__ == "__main__":
+    main()

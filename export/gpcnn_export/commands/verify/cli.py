@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gpcnn_deploy.command import STDOUT, Command, data_dir_option, json_option, version_option, write_json
+from gpcnn_deploy.command import Command, data_dir_option, json_option, write_json
 from gpcnn_runtime.commands.options import batch_size_option, provider_option, seed_option, threads_option
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     type=click.IntRange(1),
     default=16,
     show_default=True,
-    help="Images of each kind, each of its own noise; at least as many as an engine's second window takes.",
+    help="How many images of each kind. If the engine has a second window, at least as many as that one takes.",
 )
 @seed_option
 @click.option(
@@ -37,13 +37,12 @@ if TYPE_CHECKING:
 )
 @data_dir_option
 @click.option(
-    "--test-images", type=click.IntRange(1), default=500, show_default=True, help="Most test images to score."
+    "--test-images", type=click.IntRange(1), default=500, show_default=True, help="Score at most so many test images."
 )
 @provider_option
 @threads_option
 @batch_size_option
 @json_option
-@version_option
 def main(
     engine: Path,
     checkpoint: Path,
@@ -59,15 +58,16 @@ def main(
 ) -> None:
     """Prove that ENGINE draws and scores as the model of a checkpoint does in eager PyTorch.
 
-    Exits 0 if that is proven, and 1 otherwise, with the first sub-pixel where the two part. A .plan is run by TensorRT
-    on the GPU, and by nothing else.
+    Exits with 0 if that is proven. Otherwise it exits with 1 and shows the first sub-pixel where the two differ. A
+    .plan is run by TensorRT on the GPU, and by nothing else.
 
     \b
+    gpcnn-verify model.gpcnn --checkpoint runs/mnist-conditional
     gpcnn-verify model.onnx --checkpoint runs/mnist-conditional
     gpcnn-verify model.plan --checkpoint runs/mnist-conditional --data mnist --json proof.json
     """
+    from gpcnn_deploy.console import show, status, taken, warn
     from gpcnn_deploy.errors import ParityError
-    from gpcnn_deploy.streams import console, status
     from gpcnn_export.commands.verify.table import notes, table
     from gpcnn_export.commands.verify.verification import verify
 
@@ -84,13 +84,10 @@ def main(
             threads=threads,
             batch_size=batch_size,
             tell=live.update,
-            warn=lambda text: click.echo(f"Warning: {text}", err=True),
+            warn=warn,
         )
     write_json(json_path, found)
-    shown = console(stderr=json_path == STDOUT)
-    shown.print(table(found))
-    for line in notes(found):
-        shown.print(line, highlight=False, markup=False, soft_wrap=True)
+    show([table(found), *notes(found)], stderr=taken(json_path))
     if not found.proven:
         raise ParityError(f"{engine} is not proven to be the model of {checkpoint}: {'; '.join(found.failures)}")
 

@@ -12,9 +12,10 @@ import numpy.typing as npt
 
 from gpcnn_deploy.class_names import same_names
 from gpcnn_deploy.command import Command
-from gpcnn_deploy.errors import CheckpointError, DataError, MissingExtraError, UsageError
+from gpcnn_deploy.errors import CheckpointError, DataError, UsageError
+from gpcnn_deploy.extras import require
 from gpcnn_deploy.text import exact_json, read_exact_json
-from gpcnn_export.commands.verify.protocol import INPUTS, Job, Prepared
+from gpcnn_export.commands.verify.protocol import INPUTS, Prepared, VerifyJob
 
 if TYPE_CHECKING:
     from gpcnn_deploy.checkpoint_header import Header
@@ -28,17 +29,13 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 def main(what: Literal["prepare", "judge"], folder: Path) -> None:
     """Write what to feed the engine of FOLDER/job.json, or judge what it drew."""
-    for package in ("torch", "safetensors", "pooch"):
-        try:
-            __import__(package)
-        except ImportError as error:
-            raise MissingExtraError(package, "train", "gpcnn-verify, which asks eager PyTorch,") from error
+    require("gpcnn-verify, which asks eager PyTorch,", "train", "torch", "safetensors", "pooch")
     from gpcnn_export.commands.verify.judgement import judge
     from gpcnn_training.checkpoint import checkpoint_digest, load_checkpoint
     from gpcnn_training.trainer.compute import limit_threads
 
     limit_threads()
-    job = read_exact_json((folder / "job.json").read_bytes(), Job)
+    job = read_exact_json((folder / "job.json").read_bytes(), VerifyJob)
     checkpoint = Path(job.checkpoint)
     model, header = load_checkpoint(checkpoint)
     if what == "prepare":
@@ -56,7 +53,7 @@ def main(what: Literal["prepare", "judge"], folder: Path) -> None:
     click.echo(exact_json(verdict))
 
 
-def prepare(job: Job, model: GatedPixelCNN, header: Header) -> tuple[Prepared, dict[str, npt.NDArray[Any]]]:
+def prepare(job: VerifyJob, model: GatedPixelCNN, header: Header) -> tuple[Prepared, dict[str, npt.NDArray[Any]]]:
     """What to feed the engine, as `request.npz` has it.
 
     Raises:
@@ -82,7 +79,7 @@ def prepare(job: Job, model: GatedPixelCNN, header: Header) -> tuple[Prepared, d
     return Prepared(data=name, data_images=len(data["levels"]), data_skipped=None), arrays
 
 
-def _check_spec(job: Job, header: Header) -> None:
+def _check_spec(job: VerifyJob, header: Header) -> None:
     fields = [name for name in job.spec.__struct_fields__ if getattr(job.spec, name) != getattr(header.spec, name)]
     if fields:
         differ = ", ".join(f"{name} {getattr(header.spec, name)}, engine {getattr(job.spec, name)}" for name in fields)
@@ -92,7 +89,7 @@ def _check_spec(job: Job, header: Header) -> None:
         )
 
 
-def _real_images(job: Job, model: GatedPixelCNN, header: Header) -> tuple[str, dict[str, npt.NDArray[Any]]]:
+def _real_images(job: VerifyJob, model: GatedPixelCNN, header: Header) -> tuple[str, dict[str, npt.NDArray[Any]]]:
     """Name of the data set, and the levels of its first test images with their condition.
 
     Raises:

@@ -21,11 +21,11 @@ from gpcnn_export.commands.verify.protocol import (
     Embedded,
     FirstDivergence,
     Inputs,
-    Job,
     Limits,
     Prepared,
     RealData,
     Verdict,
+    VerifyJob,
 )
 from gpcnn_export.proof.encoder import EMBEDDING_TOLERANCE, embedding_error
 from gpcnn_export.proof.parity import LOG_PROB_TOLERANCE, Comparison, Feed, compare_in_parts
@@ -54,7 +54,13 @@ class Case:
 
 
 def judge(
-    job: Job, prepared: Prepared, model: GatedPixelCNN, header: Header, digest: str, request: Arrays, drawn: Arrays
+    job: VerifyJob,
+    prepared: Prepared,
+    model: GatedPixelCNN,
+    header: Header,
+    digest: str,
+    request: Arrays,
+    drawn: Arrays,
 ) -> Verdict:
     """Hold what the engine drew against eager PyTorch.
 

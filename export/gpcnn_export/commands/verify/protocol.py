@@ -1,6 +1,6 @@
 """How `gpcnn-verify` and its judge talk: the runtime feeds the engine, eager PyTorch judges, neither imports the other.
 
-In a folder for the two of them, the runtime writes `job.json` (a `Job`) and runs
+In a folder for the two of them, the runtime writes `job.json` (a `VerifyJob`) and runs
 
     python -m gpcnn_export.commands.verify.judge prepare FOLDER
 
@@ -35,7 +35,7 @@ INPUTS: tuple[Inputs, ...] = ("samples", "completions", "scores")
 Cause = Literal["near-tie", "rounding", "defect"]
 
 
-class Job(msgspec.Struct, frozen=True, kw_only=True):
+class VerifyJob(msgspec.Struct, frozen=True, kw_only=True):
     """What to judge.
 
     Attributes:
@@ -98,8 +98,8 @@ class Compared(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         inputs: the kind.
-        strategy: `graph` (a sampler's schedule is in its graph), `window W` for each of two windows in it, `jacobi` or
-            `raster`.
+        strategy: `graph` (a sampler's schedule is in its graph), `window W` for each of two windows in it, `native, one
+            by one` and `native, in batches` (a model file), `jacobi` or `raster`.
         images: images compared.
         identical: images that are eager PyTorch's in every sub-pixel.
         explained: images that part from eager PyTorch's only where u is within `Limits.near_tie` of a step of the CDF.

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from rich.box import SIMPLE
-from rich.markup import escape
 from rich.table import Table
 
+from gpcnn_deploy import console
 from gpcnn_deploy.schedule import Schedule
 from gpcnn_export.commands.verify.protocol import Limits
 from gpcnn_export.commands.verify.verification import Verification
@@ -14,8 +13,9 @@ from gpcnn_export.commands.verify.verification import Verification
 def table(found: Verification) -> Table:
     """One line per kind of inputs and strategy."""
     window = "" if found.window is None else f", {Schedule(found.window, found.batch_window, found.batch_from)}"
-    title = f"{found.engine}: {found.role}{window}, {found.precision}, on {found.runs_on}, against {found.library}"
-    result = Table(title=escape(title), box=SIMPLE, title_justify="left")
+    role = "model file" if found.role == "weights" else found.role
+    title = f"{found.engine}: {role}{window}, {found.precision}, on {found.runs_on}, against {found.library}"
+    result = console.table(title)
     result.add_column("inputs")
     result.add_column("strategy")
     for heading in ("images", "identical", "explained", "defect", "sub-pixels\nagreeing", "log-prob error\nnats"):

@@ -22,7 +22,7 @@ from gpcnn_deploy.errors import UsageError
 from gpcnn_deploy.metadata import Precision, Role
 from gpcnn_deploy.philox import MAX_SEED
 from gpcnn_deploy.text import exact_json
-from gpcnn_export.commands.verify.protocol import INPUTS, JUDGE_MODULE, Inputs, Job, Prepared, Verdict
+from gpcnn_export.commands.verify.protocol import INPUTS, JUDGE_MODULE, Inputs, Prepared, Verdict, VerifyJob
 from gpcnn_runtime.engines.base import Strategy
 from gpcnn_runtime.engines.onnxruntime.providers import Provider
 from gpcnn_runtime.sampler import BATCH_SIZE, Sampler
@@ -77,7 +77,8 @@ def verify(
     draws of the same noise, or finds where the two part.
 
     Args:
-        engine: an .onnx engine, or a TensorRT plan, for which nothing else is run in its place.
+        engine: a model file, an .onnx engine, `zoo:NAME`, or a TensorRT plan, for which nothing else is run in its
+            place.
         checkpoint: a checkpoint file, or a run folder that holds one.
         images: images of each kind, 1 or more; at least as many as a second window takes; image k has noise stream
             (seed, k).
@@ -111,7 +112,7 @@ def verify(
         tempfile.TemporaryDirectory(prefix="gpcnn-verify-") as folder,
     ):
         metadata, info = sampler.metadata, sampler.engine.info
-        job = Job(
+        job = VerifyJob(
             checkpoint=str(checkpoint),
             spec=metadata.spec,
             class_names=metadata.class_names,
@@ -184,6 +185,11 @@ class _Way:
 def _ways(sampler: Sampler, inputs: Inputs, images: int) -> list[_Way]:
     metadata, threads, batch_size = sampler.metadata, sampler.threads, sampler.batch_size
     schedule = metadata.schedule
+    if metadata.role == "weights":
+        # The native engine has a schedule of its own for few images, and others from some number of images on.
+        alone = _Way("native, one by one", "jacobi", None, threads, 1)
+        together = _Way("native, in batches", "jacobi", None, 1, max(2, batch_size))
+        return [alone, together] if inputs != "scores" else [together]
     if schedule is None:
         raster = _Way("raster", "raster", RASTER_IMAGES, threads, batch_size)
         return [_Way("jacobi", "jacobi", None, threads, batch_size), *([raster] if inputs != "scores" else [])]

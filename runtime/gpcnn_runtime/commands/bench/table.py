@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.box import SIMPLE
 from rich.table import Table
 
+from gpcnn_deploy import console
 from gpcnn_deploy.baseline import BaselineReport
 from gpcnn_runtime.commands.bench.report import BenchReport, BenchRow
 
@@ -14,17 +14,18 @@ EXTRAPOLATED = "≈"
 
 
 def table(report: BenchReport, engine: str) -> Table:
-    """One line per batch size, and one for the baseline where there is one."""
+    """One line per batch size and engine, and one for the baseline where there is one."""
     first = report.rows[0]
-    role = first.role if first.role == "sampler" else f"{first.role}, {first.strategy}"
-    result = Table(title=f"{engine}: {role}, on {report.runs_on}", box=SIMPLE, title_justify="left")
-    result.add_column("")
+    role = {"sampler": "sampler", "weights": "model file"}.get(first.role, f"{first.role}, {first.strategy}")
+    result = console.table(f"{engine}: {role}, on {report.runs_on}")
+    result.collapse_padding = True
+    result.add_column("", no_wrap=True)
     for heading in ("batch", "threads", "window", "ms/image\np50", "\np90", "\np99", "images/s", "× eager", "× floor"):
         result.add_column(heading, justify="right")
-    for heading in ("evals\nper image", "peak\nMB", "load\nms"):
+    for heading in ("evals\nper image", "peak\nMB", "load\nms", "cold\nms"):
         result.add_column(heading, justify="right")
     for row in report.rows:
-        result.add_row(*_cells(row))
+        result.add_row(_what(row, row.engine != first.engine), *_cells(row))
     return result
 
 
@@ -32,7 +33,6 @@ def _cells(row: BenchRow) -> list[str]:
     own = EXTRAPOLATED if row.extrapolated else ""
     ratio = EXTRAPOLATED if row.baseline_extrapolated and row.role != "eager" else ""
     return [
-        "eager, naive" if row.role == "eager" else row.role,
         str(row.batch),
         str(row.threads),
         "both" if row.role == "sampler" and row.window is None else str(row.window or "–"),
@@ -45,7 +45,15 @@ def _cells(row: BenchRow) -> list[str]:
         figure(row.evaluations_per_image),
         f"{row.peak_rss_mb:.0f}" if row.peak_rss_mb else "–",
         f"{row.load_ms:.0f}",
+        "–" if row.cold_ms is None else f"{row.cold_ms:.0f}",
     ]
+
+
+def _what(row: BenchRow, other: bool) -> str:
+    if row.role == "eager":
+        return "eager, naive"
+    name = row.engine if other else {"weights": "native"}.get(row.role, row.role)
+    return f"{name}, scores" if row.work == "score" else name
 
 
 def figure(value: float | None) -> str:
@@ -64,8 +72,15 @@ def notes(report: BenchReport, baselines: Sequence[BaselineReport]) -> list[str]
         lines.append(
             f"× floor: time per image and core over {report.floor_ms:.2f} ms = {report.multiply_adds / 1e6:.0f} M "
             f"multiply-adds at {report.gemm_rate / 1e9:.1f} G/s, the peak of one core in this run: the fastest fp32 "
-            "MatMul, in cache, on one thread of ONNX Runtime."
+            f"matrix product, in cache, on one thread of {report.gemm_library}."
         )
+    lines += [f"{name}: on {runs_on}." for name, runs_on in report.beside.items()]
+    if report.beside and not baselines:
+        lines.append("All engines drew the same images.")
+    if any(row.work == "score" for row in report.rows):
+        lines.append("scores: every sub-pixel is known, and its log-probability is computed; nothing is drawn.")
+    if any(row.cold_ms is not None for row in report.rows):
+        lines.append("cold: from the start of a process to its first batch, noise included.")
     if baselines:
         compared = sum(baseline.identical + baseline.near_ties for baseline in baselines)
         images = f"all {compared} images" if compared > 1 else "the image"

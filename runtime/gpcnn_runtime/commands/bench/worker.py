@@ -18,23 +18,24 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from gpcnn_deploy.command import explain
+from gpcnn_deploy.child import answer
 from gpcnn_deploy.machine import peak_rss_mb
 from gpcnn_deploy.metadata import EngineMetadata, Role
 from gpcnn_deploy.philox import noise
 from gpcnn_deploy.schedule import Schedule
 from gpcnn_deploy.spec import ModelSpec
-from gpcnn_deploy.text import exact_json, read_exact_json
+from gpcnn_deploy.text import read_exact_json
+from gpcnn_runtime.commands.bench.yardstick import yardstick
 from gpcnn_runtime.engines.base import Strategy
 from gpcnn_runtime.engines.onnxruntime.providers import Provider
 from gpcnn_runtime.sampler import Sampler, split
 from gpcnn_runtime.samples import Samples
 
 ON_CPU = "CPU"
-"""`EngineInfo.provider` of an engine that the arithmetic floor of a core applies to."""
+"""What `EngineInfo.provider` begins with where the arithmetic floor of a core applies."""
 
 
-class Job(msgspec.Struct, frozen=True, kw_only=True):
+class BenchJob(msgspec.Struct, frozen=True, kw_only=True):
     """What to measure.
 
     Attributes:
@@ -48,6 +49,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         repeat: fewest calls.
         min_time: seconds that the calls take together at least.
         max_time: seconds after which no call begins, even if `repeat` is not reached.
+        score: the first call draws; all others score what it drew, every sub-pixel being known.
+        instructions: what the native engine computes with, such as `x86-64-v2`; None: the best.
+        yardstick: measure the GEMM rate of a core, too, which takes a second.
+        begun: when this process was started, in seconds of `time.time`; None: nobody asks how long its start took.
     """
 
     engine: str
@@ -60,6 +65,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     repeat: int = 5
     min_time: float = 2.0
     max_time: float = 60.0
+    score: bool = False
+    instructions: str | None = None
+    yardstick: bool = True
+    begun: float | None = None
 
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,8 +81,11 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
         evaluations_per_image: passes through the network that an image went through on average; the images of a part
             go through them together. None where the engine does not count.
         peak_rss_mb: peak memory of this process, in MB.
-        load_ms: from the path of the engine to readiness, in ms, ONNX Runtime being imported already.
-        gemm_rate: peak multiply-adds per second of one core; None for an engine that does not run on the CPU.
+        load_ms: from the path of the engine to readiness, in ms, the library that runs it being imported already.
+        cold_ms: from the start of the process to its first batch, in ms; None if the job does not say when it began.
+        gemm_rate: peak multiply-adds per second of one core; None for an engine that does not run on the CPU, or where
+            the job leaves it out.
+        gemm_library: what reached it.
         window: columns that a sampler drew at a time; None for a step, and where threads drew in different windows.
         engine_digest: SHA-256 of the engine.
         role, spec, checkpoint_digest: of the engine's metadata.
@@ -85,7 +97,9 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     evaluations_per_image: float | None
     peak_rss_mb: float
     load_ms: float
+    cold_ms: float | None = None
     gemm_rate: float | None
+    gemm_library: str | None = None
     role: Role
     window: int | None
     spec: ModelSpec
@@ -94,43 +108,54 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     runs_on: str
 
 
-def measure(job: Job, images: Path) -> Measured:
+def measure(job: BenchJob, images: Path) -> Measured:
     """Load the engine, draw until the job is satisfied, and write what the first call drew to `images`.
 
     Raises:
         EngineError, UsageError, MissingExtraError: as `Sampler.load` and `Sampler.sample`.
     """
-    with contextlib.suppress(ImportError):
-        import onnxruntime  # noqa: F401, for its import to stay out of the load time
+    if Path(job.engine).suffix.lower() == ".onnx":
+        with contextlib.suppress(ImportError):
+            import onnxruntime  # noqa: F401, for its import to stay out of the load time
     begin = time.perf_counter()
-    sampler = Sampler.load(job.engine, job.threads, job.batch, provider=job.provider, fallback=False)
+    sampler = _load(job)
     load_ms = (time.perf_counter() - begin) * 1e3
     with sampler:
         metadata, info = sampler.metadata, sampler.engine.info
         given = conditions(metadata, job)
         parts = [stop - start for start, stop in split(job.batch, sampler.threads, sampler.batch_size)]
         passes: list[float] = []
+        known: dict[str, Any] = {}
 
         def draw(call: int) -> Samples:
             count = 1 if given else job.batch
-            samples = sampler.sample(seed=job.seed, count=count, first=call * job.batch, strategy=job.strategy, **given)
+            samples = sampler.sample(
+                seed=job.seed, count=count, first=call * job.batch, strategy=job.strategy, **given, **known
+            )
             if samples.evaluations is not None:
                 passes.append(samples.evaluations / len(parts))
             return samples
 
-        seconds, first = time_calls(draw, job)
+        begin = time.perf_counter()
+        first = draw(0)  # allocates
+        warm_up = time.perf_counter() - begin
+        cold_ms = None if job.begun is None else (time.time() - job.begun) * 1e3
+        if job.score:
+            known.update(known=first.levels, mask=np.ones(first.levels.shape, np.bool_))
+            passes.clear()
+        seconds = (warm_up,) if warm_up > job.max_time and not job.score else time_calls(draw, job)
         peak = peak_rss_mb()
     save_images(images, metadata, job, first.levels)
-    on_cpu = info.provider == ON_CPU
-    if on_cpu:
-        from gpcnn_runtime.engines.onnxruntime.gemm import gemm_rate
+    stick = yardstick() if job.yardstick and info.provider.startswith(ON_CPU) else None
     return Measured(
         seconds=seconds,
         threads=min(sampler.threads, job.batch),
         evaluations_per_image=float(np.mean(passes)) if passes else None,
         peak_rss_mb=peak,
         load_ms=load_ms,
-        gemm_rate=gemm_rate() if on_cpu else None,
+        cold_ms=cold_ms,
+        gemm_rate=None if stick is None else stick.gemm_rate,
+        gemm_library=None if stick is None else stick.library,
         role=metadata.role,
         window=_window(metadata.schedule, parts),
         engine_digest=info.digest,
@@ -140,12 +165,22 @@ def measure(job: Job, images: Path) -> Measured:
     )
 
 
+def _load(job: BenchJob) -> Sampler:
+    if job.instructions is None:
+        return Sampler.load(job.engine, job.threads, job.batch, provider=job.provider, fallback=False)
+    from gpcnn_runtime.engines.native.load import load_native_engine
+    from gpcnn_runtime.zoo.catalogue import resolve_engine
+
+    engine = load_native_engine(resolve_engine(job.engine), instructions=job.instructions)
+    return Sampler(engine, job.threads, job.batch)
+
+
 def _window(schedule: Schedule | None, parts: list[int]) -> int | None:
     windows = set() if schedule is None else {schedule.of(part) for part in parts}
     return windows.pop() if len(windows) == 1 else None
 
 
-def conditions(metadata: EngineMetadata, job: Job) -> dict[str, Any]:
+def conditions(metadata: EngineMetadata, job: BenchJob) -> dict[str, Any]:
     """`labels` or `embedding` of one call, as `Sampler.sample` takes them; empty for an unconditional model."""
     spec = metadata.spec
     if spec.conditioning == "label":
@@ -160,13 +195,8 @@ def conditions(metadata: EngineMetadata, job: Job) -> dict[str, Any]:
     return {}
 
 
-def time_calls(draw: Callable[[int], Samples], job: Job) -> tuple[tuple[float, ...], Samples]:
-    """Seconds of calls 1, 2, … of `draw`, after call 0, which allocates and whose result is returned."""
-    begin = time.perf_counter()
-    first = draw(0)
-    warm_up = time.perf_counter() - begin
-    if warm_up > job.max_time:
-        return (warm_up,), first
+def time_calls(draw: Callable[[int], Samples], job: BenchJob) -> tuple[float, ...]:
+    """Seconds of calls 1, 2, … of `draw`, after call 0, which allocated."""
     seconds: list[float] = []
     while (total := sum(seconds)) < job.min_time or len(seconds) < job.repeat:
         if seconds and total > job.max_time:
@@ -174,10 +204,10 @@ def time_calls(draw: Callable[[int], Samples], job: Job) -> tuple[tuple[float, .
         begin = time.perf_counter()
         draw(len(seconds) + 1)
         seconds.append(time.perf_counter() - begin)
-    return tuple(seconds), first
+    return tuple(seconds)
 
 
-def save_images(path: Path, metadata: EngineMetadata, job: Job, levels: npt.NDArray[np.uint8]) -> None:
+def save_images(path: Path, metadata: EngineMetadata, job: BenchJob, levels: npt.NDArray[np.uint8]) -> None:
     """Write noise, images and conditions of the first call, as `gpcnn_deploy.baseline` describes."""
     given = conditions(metadata, job)
     arrays: dict[str, npt.NDArray[Any]] = {
@@ -194,16 +224,7 @@ def save_images(path: Path, metadata: EngineMetadata, job: Job, levels: npt.NDAr
 def main(arguments: list[str]) -> int:
     """Run one job; an expected error becomes one line on stderr and its exit code."""
     job_path, images = map(Path, arguments)
-    try:
-        measured = measure(read_exact_json(job_path.read_bytes(), Job), images)
-    except Exception as error:
-        told = explain(error)
-        if told is None:
-            raise
-        print(f"Error: {told[0]}", file=sys.stderr)
-        return told[1]
-    print(exact_json(measured))
-    return 0
+    return answer(lambda: measure(read_exact_json(job_path.read_bytes(), BenchJob), images))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gpcnn_deploy.command import STDOUT, Command, json_option, version_option, write_json
+from gpcnn_deploy.command import Command, json_option, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -19,31 +19,30 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @json_option
-@version_option
 def main(json_path: Path | None) -> None:
     """Show what this machine can draw, build and train with, and what to install for the rest.
 
-    Exits 0 if something here can draw images, and 1 otherwise.
+    Exits with 0 if something here can draw images, and with 1 otherwise.
     """
+    from gpcnn_deploy.console import show, status, taken
     from gpcnn_deploy.errors import EngineError
-    from gpcnn_deploy.streams import console, status
     from gpcnn_runtime.commands.doctor.diagnosis import examine
 
     with status("trying providers, GPUs and TensorRT"):
         found = examine()
     write_json(json_path, found)
-    shown = console(stderr=json_path == STDOUT)
-    for table in tables(found):
-        shown.print(table)
-    for note in found.notes:
-        shown.print(f"Note: {note}", highlight=False, markup=False, soft_wrap=True)
+    show([*tables(found), *(f"Note: {note}" for note in found.notes)], stderr=taken(json_path))
     if not found.can_sample:
-        raise EngineError("nothing here can draw images: pip install 'gpcnn-deploy[cpu]'")
+        raise EngineError(
+            f"nothing here can draw images: {found.native.detail}; or pip install 'gpcnn-deploy[cpu]' for .onnx engines"
+        )
 
 
 def tables(found: Diagnosis) -> Iterator[Table]:
     """Abilities first, then what they rest on."""
-    yield _table("This machine can", ((a.what, _yes(a.possible), a.how) for a in found.abilities))
+    from gpcnn_deploy.console import facts
+
+    yield facts("This machine can", ((a.what, _yes(a.possible), a.how) for a in found.abilities))
     machine = found.machine
     cores = "1 core" if machine["cores"] == 1 else f"{machine['cores']} cores"
     rows = [
@@ -56,14 +55,15 @@ def tables(found: Diagnosis) -> Iterator[Table]:
         rows.append(("GPU", "yes", f"{gpu.name}, compute capability {gpu.compute_capability}{memory}"))
     if found.gpu_problem is not None:
         rows.append(("GPU", "no", found.gpu_problem))
+    rows.append(("native engine", _yes(found.native.works), found.native.detail))
     rows += [(f"provider {check.name}", _yes(check.works), check.detail) for check in found.providers]
     rows += [(f"TensorRT: {check.name}", _yes(check.works), check.detail) for check in found.tensorrt]
-    yield _table("It has", rows)
+    yield facts("It has", rows)
     packages = (
         (package.name, package.version or "–", f"{', '.join(package.extras)}; {_minimum(package.minimum)}")
         for package in found.packages
     )
-    yield _table("Packages", packages)
+    yield facts("Packages", packages)
 
 
 def _container(machine: Mapping[str, str | int]) -> Iterator[tuple[str, str, str]]:
@@ -72,17 +72,6 @@ def _container(machine: Mapping[str, str | int]) -> Iterator[tuple[str, str, str
         limits.append(f"{machine['memory_limit_mb']} MB of memory")
     if limits:
         yield "container", "", f"limits this process to {' and '.join(limits)}"
-
-
-def _table(title: str, rows: Iterator[tuple[str, str, str]] | list[tuple[str, str, str]]) -> Table:
-    from rich.box import SIMPLE
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(title=title, box=SIMPLE, show_header=False, title_justify="left")
-    for cells in rows:
-        table.add_row(*map(escape, cells))
-    return table
 
 
 def _yes(value: bool) -> str:

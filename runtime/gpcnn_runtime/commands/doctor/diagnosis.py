@@ -27,7 +27,7 @@ JETSON = Path("/etc/nv_tegra_release")
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """A provider of ONNX Runtime, or a flavour of TensorRT, that was tried.
+    """The native engine, a provider of ONNX Runtime, or a flavour of TensorRT, that was tried.
 
     Attributes:
         name: as commands have it.
@@ -65,6 +65,7 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
         machine: `gpcnn_deploy.machine.machine_facts`.
         gpus: CUDA devices.
         gpu_problem: why there are none; None where there are.
+        native: the native engine, which drew a tiny image.
         providers: execution providers of ONNX Runtime, each tried on a tiny network.
         tensorrt: flavours of TensorRT, each imported.
         packages: what the extras bring, and what of it is there.
@@ -76,6 +77,7 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
     machine: dict[str, str | int]
     gpus: tuple[GpuFacts, ...]
     gpu_problem: str | None
+    native: Check
     providers: tuple[Check, ...]
     tensorrt: tuple[Check, ...]
     packages: tuple[Package, ...]
@@ -86,9 +88,15 @@ def examine() -> Diagnosis:
     """Try everything that this machine might sample, build or train with; takes some seconds."""
     names = [name for name in PROVIDERS if name != "auto"]
     flavors = list(MODULES)
-    questions = [["gpu"], *(["provider", name] for name in names), *(["tensorrt", flavor] for flavor in flavors)]
+    questions = [
+        ["gpu"],
+        ["native"],
+        *(["provider", name] for name in names),
+        *(["tensorrt", flavor] for flavor in flavors),
+    ]
     with ThreadPoolExecutor(2) as pool:
-        gpu, *answers = pool.map(probe, questions)
+        gpu, drew, *answers = pool.map(probe, questions)
+    native = _check("native", drew)
     providers = tuple(map(_check, names, answers))
     tensorrt = tuple(map(_check, flavors, answers[len(names) :]))
     capabilities = {
@@ -98,13 +106,14 @@ def examine() -> Diagnosis:
     }
     gpus = gpu.gpus if isinstance(gpu, Answer) else ()
     found = packages()
-    abilities = tuple(_abilities(found, gpus, providers, capabilities))
+    abilities = tuple(_abilities(found, gpus, native, providers, capabilities))
     return Diagnosis(
         can_sample=any(ability.possible and ability.samples for ability in abilities),
         abilities=abilities,
         machine=machine_facts(),
         gpus=gpus,
         gpu_problem=gpu if isinstance(gpu, str) else None,
+        native=native,
         providers=providers,
         tensorrt=tensorrt,
         packages=found,
@@ -144,6 +153,7 @@ def _check(name: str, answer: Answer | str) -> Check:
 def _abilities(
     found: Sequence[Package],
     gpus: Sequence[GpuFacts],
+    native: Check,
     providers: Sequence[Check],
     capabilities: Mapping[Flavor, tuple[str, ...]],
 ) -> list[Ability]:
@@ -162,9 +172,16 @@ def _abilities(
 
     return [
         ability(
+            "draw with model files (.gpcnn)",
+            native.works,
+            "gpcnn-sample --label 3",
+            native.detail,  # the library's error says how to mend it
+            samples=True,
+        ),
+        ability(
             "draw with .onnx engines on the CPU",
             "cpu" in working,
-            "gpcnn-sample --label 3",
+            "gpcnn-sample --engine model.onnx",
             _install("cpu"),
             samples=True,
         ),
@@ -190,9 +207,15 @@ def _abilities(
         ),
         ability("train", not lacks_train, "gpcnn-train", f"{_install('train')} (for {', '.join(lacks_train)})"),
         ability(
-            "export and verify engines",
-            not lacks_export and "cpu" in working,
+            "export and verify model files (.gpcnn)",
+            not lacks_train and native.works,
             "gpcnn-export, gpcnn-verify",
+            f"{_install('train')} (for {', '.join(lacks_train)})" if lacks_train else native.detail,
+        ),
+        ability(
+            "export and verify .onnx engines",
+            not lacks_export and "cpu" in working,
+            "gpcnn-export --format onnx",
             _install("export,cpu") + (f" (for {', '.join(lacks_export)})" if lacks_export else ""),
         ),
     ]

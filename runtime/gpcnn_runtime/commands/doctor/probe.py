@@ -1,5 +1,6 @@
 """One question of `gpcnn-doctor`, asked in a process of its own: a driver or a library that crashes ends that alone.
 
+    python -m gpcnn_runtime.commands.doctor.probe native
     python -m gpcnn_runtime.commands.doctor.probe provider cpu | cuda | tensorrt | nv-tensorrt-rtx
     python -m gpcnn_runtime.commands.doctor.probe tensorrt tensorrt | tensorrt-rtx
     python -m gpcnn_runtime.commands.doctor.probe gpu
@@ -14,8 +15,9 @@ from typing import cast
 
 import msgspec
 
-from gpcnn_deploy.command import explain
-from gpcnn_deploy.errors import EngineError, GpcnnError, MissingExtraError
+from gpcnn_deploy.child import answer
+from gpcnn_deploy.errors import EngineError, GpcnnError
+from gpcnn_deploy.extras import require
 from gpcnn_runtime.engines.onnxruntime.providers import Provider
 from gpcnn_runtime.engines.plan_file import Flavor
 
@@ -50,6 +52,33 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     capabilities: tuple[str, ...] = ()
 
 
+def native() -> Answer:
+    """Draw a tiny image with the native engine.
+
+    Raises:
+        EngineError: its library is missing, cannot be loaded, or draws something else.
+    """
+    import numpy as np
+
+    from gpcnn_deploy import __version__
+    from gpcnn_deploy.metadata import EngineMetadata
+    from gpcnn_deploy.model_file import encode_model_file, tensor_shapes
+    from gpcnn_deploy.spec import ModelSpec
+    from gpcnn_runtime.engines.native.library import NativeModel, instruction_sets
+
+    spec = ModelSpec(height=2, width=_SIZE, levels=4, features=4, layers=2, head_features=4)
+    weights = {name: np.zeros(shape, np.float32) for name, shape in tensor_shapes(spec).items()}
+    metadata = EngineMetadata(role="weights", spec=spec, parameters=1, checkpoint_digest="", tools={})
+    model = NativeModel(encode_model_file(metadata, weights), "a model of the doctor's own")
+    noise = np.linspace(0, 1, spec.subpixels, endpoint=False, dtype=np.float32).reshape(1, *spec.image_shape)
+    levels, _, _ = model.draw(noise)  # of weights that are all zero, whose levels are all equally likely
+    if not np.array_equal(levels, np.floor(noise * spec.levels)):
+        raise EngineError("the native engine draws wrong images: install gpcnn-deploy anew")
+    others = [name for name in instruction_sets() if name not in model.instructions]
+    also = f" (also {', '.join(others)})" if others else ""
+    return Answer(detail=f"native engine {__version__}, {model.instructions}{also}")
+
+
 def provider(name: Provider) -> Answer:
     """Run a tiny matrix product on an execution provider of ONNX Runtime.
 
@@ -62,10 +91,9 @@ def provider(name: Provider) -> Answer:
     from gpcnn_runtime.engines.onnxruntime.gemm import matmul_model
     from gpcnn_runtime.engines.onnxruntime.providers import place, running
 
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingExtraError("onnxruntime", "cpu" if name == "cpu" else "gpu", f"provider {name}") from error
+    require(f"provider {name}", "cpu" if name == "cpu" else "gpu", "onnxruntime")
+    import onnxruntime
+
     placement = place(name)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
@@ -126,21 +154,13 @@ def brief(error: Exception, most: int = 200) -> str:
 def main(arguments: list[str]) -> int:
     """Answer one question."""
     kind, *name = arguments
-    try:
-        if kind == "provider":
-            answer = provider(cast(Provider, name[0]))
-        elif kind == "tensorrt":
-            answer = tensorrt(cast(Flavor, name[0]))
-        else:
-            answer = gpu()
-    except Exception as error:
-        told = explain(error)
-        if told is None:
-            raise
-        print(f"Error: {told[0]}", file=sys.stderr)
-        return told[1]
-    print(msgspec.json.encode(answer).decode())
-    return 0
+    if kind == "native":
+        return answer(native)
+    if kind == "provider":
+        return answer(lambda: provider(cast(Provider, name[0])))
+    if kind == "tensorrt":
+        return answer(lambda: tensorrt(cast(Flavor, name[0])))
+    return answer(gpu)
 
 
 if __name__ == "__main__":

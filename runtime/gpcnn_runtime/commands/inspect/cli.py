@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gpcnn_deploy.command import STDOUT, Command, json_option, version_option, write_json
+from gpcnn_deploy.command import Command, json_option, write_json
 from gpcnn_deploy.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -20,31 +20,22 @@ SHOWN_CLASSES = 20
 @click.command(cls=Command)
 @click.argument("engine", type=click.Path(path_type=Path))
 @json_option
-@version_option
 def main(engine: Path, json_path: Path | None) -> None:
     """Show what ENGINE is: a .gpcnn, .onnx or .plan engine, or a checkpoint. Nothing in it is run.
 
     \b
-    gpcnn-inspect model.onnx
+    gpcnn-inspect model.gpcnn
     gpcnn-inspect model.plan --json -
     gpcnn-inspect zoo:mnist-conditional
     """
-    from rich.box import SIMPLE
-    from rich.markup import escape
-    from rich.table import Table
-
+    from gpcnn_deploy import console
     from gpcnn_deploy.errors import EngineError
-    from gpcnn_deploy.streams import console
     from gpcnn_runtime.engines.plan_file import metadata_path
     from gpcnn_runtime.inspection import inspect_engine
 
     found = inspect_engine(engine)
     write_json(json_path, found)
-    table = Table(title=escape(found.path), box=SIMPLE, show_header=False, title_justify="left")
-    for name, text in facts(found):
-        # What a file says of itself may hold codes that a terminal obeys.
-        table.add_row(name, escape("".join(sign if sign.isprintable() else "�" for sign in text)))
-    console(stderr=json_path == STDOUT).print(table)
+    console.show([console.facts(found.path, facts(found))], stderr=console.taken(json_path))
     if found.plan is not None and not found.plan.digest_matches:
         raise EngineError(
             f"{engine}: is not the plan that {metadata_path(engine).name} was written for: it was changed or "

@@ -8,28 +8,26 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gpcnn_deploy.command import Command, json_option, version_option
-from gpcnn_deploy.errors import EngineError, InterruptedRun, UsageError
+from gpcnn_deploy.command import Command, json_option
+from gpcnn_deploy.console import warn
+from gpcnn_deploy.errors import InterruptedRun, UsageError
 from gpcnn_deploy.outputs import OUTPUT_EITHER
 from gpcnn_runtime.commands.options import (
-    batch_size_option,
     box_option,
     candidates_option,
     complete_option,
     engine_option,
-    fallback_option,
     invert_option,
     label_option,
     like_option,
+    loading_options,
     mask_option,
-    provider_option,
     rank_by_option,
-    reproducible_option,
     resize_option,
     rows_option,
     seed_option,
+    smaller_batches,
     strategy_option,
-    threads_option,
 )
 
 if TYPE_CHECKING:
@@ -49,27 +47,36 @@ COMPLETIONS_OUTPUT = {"grid": "completions.png", "png": "completions", "npz": "c
 @click.option(
     "--count",
     type=int,
-    help="Images of each label or picture, or completions.  [default: 1; 4 with --like or --complete]",
+    help="How many images of each label or picture, or how many completions.  "
+    "[default: 1; 4 with --like or --complete]",
 )
 @seed_option
-@click.option("--temperature", type=float, default=1.0, show_default=True, help="Below 1: less varied; 1: the model.")
+@click.option(
+    "--temperature",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="1 is the model itself. Below 1, images vary less.",
+)
 @click.option(
     "-o",
     "--output",
     type=OUTPUT_EITHER,
-    help="Where to write; - is standard output.  [default: sample.png, samples/, samples.npz; completions.png, …]",
+    help="File or folder to write; - is standard output.  [default: sample.png, samples/, samples.npz; "
+    "completions.png, …]",
 )
 @click.option(
     "--output-format",
     type=click.Choice(["grid", "png", "npz"]),
     default="grid",
     show_default=True,
-    help="One picture of all images; one PNG per image in a folder; one .npz. The last two go on where they stopped.",
+    help="grid: one picture of all images. png: a folder with a picture for each. npz: one file of arrays. An "
+    "interrupted png or npz goes on where it stopped.",
 )
 @click.option(
     "--scale",
     type=click.IntRange(1, 64),
-    help="Picture pixels per image pixel.  [default: 1; a small grid is enlarged to about 256 pixels]",
+    help="How large an image pixel becomes.  [default: 1; a small grid is enlarged to about 256 pixels]",
 )
 @json_option
 @complete_option
@@ -81,12 +88,7 @@ COMPLETIONS_OUTPUT = {"grid": "completions.png", "png": "completions", "npz": "c
 @resize_option
 @invert_option
 @strategy_option
-@provider_option
-@fallback_option
-@reproducible_option
-@threads_option
-@batch_size_option
-@version_option
+@loading_options
 def main(
     engine_path: Path | None,
     labels: tuple[str, ...],
@@ -116,20 +118,20 @@ def main(
     """Draw images on an exported engine, or complete a picture.
 
     \b
-    gpcnn-sample --engine model.onnx --label 3
+    gpcnn-sample --engine model.gpcnn --label 3
     gpcnn-sample --label all --count 10 -o sheet.png
     gpcnn-sample --label 3,5 --count 5000 --output-format npz
     gpcnn-sample --like digit.png --count 20
     gpcnn-sample --complete digit.png --rows 14
     gpcnn-sample --complete digit.png --box 4,4,8,8 --candidates 16 --rank-by known
 
-    --like draws new images from the code of a picture; it needs the engine of an autoencoder, and the encoder beside
+    --like draws new images from the code of a picture. It needs the engine of an autoencoder, and the encoder beside
     it. The sheet shows the picture first.
 
-    --complete keeps every known pixel, draws the rest, and ranks what it drew by the likelihood of the whole image. A
-    pixel is drawn from those before it, row by row: known pixels below a gap cannot guide what is drawn into it.
-    --candidates N draws N completions for each one shown, and shows the most likely, or with --rank-by known those
-    that the known pixels fit best. Without --label the known pixels choose it.
+    --complete keeps every known pixel and draws the rest. Images are drawn row by row, and a pixel depends on those
+    before it: known pixels below a gap cannot guide what is drawn into it, but they can judge it. --candidates N draws
+    N completions for each one shown, and shows the best. --rank-by says what is best. If you give no --label, the
+    known pixels choose it.
     """
     from gpcnn_runtime.commands.sample.run import Order, Place, draw_completions, draw_grid, draw_job
 
@@ -148,19 +150,23 @@ def main(
     place = Place(path, output_format, scale, json_path)
     place.check()
     try:
+        from gpcnn_runtime.conditions import check_conditions
         from gpcnn_runtime.engines.load import engine_or_default
         from gpcnn_runtime.sampler import Sampler
 
         engine = engine_or_default(engine_path, from_zoo=True)
-        with Sampler.load(
-            engine,
-            threads,
-            batch_size,
-            provider=provider,
-            fallback=not no_fallback,
-            reproducible=reproducible,
-            warn=lambda text: click.echo(f"Warning: {text}", err=True),
-        ) as sampler:
+        with (
+            smaller_batches(batch_size),
+            Sampler.load(
+                engine,
+                threads,
+                batch_size,
+                provider=provider,
+                fallback=not no_fallback,
+                reproducible=reproducible,
+                warn=warn,
+            ) as sampler,
+        ):
             numbers = parse_labels(sampler.metadata, labels)
             like = None
             if likes or sampler.metadata.spec.conditioning == "embedding":
@@ -170,7 +176,12 @@ def main(
             if count is None:
                 count = 4 if asked or like else 1
             from_zoo = engine_path is None and str(engine).startswith("zoo:")
-            order = Order(numbers, count, seed, temperature, strategy, like, from_zoo)
+            any_label = asked is not None and numbers is None
+            if any_label and sampler.metadata.class_names:
+                numbers = list(range(len(sampler.metadata.class_names)))
+            codes = None if like is None else like.embedding
+            conditions = check_conditions(sampler.metadata, numbers, seed, count, temperature, embedding=codes)
+            order = Order(conditions, strategy, like, any_label, from_zoo)
             if asked is not None:
                 draw_completions(sampler, order, place, asked)
             elif output_format == "grid":
@@ -179,11 +190,6 @@ def main(
                 draw_job(sampler, order, place)
     except KeyboardInterrupt:
         raise InterruptedRun("interrupted: nothing was written") from None
-    except MemoryError:
-        from gpcnn_deploy.machine import of_memory
-
-        smaller = f"try --batch-size {max(1, batch_size // 2)}, or --threads 1"
-        raise EngineError(f"not enough memory{of_memory()}: {smaller}") from None
 
 
 def parse_labels(metadata: EngineMetadata, texts: Sequence[str]) -> list[int] | None:

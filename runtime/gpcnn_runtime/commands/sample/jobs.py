@@ -79,15 +79,6 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     likes: int = 0
     like_digest: str | None = None
 
-    @property
-    def total(self) -> int:
-        """Images of the whole job."""
-        return self.count * (max(1, self.likes) if self.labels is None else len(self.labels))
-
-    def label(self, position: int) -> int | None:
-        """Label of the image at a position of the job."""
-        return None if self.labels is None else self.labels[position // self.count]
-
     def class_name(self, position: int) -> str | None:
         """What file names call that label: its class, or in jobs of earlier versions its number."""
         if self.labels is None:
@@ -107,8 +98,9 @@ class JobOutput(abc.ABC):
     From `open` to `close` the place belongs to this process: a second one is refused, and told who is at work.
     """
 
-    def __init__(self, path: Path, job: Job, spec: ModelSpec) -> None:
-        self.path, self.job, self.spec = path, job, spec
+    def __init__(self, path: Path, job: Job, spec: ModelSpec, total: int) -> None:
+        """`total`: images of the whole job."""
+        self.path, self.job, self.spec, self.total = path, job, spec, total
         self._stack = contextlib.ExitStack()
 
     @abc.abstractmethod
@@ -162,13 +154,13 @@ class PngFolder(JobOutput):
         self._claim(self.path)
         numbers = (entry.name.partition("-")[0].removesuffix(".png") for entry in self.path.glob("*.png"))
         named = {int(number) for number in numbers if number.isascii() and number.isdigit()}
-        done = {k for k in named if k < self.job.total and (self.path / self.name(k)).exists()}
+        done = {k for k in named if k < self.total and (self.path / self.name(k)).exists()}
         self._done = len(done)
-        return _Missing(self.job.total, sorted(done))
+        return _Missing(self.total, sorted(done))
 
     def name(self, position: int) -> str:
         """File name of the image at a position."""
-        digits = max(6, len(str(self.job.total - 1)))
+        digits = max(6, len(str(self.total - 1)))
         name = self.job.class_name(position)
         return f"{position:0{digits}}.png" if name is None else f"{position:0{digits}}-{name}.png"
 
@@ -219,10 +211,15 @@ class NpzFile(JobOutput):
     """
 
     def __init__(
-        self, path: Path, job: Job, spec: ModelSpec, more: Mapping[str, npt.NDArray[np.generic]] | None = None
+        self,
+        path: Path,
+        job: Job,
+        spec: ModelSpec,
+        total: int,
+        more: Mapping[str, npt.NDArray[np.generic]] | None = None,
     ) -> None:
         """`more`: small arrays that belong in the file, too."""
-        super().__init__(path, job, spec)
+        super().__init__(path, job, spec, total)
         self._more = dict(more or {})
 
     def open(self) -> Sequence[int]:
@@ -243,7 +240,7 @@ class NpzFile(JobOutput):
             return []
         self._claim(self._parts)
         self._done = self._files()[1]
-        return range(self._done, self.job.total)
+        return range(self._done, self.total)
 
     def add(self, samples: Samples) -> None:
         """As `JobOutput.add`."""
@@ -264,7 +261,7 @@ class NpzFile(JobOutput):
             self._done = first + len(levels)
             self._pending = []
         self._written = time.monotonic()
-        return self.job.total if self._complete else self._done
+        return self.total if self._complete else self._done
 
     def finish(self) -> None:
         """Put the parts together, one at a time, then remove them."""
@@ -272,8 +269,8 @@ class NpzFile(JobOutput):
             return
         self.keep()
         files, done = self._files()
-        if done != self.job.total:
-            raise OutputError(f"{self._parts} lost {self.job.total - done} images on the way: run the command again")
+        if done != self.total:
+            raise OutputError(f"{self._parts} lost {self.total - done} images on the way: run the command again")
         shape = (done, *self.spec.image_shape)
         with (
             atomic_path(self.path) as temporary,
@@ -301,7 +298,7 @@ class NpzFile(JobOutput):
         done = 0
         while (file := self._parts / f"{done:012}.npz").exists():
             length = self._length(file)
-            if not 0 < length <= self.job.total - done:
+            if not 0 < length <= self.total - done:
                 break  # damaged on disk: drawn again, and replaced
             files.append(file)
             done += length

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import sys
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpcnn_deploy.command import STDOUT, say, write_json
+from gpcnn_deploy.console import progress, taken
 from gpcnn_deploy.errors import InterruptedRun, UsageError
 from gpcnn_deploy.outputs import Output, check_outputs
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gpcnn_runtime.commands.sample.jobs import Job
     from gpcnn_runtime.commands.sample.likes import Likes
     from gpcnn_runtime.commands.sample.report import CompletionReport, ImageReport
+    from gpcnn_runtime.conditions import Conditions
     from gpcnn_runtime.engines.base import Strategy
     from gpcnn_runtime.sampler import Sampler
     from gpcnn_runtime.samples import Samples
@@ -28,36 +29,29 @@ MAX_SHEET_PIXELS = 89_000_000
 SMALL_SHEET = 256  # a sheet with shorter sides than half of this is hard to see
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Order:
-    """What to draw: the options of the command that decide the images, and the strategy, which does not."""
+    """What to draw, checked, and what does not change the images.
 
-    labels: list[int] | None
-    count: int
-    seed: int
-    temperature: float
+    Attributes:
+        conditions: what decides the images.
+        strategy: schedule of a step engine.
+        like: pictures from whose codes they are drawn.
+        any_label: no label was named, and the pixels that a completion keeps choose it.
+        from_zoo: the engine is the zoo's, since none was named and none is in the folder.
+    """
+
+    conditions: Conditions
     strategy: Strategy
     like: Likes | None = None
-    from_zoo: bool = False  # the engine is the zoo's, since none was named and none is in the folder
+    any_label: bool = False
+    from_zoo: bool = False
 
     @property
-    def total(self) -> int:
-        """Images asked for."""
-        if self.like is not None:
-            return self.count * len(self.like)
-        return self.count * (1 if self.labels is None else len(self.labels))
-
-    def stream(self, sampler: Sampler, positions: Sequence[int] | None = None) -> Generator[Samples, None, None]:
-        """`Sampler.stream` of this order; checked when this returns, drawn when it is iterated."""
-        return sampler.stream(
-            self.labels,
-            self.seed,
-            self.count,
-            temperature=self.temperature,
-            embedding=None if self.like is None else self.like.embedding,
-            strategy=self.strategy,
-            positions=positions,
-        )
+    def labels(self) -> tuple[int, ...] | None:
+        """Labels that were named; None for a model without labels, too."""
+        label = self.conditions.label
+        return None if label is None or self.any_label else tuple(label.tolist())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,13 +87,14 @@ class Place:
     @property
     def said(self) -> Path | None:
         """What `say` is told: standard output, where a result goes there."""
-        return STDOUT if STDOUT in (self.path, self.json_path) else None
+        return STDOUT if taken(self.path, self.json_path) else None
 
 
 def draw_grid(sampler: Sampler, order: Order, place: Place) -> None:
     """Draw everything onto one picture."""
-    stream = order.stream(sampler)
-    spec, total, path = sampler.metadata.spec, order.total, place.path
+    conditions = order.conditions
+    stream = sampler.draw(conditions, order.strategy)
+    spec, total, path = sampler.metadata.spec, conditions.total, place.path
     _refuse_large(sampler, total + (0 if order.like is None else len(order.like)), place)
     begin = time.perf_counter()
     drawn: list[Samples] = []
@@ -115,10 +110,10 @@ def draw_grid(sampler: Sampler, order: Order, place: Place) -> None:
 
     levels = np.concatenate([samples.levels for samples in drawn])
     if order.like is not None:
-        sheet = order.like.sheet(levels, order.count)
+        sheet = order.like.sheet(levels, conditions.count)
     else:
-        rows_of_labels = order.labels is not None and len(order.labels) > 1 and order.count > 1
-        sheet = grid(pixels_from_levels(levels, spec.levels), order.count if rows_of_labels else None)
+        rows_of_labels = 1 < conditions.count < total
+        sheet = grid(pixels_from_levels(levels, spec.levels), conditions.count if rows_of_labels else None)
     save_png(path, sheet, place.scale or max(1, SMALL_SHEET // max(sheet.shape[:2])))
     _tell(sampler, order, place, _images(order, sampler), total, seconds, _listed(sampler, place, drawn))
 
@@ -136,24 +131,24 @@ def draw_job(sampler: Sampler, order: Order, place: Place) -> None:
     from gpcnn_deploy.files import is_stream
     from gpcnn_runtime.commands.sample.jobs import JobOutput, NpzFile, PngFolder
 
-    order.stream(sampler)  # refuses what cannot be drawn before anything is written
-    spec, total, path = sampler.metadata.spec, order.total, place.path
+    sampler.draw(order.conditions, order.strategy)  # refuses what it cannot draw before anything is written
+    spec, total, path = sampler.metadata.spec, order.conditions.total, place.path
     job = _as_job(sampler, order, place)
     output: JobOutput
     if job.output_format == "png":
-        output = PngFolder(path, job, spec)
+        output = PngFolder(path, job, spec, total)
     else:
         import numpy as np
 
         more = {} if order.like is None else order.like.arrays()
         if sampler.metadata.class_names:
             more["class_names"] = np.array(sampler.metadata.class_names)
-        output = NpzFile(path, job, spec, more)
+        output = NpzFile(path, job, spec, total, more)
     listed: list[ImageReport] = []
     with contextlib.closing(output):
         missing = output.open()
         begin = time.perf_counter()
-        stream = order.stream(sampler, missing)
+        stream = sampler.draw(order.conditions, order.strategy, missing)
         try:
             with _progress(total, sampler) as advance, contextlib.closing(stream):
                 advance(total - len(missing))
@@ -181,14 +176,15 @@ def draw_job(sampler: Sampler, order: Order, place: Place) -> None:
 def _as_job(sampler: Sampler, order: Order, place: Place) -> Job:
     from gpcnn_runtime.commands.sample.jobs import Job
 
+    conditions = order.conditions
     return Job(
         output_format=place.output_format,
         engine_digest=sampler.engine.info.digest,
-        labels=None if order.labels is None else tuple(order.labels),
+        labels=order.labels,
         class_names=tuple(sampler.metadata.class_names[label] for label in order.labels or ()),
-        count=order.count,
-        seed=order.seed,
-        temperature=order.temperature,
+        count=conditions.count,
+        seed=conditions.seed,
+        temperature=conditions.temperature,
         scale=(place.scale or 1) if place.output_format == "png" else 1,
         likes=0 if order.like is None else len(order.like),
         like_digest=None if order.like is None else order.like.digest(),
@@ -202,25 +198,26 @@ def draw_completions(sampler: Sampler, order: Order, place: Place, asked: ToComp
     from gpcnn_runtime.commands.sample import complete_job
     from gpcnn_runtime.completions import complete, known_first
 
+    conditions = order.conditions
     levels, mask = asked.read(sampler.metadata)
     if place.output_format == "grid":
-        _refuse_large(sampler, order.count + 2, place)
+        _refuse_large(sampler, conditions.count + 2, place)
     digest = complete_job.known_digest(levels, mask)
     plain = _as_job(sampler, order, place)
     job = msgspec.structs.replace(plain, known_digest=digest, candidates=asked.candidates, rank_by=asked.rank_by)
     complete_job.refuse_place(place.path, job)
-    tried = 1 if known_first(mask[None]) else len(set(order.labels or sampler.metadata.class_names or (None,)))
-    with _progress(order.count * asked.candidates * tried, sampler) as advance:
+    tried = 1 if conditions.label is None or known_first(mask[None]) else len(set(conditions.label.tolist()))
+    with _progress(conditions.count * asked.candidates * tried, sampler) as advance:
         completions = complete(
             sampler,
             levels,
             mask,
-            labels=order.labels,
-            embedding=None if order.like is None else order.like.embedding,
-            count=order.count,
+            labels=conditions.label,
+            embedding=conditions.embedding,
+            count=conditions.count,
             candidates=asked.candidates,
-            seed=order.seed,
-            temperature=order.temperature,
+            seed=conditions.seed,
+            temperature=conditions.temperature,
             rank_by=asked.rank_by,
             strategy=order.strategy,
             progress=advance,
@@ -247,20 +244,9 @@ def draw_completions(sampler: Sampler, order: Order, place: Place, asked: ToComp
     say(place.said, complete_job.ranking(asked, sampler.metadata, completions))
 
 
-@contextlib.contextmanager
-def _progress(total: int, sampler: Sampler) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr for people who wait: more than one round of parts, and a terminal to show it on."""
-    if total <= sampler.threads * sampler.batch_size or not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from gpcnn_deploy.streams import console
-
-    columns = (TextColumn("drawing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console(stderr=True), transient=True) as progress:
-        task = progress.add_task("drawing", total=total)
-        yield lambda images: progress.advance(task, images)
+def _progress(total: int, sampler: Sampler) -> contextlib.AbstractContextManager[Callable[[int], None]]:
+    """A bar for people who wait: more than one round of parts."""
+    return progress("drawing", lambda: total, hidden=total <= sampler.threads * sampler.batch_size)
 
 
 def _listed(sampler: Sampler, place: Place, drawn: Sequence[Samples]) -> list[ImageReport]:
@@ -273,7 +259,7 @@ def _listed(sampler: Sampler, place: Place, drawn: Sequence[Samples]) -> list[Im
 
 
 def _images(order: Order, sampler: Sampler) -> str:
-    spec, count = sampler.metadata.spec, order.total
+    spec, count = sampler.metadata.spec, order.conditions.total
     like = "" if order.like is None else f" {order.like}"
     return f"{count} image{'s' if count > 1 else ''} of {spec.height}×{spec.width}{like}"
 
@@ -302,11 +288,11 @@ def _tell(
             output=str(place.path),
             output_format=place.output_format,
             engine=engine_report(sampler.engine, sampler.threads),
-            labels=None if order.labels is None else tuple(order.labels),
+            labels=order.labels,
             like=None if order.like is None else tuple(map(str, order.like.pictures)),
-            count=order.count,
-            seed=order.seed,
-            temperature=order.temperature,
+            count=order.conditions.count,
+            seed=order.conditions.seed,
+            temperature=order.conditions.temperature,
             drawn_before=there,
             seconds=seconds,
             ms_per_image=seconds / drawn * 1e3 if drawn else None,

@@ -5,25 +5,22 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from gpcnn_deploy.command import STDOUT, Command, json_option, version_option
-from gpcnn_deploy.errors import EngineError, InterruptedRun, UsageError
+from gpcnn_deploy.command import STDOUT, Command, json_option
+from gpcnn_deploy.console import progress, show, taken, warn
+from gpcnn_deploy.errors import InterruptedRun, UsageError
 from gpcnn_deploy.outputs import OUTPUT_FILE, OUTPUT_FOLDER, Output, check_outputs
 from gpcnn_runtime.commands.options import (
-    batch_size_option,
     complete_labels,
     engine_option,
-    fallback_option,
     invert_option,
-    provider_option,
-    reproducible_option,
+    loading_options,
     resize_option,
-    threads_option,
+    smaller_batches,
 )
 
 if TYPE_CHECKING:
@@ -46,7 +43,7 @@ ANOMALOUS_EXIT = 3
 @click.option(
     "--label",
     metavar="LABEL",
-    help="Score under this label alone.  [default: under each, and their mixture]",
+    help="Score under this label alone.  [default: under each, and under their mixture]",
     shell_complete=complete_labels,
 )
 @json_option
@@ -55,19 +52,21 @@ ANOMALOUS_EXIT = 3
     "csv_path",
     type=OUTPUT_FILE,
     metavar="FILE",
-    help="Write a row for each picture as it is scored, too; with - to standard output.",
+    help="Also write a row for each picture, as soon as it is scored. With -, write to standard output.",
 )
 @click.option(
     "--heatmap",
     type=OUTPUT_FOLDER,
     metavar="DIR",
-    help="Write for each picture where its surprise is, beside the picture.",
+    help="For each picture, write one that shows where the surprise is, into this folder.",
 )
-@click.option("--calibrate", "calibrates", is_flag=True, help="The pictures are usual ones: make a threshold of them.")
+@click.option(
+    "--calibrate", "calibrates", is_flag=True, help="Take the pictures as usual ones, and make a threshold of them."
+)
 @click.option(
     "--quantile",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    help=f"Share of usual pictures that --calibrate lets be flagged.  [default: {DEFAULT_QUANTILE}]",
+    help=f"For --calibrate: the share of usual pictures that may be flagged.  [default: {DEFAULT_QUANTILE}]",
 )
 @click.option(
     "--save",
@@ -80,16 +79,16 @@ ANOMALOUS_EXIT = 3
     "threshold_path",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Flag what lies above this threshold, which --calibrate made.",
+    help="Flag pictures that lie above this threshold. --calibrate makes one.",
 )
 @click.option(
     "--background",
     "background_path",
     type=click.Path(path_type=Path),
     metavar="ENGINE",
-    help="Judge by the likelihood ratio against this model.",
+    help="Judge by the likelihood ratio against this second model.",
 )
-@click.option("--typicality", is_flag=True, help="Calibrate for both sides: too likely is unusual, too.")
+@click.option("--typicality", is_flag=True, help="For --calibrate: too likely counts as unusual, too.")
 @resize_option
 @invert_option
 @click.option(
@@ -98,15 +97,10 @@ ANOMALOUS_EXIT = 3
     type=click.Choice(["nearest", "stochastic"]),
     default="nearest",
     show_default=True,
-    help="How pixels become the 2 levels of a black-and-white model: by the nearest, or drawn, as in training.",
+    help="How a pixel becomes black or white: by the nearest level, or drawn at random as in training.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of --binarize stochastic.")
-@provider_option
-@fallback_option
-@reproducible_option
-@threads_option
-@batch_size_option
-@version_option
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of --binarize stochastic.")
+@loading_options
 def main(
     pictures: tuple[Path, ...],
     engine_path: Path | None,
@@ -130,18 +124,22 @@ def main(
     threads: int | None,
     batch_size: int,
 ) -> None:
-    """Score PICTURES (files, folders, .npz) under a model: in nats, in bits a dimension, under every label.
+    """Say how likely PICTURES (files, folders, .npz) are under a model: in nats and bits/dim, and under every label.
 
     \b
-    gpcnn-score --engine model.onnx digit.png
+    gpcnn-score --engine model.gpcnn digit.png
     gpcnn-score folder/ --csv scores.csv --heatmap heat/
     gpcnn-score --calibrate usual/ --quantile 0.01 --save threshold.json
     gpcnn-score --threshold threshold.json new/
 
-    Smaller is likelier. Of a model with labels, nats are those of the mixture of all labels, each as likely as another.
+    Smaller is likelier. A model with labels is scored as the mixture of all labels, each as likely as another.
 
-    Exit status: 0; 1 if an input could not be read (the others are scored); 2 for wrong usage; 3 if all could be read
-    and one lies above the threshold.
+    \b
+    Exit codes:
+    0    all pictures were scored, and none lies above a threshold
+    1    an input could not be read; the others are scored
+    2    the command line is wrong
+    3    all could be read, and one lies above the threshold
     """
     if not calibrates and (quantile is not None or save is not None or typicality):
         name = "--quantile" if quantile is not None else "--save" if save is not None else "--typicality"
@@ -154,7 +152,7 @@ def main(
         check_outputs([Output("--save", DEFAULT_THRESHOLD)])
     from gpcnn_runtime.anomaly import load_threshold, save_threshold
     from gpcnn_runtime.commands.score.run import Calibration, Options, Scoring
-    from gpcnn_runtime.commands.score.table import show
+    from gpcnn_runtime.commands.score.table import shown
     from gpcnn_runtime.engines.load import engine_or_default
     from gpcnn_runtime.sampler import Sampler
 
@@ -166,13 +164,13 @@ def main(
             provider=provider,
             fallback=not no_fallback,
             reproducible=reproducible,
-            warn=lambda text: click.echo(f"Warning: {text}", err=True),
+            warn=warn,
         )
 
     method: Method = "ratio" if background_path else "typicality" if typicality else "likelihood"
     threshold: Threshold | None = None if threshold_path is None else load_threshold(threshold_path)
     try:
-        with contextlib.ExitStack() as stack:
+        with smaller_batches(batch_size), contextlib.ExitStack() as stack:
             sampler = stack.enter_context(load(engine_or_default(engine_path)))
             background = None if background_path is None else stack.enter_context(load(background_path))
             options = Options(
@@ -193,21 +191,17 @@ def main(
                     made = calibration.threshold(quantile or DEFAULT_QUANTILE)
                     save_threshold(save or DEFAULT_THRESHOLD, made)
             finally:  # last: what is shown may find no reader
-                show(tally, summary, scoring.head(), to_stderr=STDOUT in (json_path, csv_path, save))
+                beside = taken(json_path, csv_path, save)
+                show(shown(tally, summary, scoring.head()), stderr=beside)
             if made is not None:
                 click.echo(
                     f"Wrote {save or DEFAULT_THRESHOLD}: {made.method} above {made.threshold:.2f} nats is anomalous"
                     f" ({made.quantile:g} of usual pictures, by {made.pictures} of them).",
-                    err=STDOUT in (json_path, csv_path, save),
+                    err=beside,
                 )
     except KeyboardInterrupt:
         kept = f"; rows so far are in {csv_path}" if csv_path not in (None, STDOUT) else ""
         raise InterruptedRun(f"interrupted{kept}") from None
-    except MemoryError:
-        from gpcnn_deploy.machine import of_memory
-
-        smaller = f"try --batch-size {max(1, batch_size // 2)}, or --threads 1"
-        raise EngineError(f"not enough memory{of_memory()}: {smaller}") from None
     if tally.errors or tally.anomalies:
         raise click.exceptions.Exit(1 if tally.errors else ANOMALOUS_EXIT)
 
@@ -222,14 +216,15 @@ def _run(
     """Score everything and write the files; returns what there is to show."""
     from gpcnn_runtime.commands.score.rows import CsvRows, JsonRows
     from gpcnn_runtime.commands.score.tally import Tally
+    from gpcnn_runtime.inputs.stream import count_pictures
 
     begin, head = time.perf_counter(), scoring.head()
     tally = Tally(has_threshold=head.threshold is not None)
     with contextlib.ExitStack() as stack:
         rows_json = None if json_path is None else stack.enter_context(JsonRows(json_path, head))
         rows_csv = None if csv_path is None else stack.enter_context(CsvRows(csv_path, head))
-        rows_on_screen = STDOUT in (json_path, csv_path) and sys.stdout.isatty()
-        with _progress(pictures, hidden=rows_on_screen) as advance:
+        rows_on_screen = taken(json_path, csv_path) and sys.stdout.isatty()
+        with progress("scoring", lambda: count_pictures(pictures), hidden=rows_on_screen) as advance:
             for row in scoring.rows(pictures):
                 if row.error is not None:
                     click.echo(f"Error: {' '.join(row.error.split())}", err=True)
@@ -237,28 +232,11 @@ def _run(
                 for place in (rows_json, rows_csv, calibration):
                     if place is not None:
                         place.add(row)
-                advance()
+                advance(1)
         summary = tally.summary(time.perf_counter() - begin)
         if rows_json is not None:
             rows_json.finish(summary)
     return tally, summary
-
-
-@contextlib.contextmanager
-def _progress(pictures: tuple[Path, ...], hidden: bool) -> Iterator[Callable[[], None]]:
-    """A bar on stderr, where that is a terminal."""
-    if hidden or not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from gpcnn_deploy.streams import console
-    from gpcnn_runtime.inputs.stream import count_pictures
-
-    columns = (TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console(stderr=True), transient=True) as progress:
-        task = progress.add_task("scoring", total=count_pictures(pictures))
-        yield lambda: progress.advance(task)
 
 
 if __name__ == "__main__":

@@ -4,33 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
 
-from gpcnn_deploy.streams import console
+from gpcnn_deploy import console
 from gpcnn_runtime.commands.score.rows import Head, Row, Summary
 from gpcnn_runtime.commands.score.tally import Tally
 
 _MOST_LABELS = 12  # that fit side by side
 
 
-def show(tally: Tally, summary: Summary, head: Head, *, to_stderr: bool) -> None:
-    """Print what there is to see: all pictures if they are few, else the most surprising, and the summary."""
-    shown = console(to_stderr)
+def shown(tally: Tally, summary: Summary, head: Head) -> Iterator[Table | str]:
+    """What there is to see: all pictures if they are few, else the most surprising, and the summary."""
     rows = tally.first if tally.few() else tally.most_surprising()
     if tally.pictures:
         title = f"{head.engine.path} on {head.engine.provider}" if tally.few() else "the most surprising"
-        shown.print(table(rows, head, title))
+        yield table(rows, head, title)
         if tally.few() and (labels := label_table(rows, head)) is not None:
-            shown.print(labels)
-    for line in lines(summary, head):
-        shown.print(line, highlight=False, markup=False, soft_wrap=True)
+            yield labels
+    yield from lines(summary, head)
 
 
 def table(rows: Sequence[Row], head: Head, title: str) -> Table:
     """One line for each picture that has a score."""
-    result = Table(title=Text(title), box=SIMPLE, title_justify="left")
+    result = console.table(title)
     result.add_column("picture", overflow="fold")
     headings = ["nats", "bits/dim"]
     has_labels = bool(head.class_names) and head.label is None
@@ -60,7 +57,7 @@ def label_table(rows: Sequence[Row], head: Head) -> Table | None:
     """Nats of each picture under every label; None where there are none, or too many to see."""
     if head.label is not None or not 0 < len(head.class_names) <= _MOST_LABELS:
         return None
-    result = Table(title="nats under each label", box=SIMPLE, title_justify="left")
+    result = console.table("nats under each label")
     result.add_column("picture", overflow="fold")
     for name in head.class_names:
         result.add_column(Text(name), justify="right")

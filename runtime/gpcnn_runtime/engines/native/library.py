@@ -48,13 +48,21 @@ class _Spec(Structure):
     ]
 
 
-class _Info(Structure):
+class Info(Structure):
+    """`gpcnn_info`."""
+
     _fields_ = [
         ("spec", _Spec),
         ("model_bytes", c_uint64),
         ("metadata_offset", c_uint64),
         ("metadata_bytes", c_uint64),
     ]
+
+
+class PackedNeeds(Structure):
+    """`gpcnn_packed_needs`."""
+
+    _fields_ = [("weights", c_uint64), ("memory", c_uint64), ("workspace", c_uint64)]
 
 
 class _Request(Structure):
@@ -83,10 +91,12 @@ class _Options(Structure):
 _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "gpcnn_abi": (c_uint32, []),
     "gpcnn_status_text": (c_char_p, [c_int]),
-    "gpcnn_inspect": (c_int, [c_char_p, c_size_t, POINTER(_Info)]),
+    "gpcnn_inspect": (c_int, [c_char_p, c_size_t, POINTER(Info)]),
     "gpcnn_instruction_set": (c_char_p, [c_uint32]),
     "gpcnn_load_with": (c_int, [POINTER(_Options), c_char_p, c_size_t, c_void_p, c_size_t, POINTER(c_void_p)]),
     "gpcnn_model_instructions": (c_char_p, [c_void_p]),
+    "gpcnn_packed_size": (c_int, [POINTER(_Spec), c_uint32, POINTER(PackedNeeds)]),
+    "gpcnn_pack": (c_int, [c_char_p, c_size_t, c_void_p, c_size_t, c_void_p, c_size_t]),
     "gpcnn_workspace_bytes": (c_size_t, [c_void_p, c_uint32]),
     "gpcnn_draw": (c_int, [c_void_p, POINTER(_Request), c_void_p, c_size_t]),
 }
@@ -159,13 +169,13 @@ class NativeModel:
         """
         self.source = source
         self._library = load_library() if library is None else library
-        info = _Info()
+        info = Info()
         self._check(self._library.gpcnn_inspect(content, len(content), byref(info)))
         spec = info.spec
         self.image_shape = (spec.channels, spec.height, spec.width)
         self._embedding_size = spec.conditioning_size
         try:
-            self._memory: npt.NDArray[np.uint8] | None = _aligned(info.model_bytes)
+            self._memory: npt.NDArray[np.uint8] | None = aligned(info.model_bytes)
         except MemoryError as error:
             raise OutOfMemoryError(f"{source}: no memory for the weights ({info.model_bytes} bytes)") from error
         model, address, size = c_void_p(), self._memory.ctypes.data, self._memory.nbytes
@@ -258,7 +268,7 @@ class NativeModel:
         try:
             if need == 0:
                 raise MemoryError
-            return _aligned(need)
+            return aligned(need)
         except MemoryError as error:
             raise _out_of_memory(count) from error
 
@@ -293,7 +303,7 @@ def _out_of_memory(count: int) -> OutOfMemoryError:
     return OutOfMemoryError(f"not enough memory for {count} images at a time")
 
 
-def _aligned(size: int) -> npt.NDArray[np.uint8]:
+def aligned(size: int) -> npt.NDArray[np.uint8]:
     """uint8 [size], at an address that the library takes; not initialized."""
     block = np.empty(size + ALIGNMENT, np.uint8)
     start = -block.ctypes.data % ALIGNMENT

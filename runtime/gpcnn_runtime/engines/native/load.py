@@ -12,23 +12,29 @@ from gpcnn_runtime.engines.native.engine import NativeEngine
 from gpcnn_runtime.engines.native.library import NativeModel
 
 
-def load_native_engine(path: Path, window: int = 0, reproducible: bool = False) -> Engine:
+def load_native_engine(
+    path: Path, window: int = 0, reproducible: bool = False, instructions: str | None = None
+) -> Engine:
     """Load a model file.
 
     Args:
         path: the file.
         reproducible: compute without fused multiply-add: log-probabilities have the same bits on every machine.
         window: columns guessed at a time; 0 leaves the choice to the library. All draw the same images.
+        instructions: one of `gpcnn_runtime.engines.native.library.instruction_sets()`; default: the best.
 
     Raises:
-        EngineError: the file is missing, damaged, foreign or of a newer schema, or the library is missing.
+        EngineError: the file is missing, damaged, foreign or of a newer schema, the library is missing, or this CPU has
+            no such instructions.
         OutOfMemoryError: no memory for the weights.
         UsageError: a window that is wider than the images.
     """
-    return native_engine(path, read_model_bytes(path), window, reproducible)
+    return native_engine(path, read_model_bytes(path), window, reproducible, instructions)
 
 
-def native_engine(path: Path, content: bytes, window: int = 0, reproducible: bool = False) -> Engine:
+def native_engine(
+    path: Path, content: bytes, window: int = 0, reproducible: bool = False, instructions: str | None = None
+) -> Engine:
     """An engine from the bytes of a model file; `path` names it in messages, and need not exist.
 
     Raises:
@@ -37,6 +43,6 @@ def native_engine(path: Path, content: bytes, window: int = 0, reproducible: boo
     metadata, _ = decode_model_file(content, str(path))
     if not 0 <= window <= metadata.spec.width:
         raise UsageError(f"window is {window}: expected 0 to {metadata.spec.width}")
-    model = NativeModel(content, str(path), reproducible)
+    model = NativeModel(content, str(path), reproducible, instructions)
     info = EngineInfo(path, "native engine", __version__, f"CPU, {model.instructions}", content)
     return NativeEngine(model, metadata, info, window)

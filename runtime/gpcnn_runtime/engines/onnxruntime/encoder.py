@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +15,7 @@ import numpy.typing as npt
 from gpcnn_deploy.errors import EngineError, UsageError
 from gpcnn_deploy.metadata import EngineMetadata, encoder_path
 from gpcnn_deploy.ports import inputs, outputs
-from gpcnn_runtime.engines.base import EXPORT_ANEW, Engine
+from gpcnn_runtime.engines.base import EXPORT_ANEW, Closing, Engine
 from gpcnn_runtime.engines.onnxruntime.providers import CPU
 from gpcnn_runtime.engines.onnxruntime.session import brief, check_ports, onnx_metadata, open_session, read_onnx
 from gpcnn_runtime.zoo.catalogue import engine_name
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 BATCH_SIZE = 64
 
 
-class Encoder:
+class Encoder(Closing):
     """A loaded encoder, on ONNX Runtime's CPU provider.
 
     Attributes:
@@ -132,14 +131,6 @@ class Encoder:
     def close(self) -> None:
         """Release what the encoder holds; a second call does nothing."""
         self._session = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _digest(metadata: EngineMetadata, path: Path) -> str:

@@ -1,8 +1,7 @@
-"""The fp32 GEMM rate of one core, measured with ONNX Runtime itself: the yardstick of `gpcnn-bench`.
+"""The fp32 GEMM rate of one core through ONNX Runtime: one of the yardsticks of `gpcnn-bench`.
 
-The yardstick must be the library that runs the engine: NumPy's BLAS may pick other kernels on the same core. ONNX
-Runtime reads models only, and building one with the `onnx` package is no business of a runtime, so the one-node model
-is encoded here by hand: protobuf is nothing but tagged bytes.
+ONNX Runtime reads models only, and building one with the `onnx` package is no business of a runtime, so the one-node
+model is encoded here by hand: protobuf is nothing but tagged bytes.
 """
 
 from __future__ import annotations

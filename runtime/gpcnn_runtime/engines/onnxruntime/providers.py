@@ -12,7 +12,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from gpcnn_deploy.errors import EngineError, MissingExtraError, UsageError
+from gpcnn_deploy.errors import EngineError, UsageError
+from gpcnn_deploy.extras import require
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -94,10 +95,9 @@ def place(provider: Provider) -> Placement:
         raise UsageError(f"provider is '{provider}': expected one of {', '.join(_NAMES)}")
     if provider == "cpu":
         return CPU
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingExtraError("onnxruntime", "gpu", f"provider {provider}") from error
+    require(f"provider {provider}", "gpu", "onnxruntime")
+    import onnxruntime
+
     name = _NAMES[provider]
     if name in onnxruntime.get_available_providers():
         return Placement(provider, name, memory="cuda")

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gpcnn_deploy.errors import EngineError, MissingExtraError
+from gpcnn_deploy.errors import EngineError
+from gpcnn_deploy.extras import require
 from gpcnn_deploy.metadata import METADATA_KEY, EngineMetadata, decode_metadata
 from gpcnn_deploy.ports import Ports
 from gpcnn_runtime.engines.base import EXPORT_ANEW
@@ -80,10 +81,9 @@ def open_session(path: Path, content: bytes, placement: Placement) -> onnxruntim
         EngineError: ONNX Runtime cannot load the file, or the provider cannot run it.
         MissingExtraError: ONNX Runtime is not installed.
     """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingExtraError("onnxruntime", "cpu", "an .onnx engine") from error
+    require("an .onnx engine", "cpu", "onnxruntime")
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # batches are spread over threads by the sampler, each in its own call
     options.inter_op_num_threads = 1

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from gpcnn_deploy.errors import EngineError, MissingExtraError, NotHereError
+from gpcnn_deploy.errors import EngineError, NotHereError
+from gpcnn_deploy.extras import require
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,9 @@ def cuda_runtime() -> Any:
     Raises:
         MissingExtraError: cuda-python is not installed.
     """
-    try:
-        from cuda.bindings import runtime
-    except ImportError as error:
-        raise MissingExtraError("cuda-python", "plan", "a TensorRT plan") from error
+    require("a TensorRT plan", "plan", "cuda.bindings.runtime")
+    from cuda.bindings import runtime
+
     return runtime
 
 

@@ -133,8 +133,8 @@ def test_types_against_stubs_made_from_tensorrt_rtx(tmp_path: Path) -> None:
     made = subprocess.run(
         [
             sys.executable,
-            "-m",
-            "mypy.stubgen",
+            "-c",
+            "from mypy.stubgen import main; main()",
             "--inspect-mode",
             "-m",
             "tensorrt_rtx_bindings.tensorrt_rtx",
@@ -156,7 +156,8 @@ def test_types_against_stubs_made_from_tensorrt_rtx(tmp_path: Path) -> None:
         (tmp_path / name / "__init__.pyi").write_text(text)
     config = tmp_path / "mypy.ini"
     config.write_text(
-        f"[mypy]\nmypy_path = {tmp_path}:{SOURCE.parents[1]}\ncheck_untyped_defs = True\nstrict_optional = False\n"
+        f"[mypy]\nmypy_path = {tmp_path}:{SOURCE.parents[3]}:{SOURCE.parents[4]}\n"
+        "check_untyped_defs = True\nstrict_optional = False\n"
         f"namespace_packages = True\nexplicit_package_bases = True\ncache_dir = {tmp_path / 'cache'}\n"
     )
 

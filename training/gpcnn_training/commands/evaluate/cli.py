@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gpcnn_deploy.command import Command, data_dir_option, json_option, say, write_json
-from gpcnn_training.commands.extra import train_extra
+from gpcnn_deploy.extras import required
 
 if TYPE_CHECKING:
     from gpcnn_training.commands.evaluate.run import Evaluation, Spread
@@ -20,45 +20,49 @@ if TYPE_CHECKING:
 @click.option(
     "--data",
     metavar="NAME|PATH",
-    help="Test images, as for gpcnn-train.  [default: the data set that the checkpoint names]",
+    help="Whose test images, as for gpcnn-train.  [default: the data set that the checkpoint names]",
 )
 @data_dir_option
-@click.option("--test-images", type=click.IntRange(1), help="Take only the first so many test images.  [default: all]")
+@click.option(
+    "--test-images",
+    type=click.IntRange(1),
+    help="Take only this many of the test images, the first ones.  [default: all]",
+)
 @click.option(
     "--binarization",
     type=click.Choice(["stochastic", "fixed"]),
-    help="Of grey images with two levels: at random, or at 0.5.  [default: as in training]",
+    help="How grey images get two levels: at random, or at 0.5.  [default: as in training]",
 )
 @click.option(
-    "--draws", type=click.IntRange(1, 1000), help="Stochastic binarizations of the test images.  [default: 4]"
+    "--draws", type=click.IntRange(1, 1000), help="How often to binarize the test images at random.  [default: 4]"
 )
 @click.option(
     "--samples",
     type=click.IntRange(1),
     metavar="N",
-    help="Draw N samples, equally many of each class, and count how many a classifier takes for their class.",
+    help="Also draw N samples, equally many of each class, and count how many a classifier takes for their class.",
 )
-@click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Of the samples.  [default: 0]")
-@click.option("--temperature", type=click.FloatRange(0.01, 100), help="Of the samples.  [default: 1]")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:0 or mps.")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Seed of the samples.  [default: 0]")
+@click.option("--temperature", type=click.FloatRange(0.01, 100), help="Temperature of the samples.  [default: 1]")
+@click.option("--device", default="auto", show_default=True, help="Where to compute: auto, cpu, cuda, cuda:0 or mps.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: PyTorch's]")
 @json_option
-@click.version_option(package_name="gpcnn-deploy")
 def main(json_path: Path | None, **flags: Any) -> None:
-    """Measure how good CHECKPOINT is (a file or a run folder; the newest run without it).
+    """Measure how good CHECKPOINT is: a file, a run folder, or the newest run if it is left out.
 
-    The negative log-likelihood of the test images, in nats an image, nats a pixel and bits a dimension; with --samples
-    the class consistency too, by a small classifier that is trained for it on the real images (a minute on MNIST).
+    Prints the negative log-likelihood of the test images, in nats an image, nats a pixel and bits/dim. Smaller is
+    better. --samples adds the class consistency: how many samples a classifier takes for their class. The classifier
+    is trained for it on the real images, which takes a minute on MNIST.
 
     \b
     gpcnn-evaluate runs/mnist-conditional
     gpcnn-evaluate runs/mnist-conditional --samples 1000 --json result.json
     gpcnn-evaluate runs/mnist-conditional --binarization fixed
     """
-    with train_extra("evaluating a checkpoint"):
-        from gpcnn_training.commands.evaluate.run import Request, evaluate
+    with required("evaluating a checkpoint", "train"):
+        from gpcnn_training.commands.evaluate.run import EvaluateRequest, evaluate
 
-        evaluation = evaluate(Request(**flags))
+        evaluation = evaluate(EvaluateRequest(**flags))
     write_json(json_path, evaluation)
     say(json_path, describe(evaluation))
 

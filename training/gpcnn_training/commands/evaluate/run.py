@@ -33,7 +33,7 @@ DRAWS = 4
 
 
 @dataclass(frozen=True)
-class Request:
+class EvaluateRequest:
     """The flags of `gpcnn-evaluate`; None where one was not given."""
 
     checkpoint: Path | None = None
@@ -94,7 +94,7 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     class_consistency: ClassConsistency | None = None
 
 
-def evaluate(request: Request) -> Evaluation:
+def evaluate(request: EvaluateRequest) -> Evaluation:
     """Do what was asked; progress is shown on stderr.
 
     Raises:
@@ -166,7 +166,7 @@ def spread(scores: list[float], unit: float) -> Spread:
     return Spread(mean=float(np.mean(scores)) * unit, std=std)
 
 
-def _protocol(request: Request, header: Header) -> tuple[Quantization, int]:
+def _protocol(request: EvaluateRequest, header: Header) -> tuple[Quantization, int]:
     """(how pixels become levels, how often they are drawn)."""
     spec, quantization = header.spec, header.quantization
     if request.binarization is not None:
@@ -197,7 +197,7 @@ def _in_words(spec: ModelSpec, quantization: Quantization, draws: int) -> str:
     return f"pixels rounded to the nearest of {spec.levels} levels"
 
 
-def _check_samples(request: Request, header: Header) -> None:
+def _check_samples(request: EvaluateRequest, header: Header) -> None:
     spec = header.spec
     if request.samples is None:
         if request.seed is not None:
@@ -217,7 +217,7 @@ def _check_samples(request: Request, header: Header) -> None:
         )
 
 
-def _data(request: Request, path: Path, header: Header) -> DataSet:
+def _data(request: EvaluateRequest, path: Path, header: Header) -> DataSet:
     """The data set, which must be of the model's size and classes."""
     if request.data is None and header.data not in NAMES:
         raise UsageError(

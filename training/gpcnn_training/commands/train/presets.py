@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gpcnn_deploy.spec import ModelSpec
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -36,6 +38,10 @@ class Preset:
     cpu_time_limit: float = 600.0
     recipe: str | None = None
     recipe_gives: str = ""
+
+    def shape(self) -> dict[str, int]:
+        """Those that a `ModelSpec` has too, by name."""
+        return {name: getattr(self, name) for name in ModelSpec.__struct_fields__ if hasattr(self, name)}
 
 
 PRESETS = {

@@ -1,65 +1,160 @@
-"""What `gpcnn-train` was asked to do: its flags, with the recipe's where they are left out."""
+"""What `gpcnn-train` was asked to do: its flags, with the recipe's where they are left out.
+
+A flag is declared here, once, with its option (`flag`). One that the trainer needs is a field of the same name of
+`Settings` or `ModelSpec`, which takes it from here. docs/training.md tells people of it.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Literal
 
+import click
+
+from gpcnn_deploy.command import data_dir_option, json_option
 from gpcnn_deploy.errors import UsageError
-from gpcnn_deploy.picture_files import hex_colour
-from gpcnn_deploy.preparation import Preparation, Resampling
+from gpcnn_deploy.outputs import OUTPUT_FOLDER
+from gpcnn_deploy.spec import MAX_FEATURES, MAX_LAYERS
 from gpcnn_training.commands.train.duration import DURATION
+from gpcnn_training.commands.train.flag import FiniteRange, flag, flags_of
 from gpcnn_training.commands.train.image_size import IMAGE_SIZE
-from gpcnn_training.commands.train.recipe import read_recipe
-from gpcnn_training.data.names import data_name
-from gpcnn_training.trainer.compute import CompileChoice, PrecisionChoice
-from gpcnn_training.trainer.settings import OptimizerName
+
+if TYPE_CHECKING:
+    from gpcnn_deploy.preparation import Preparation, Resampling
+    from gpcnn_training.trainer.compute import CompileChoice, PrecisionChoice
+    from gpcnn_training.trainer.settings import OptimizerName
+
+_MACHINE = "it is of the machine, not of the model"
+_RESULT = "it says what becomes of one run"
 
 
 @dataclasses.dataclass(frozen=True)
-class Request:
+class TrainRequest:
     """The flags of `gpcnn-train`; None where one was not given."""
 
-    data: str | None = None
-    data_dir: Path | None = None
-    model: str | None = None
-    recipe: str | None = None
-    epochs: int | None = None
-    max_steps: int | None = None
-    time_limit: float | None = None
-    batch_size: int | None = None
-    optimizer: OptimizerName | None = None
-    learning_rate: float | None = None
-    warm_up: float | None = None
-    weight_decay: float | None = None
-    clip: float | None = None
-    ema: float | None = None
-    layers: int | None = None
-    features: int | None = None
-    head_features: int | None = None
-    kernel_size: int | None = None
-    first_kernel_size: int | None = None
-    code_size: int | None = None
-    levels: int | None = None
-    image_size: tuple[int, int] | None = None
-    resampling: Resampling | None = None
-    background: str | None = None
-    grey: bool | None = None
-    rgb: bool | None = None
-    init: Path | None = None
-    seed: int | None = None
-    device: str = "auto"
-    devices: int = 1
-    nodes: int = 1
-    precision: PrecisionChoice | None = None
-    compile: CompileChoice | None = None
-    out: Path | None = None
-    resume: Path | None = None
-    test_images: int | None = None
-    json_path: Path | None = None
+    data: str | None = flag(
+        metavar="NAME|PATH",
+        help="What to train on: digits (default), mnist, fashion-mnist, cifar10, an .npz file with `images` and "
+        "`labels`, or a folder of pictures. That folder holds a folder for each class, perhaps in train/, "
+        "val/ and test/, or pictures alone.",
+        resumed=True,
+        samples=True,
+    )
+    data_dir: Path | None = flag(option=data_dir_option, no_key=_MACHINE, resumed=True, samples=True)
+    model: str | None = flag(
+        click.Choice(["conditional", "unconditional", "autoencoder"]),
+        "What decides what is drawn: the class label (default), nothing, or the code of a picture.",
+        samples=True,
+    )
+    recipe: str | None = flag(
+        metavar="NAME|FILE",
+        help="Take flags from this recipe. Those on the command line win.",
+        no_key="a recipe is one file",
+    )
+    epochs: int | None = flag(
+        click.IntRange(0),
+        "Stop after so many passes over the images. 0 trains nothing and draws samples from a checkpoint.",
+        key=click.IntRange(1),
+        resumed=True,
+        samples=True,
+    )
+    max_steps: int | None = flag(click.IntRange(1), "Stop after so many optimizer steps.", resumed=True)
+    time_limit: float | None = flag(
+        DURATION,
+        "Stop after this time, such as 90s, 10m or 1h. Of several limits, the first one ends the run.",
+        resumed=True,
+    )
+    batch_size: int | None = flag(click.IntRange(1), "Images in a step, of all processes together.")
+    optimizer: OptimizerName | None = flag(click.Choice(["adamw", "rmsprop"]), "Which optimizer (default: adamw).")
+    learning_rate: float | None = flag(
+        FiniteRange(0, 1, min_open=True),
+        "Highest learning rate. It warms up to this, then falls along a cosine.",
+        resumed=True,
+    )
+    warm_up: float | None = flag(
+        FiniteRange(0, 1), "Share of the run in which the learning rate rises (default: 0.03)."
+    )
+    weight_decay: float | None = flag(FiniteRange(0), "Weight decay of AdamW (default: 0.1).")
+    clip: float | None = flag(
+        FiniteRange(0, min_open=True), "Largest norm of a gradient, with the loss in nats a sub-pixel (default: 1)."
+    )
+    ema: float | None = flag(
+        FiniteRange(0, 1, max_open=True),
+        "Decay of the moving average of the weights. The average is what is scored and exported. 0 for none "
+        "(default: 0.999).",
+    )
+    layers: int | None = flag(click.IntRange(1, MAX_LAYERS), "Gated layers of each stack.")
+    features: int | None = flag(click.IntRange(1, MAX_FEATURES), "Feature maps of each stack.")
+    head_features: int | None = flag(click.IntRange(1, MAX_FEATURES), "Hidden feature maps of the head.")
+    kernel_size: int | None = flag(click.IntRange(3, 63), "Odd kernel size of the layers after the first.")
+    first_kernel_size: int | None = flag(click.IntRange(3, 63), "Odd kernel size of the first layer.")
+    code_size: int | None = flag(click.IntRange(1, 4096), "Length of an autoencoder's code (default: 10).")
+    levels: int | None = flag(
+        click.IntRange(2, 256), "How many values a pixel can take. 2 binarizes grey images at random, anew each epoch."
+    )
+    image_size: tuple[int, int] | None = flag(
+        IMAGE_SIZE,
+        "Resize pictures of another size to N×N, or to H rows of W pixels. Another aspect is stretched.",
+        metavar="N|HxW",
+        key=int | str,
+    )
+    resampling: Resampling | None = flag(
+        click.Choice(["area", "lanczos"]),
+        "How --image-size resizes: by the mean of the area that a pixel covers (default), or more sharply.",
+    )
+    background: str | None = flag(
+        metavar="COLOUR", help="Lay transparent pictures on this colour, such as white or '#ff8800'."
+    )
+    grey: bool | None = flag(also=("--gray",), switch=True, help="Make all pictures grey, of 8 bits.")
+    rgb: bool | None = flag(switch=True, help="Make all pictures RGB, of 8 bits a channel.")
+    init: Path | None = flag(
+        click.Path(path_type=Path), "Start from the weights of this checkpoint. It must have the same dimensions."
+    )
+    seed: int | None = flag(
+        click.IntRange(0, 2**63 - 1), "Seed of weights, order and binarization (default: 0).", samples=True
+    )
+    device: str = flag(
+        default="auto",
+        help="Where to train: auto, cpu, cuda, cuda:0 or mps.",
+        no_key=_MACHINE,
+        resumed=True,
+        samples=True,
+    )
+    devices: int = flag(
+        click.IntRange(1), "Processes on this machine.", default=1, no_key=_MACHINE, resumed=True, samples=True
+    )
+    nodes: int = flag(
+        click.IntRange(1), "Machines. See docs/training.md.", default=1, no_key=_MACHINE, resumed=True, samples=True
+    )
+    precision: PrecisionChoice | None = flag(
+        click.Choice(["auto", "fp32", "bf16"]), "Arithmetic. auto (default) measures which is faster."
+    )
+    compile: CompileChoice | None = flag(
+        click.Choice(["auto", "on", "off"]), "Use torch.compile. auto (default) measures whether it pays."
+    )
+    out: Path | None = flag(
+        OUTPUT_FOLDER, "Folder of the run (default: runs/DATA-MODEL, then -2, -3, …).", no_key=_RESULT, samples=True
+    )
+    resume: Path | None = flag(
+        click.Path(path_type=Path),
+        "Go on with this run. With --epochs 0, draw samples from it.",
+        no_key=_RESULT,
+        resumed=True,
+        samples=True,
+    )
+    test_images: int | None = flag(
+        click.IntRange(1),
+        "Score only so many test images at the end (default: all).",
+        no_key=_RESULT,
+        resumed=True,
+        samples=True,
+    )
+    json_path: Path | None = flag(option=json_option, no_key=_RESULT, resumed=True, samples=True)
 
     def __post_init__(self) -> None:
+        from gpcnn_training.data.names import data_name
+
         if self.data is not None:
             object.__setattr__(self, "data", data_name(self.data))
 
@@ -69,6 +164,9 @@ class Request:
         Raises:
             UsageError: flags that contradict each other, or no such colour.
         """
+        from gpcnn_deploy.picture_files import hex_colour
+        from gpcnn_deploy.preparation import Preparation
+
         if self.grey and self.rgb:
             raise UsageError("--grey and --rgb both say what pictures become: leave one of them out")
         if self.resampling is not None and self.image_size is None:
@@ -82,33 +180,17 @@ class Request:
         )
         return made or None
 
-    def with_recipe(self) -> Request:
-        """The request with the recipe's flags where none was given on the command line; its limits count as one.
+    def refuse(self, run: Literal["resumed", "samples"], reason: str) -> None:
+        """Refuse the flags that a run of this kind does not take.
 
-        Raises:
-            UsageError: no such recipe, or one with a key or a value that it cannot have.
-        """
-        if self.recipe is None:
-            return self
-        if self.resume is not None:
-            raise UsageError(f"--resume goes on with {self.resume} as it was begun: leave out --recipe")
-        flags: dict[str, Any] = read_recipe(self.recipe).flags()
-        if "time_limit" in flags:
-            flags["time_limit"] = DURATION.convert(flags["time_limit"], None, None)
-        if "image_size" in flags:
-            flags["image_size"] = IMAGE_SIZE.convert(str(flags["image_size"]), None, None)
-        if "init" in flags:
-            flags["init"] = Path(flags["init"])
-        if self.epochs is not None or self.max_steps is not None or self.time_limit is not None:
-            flags = {name: value for name, value in flags.items() if name not in ("epochs", "max_steps", "time_limit")}
-        return dataclasses.replace(self, **{k: v for k, v in flags.items() if getattr(self, k) is None})
-
-    def refuse(self, flags: tuple[str, ...], reason: str) -> None:
-        """Refuse flags that have no meaning here.
+        Args:
+            run: as `Flag` names it.
+            reason: why it takes none of them.
 
         Raises:
             UsageError: names those that were given.
         """
-        given = [f"--{flag.replace('_', '-')}" for flag in flags if getattr(self, flag) is not None]
+        flags = [name for name, declared in flags_of(TrainRequest) if not getattr(declared, run)]
+        given = [f"--{name.replace('_', '-')}" for name in flags if getattr(self, name) is not None]
         if given:
             raise UsageError(f"{reason}: leave out {', '.join(given)}")

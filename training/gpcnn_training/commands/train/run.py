@@ -30,7 +30,8 @@ from gpcnn_deploy.machine import of_memory
 from gpcnn_deploy.spec import EncoderSpec, ModelSpec
 from gpcnn_training.checkpoint import load_checkpoint, save_checkpoint
 from gpcnn_training.commands.train.presets import OWN_DATA, PRESETS
-from gpcnn_training.commands.train.request import Request
+from gpcnn_training.commands.train.recipe import with_recipe
+from gpcnn_training.commands.train.request import TrainRequest
 from gpcnn_training.data.dataset import DataSet
 from gpcnn_training.data.names import NAMES, data_name
 from gpcnn_training.data.quantize import quantization_for
@@ -48,14 +49,9 @@ from gpcnn_training.trainer.state import load_state, read_state
 from gpcnn_training.trainer.trainer import Trainer, final_header, resumed
 
 _LOGITS_OF_A_BATCH = 1 << 26  # float32 numbers, 256 MiB: larger images get smaller batches by default
-_SHAPE = ("layers", "features", "head_features", "kernel_size", "first_kernel_size", "code_size", "levels")
-_PREPARATION = ("image_size", "resampling", "background", "grey", "rgb")
-_OPTIMIZER = ("batch_size", "optimizer", "warm_up", "weight_decay", "clip", "ema", "init", "precision", "compile")
-_ONLY_NEW = ("model", "seed", "out", *_SHAPE, *_PREPARATION, *_OPTIMIZER)
-_ONLY_TRAINING = ("max_steps", "time_limit", "learning_rate", "recipe", *_SHAPE, *_PREPARATION, *_OPTIMIZER)
 
 
-def run(request: Request) -> int:
+def run(request: TrainRequest) -> int:
     """Do what was asked; returns the exit code.
 
     Raises:
@@ -67,7 +63,7 @@ def run(request: Request) -> int:
     device = resolve_device(request.device)
     if request.epochs == 0:
         return _only_samples(request, device)
-    request = request.with_recipe()
+    request = with_recipe(request)
     fabric = make_fabric(device, request.devices, request.nodes)
     limit_threads()
     with contextlib.ExitStack() as stack:
@@ -100,7 +96,7 @@ def _hold(folder: Path, fabric: Fabric, stack: contextlib.ExitStack) -> None:
         stack.enter_context(held(folder / LOCK, folder))
 
 
-def _start(request: Request, fabric: Fabric, stack: contextlib.ExitStack) -> Trainer:
+def _start(request: TrainRequest, fabric: Fabric, stack: contextlib.ExitStack) -> Trainer:
     if fabric.is_global_zero:
         check_folder(request.out or RUNS, "--out")  # before a download
     name = request.data or "digits"
@@ -148,7 +144,7 @@ def _start(request: Request, fabric: Fabric, stack: contextlib.ExitStack) -> Tra
         raise
 
 
-def _spec(request: Request, data: DataSet, model: str) -> ModelSpec:
+def _spec(request: TrainRequest, data: DataSet, model: str) -> ModelSpec:
     preset = PRESETS.get(request.data or "digits", OWN_DATA)
     channels, height, width = data.image_shape
     conditioning_size = {"conditional": len(data.class_names), "autoencoder": request.code_size or 10}
@@ -156,18 +152,13 @@ def _spec(request: Request, data: DataSet, model: str) -> ModelSpec:
         height=height,
         width=width,
         channels=channels,
-        levels=request.levels or preset.levels,
-        features=request.features or preset.features,
-        layers=request.layers or preset.layers,
-        head_features=request.head_features or preset.head_features,
-        kernel_size=request.kernel_size or preset.kernel_size,
-        first_kernel_size=request.first_kernel_size or preset.first_kernel_size,
+        **{name: getattr(request, name) or default for name, default in preset.shape().items()},
         conditioning="label" if model == "conditional" else "embedding" if model == "autoencoder" else "none",
         conditioning_size=conditioning_size.get(model, 0),
     )
 
 
-def _settings(request: Request, spec: ModelSpec, device: torch.device) -> Settings:
+def _settings(request: TrainRequest, spec: ModelSpec, device: torch.device) -> Settings:
     name = request.data or "digits"
     preset = PRESETS.get(name, OWN_DATA)
     stepwise = request.epochs is not None or request.max_steps is not None
@@ -178,24 +169,18 @@ def _settings(request: Request, spec: ModelSpec, device: torch.device) -> Settin
     defaults = Settings(
         data=_data_name(name),
         data_dir=str(request.data_dir.resolve()) if request.data_dir else None,
-        batch_size=request.batch_size or fitting,
-        learning_rate=request.learning_rate or preset.learning_rate,
-        seed=request.seed or 0,
-        epochs=request.epochs if stepwise else preset.epochs,
-        max_steps=request.max_steps,
+        batch_size=fitting,
+        learning_rate=preset.learning_rate,
+        epochs=None if stepwise else preset.epochs,
         time_limit=time_limit,
     )
-    given = {
-        flag: getattr(request, flag)
-        for flag in ("optimizer", "warm_up", "weight_decay", "clip", "ema")
-        if getattr(request, flag) is not None
-    }
-    return msgspec.structs.replace(defaults, **given)
+    flags = {name: getattr(request, name) for name in Settings.__struct_fields__ if name not in ("data", "data_dir")}
+    return msgspec.structs.replace(defaults, **{name: value for name, value in flags.items() if value is not None})
 
 
-def _go_on(request: Request, fabric: Fabric, stack: contextlib.ExitStack) -> Trainer:
+def _go_on(request: TrainRequest, fabric: Fabric, stack: contextlib.ExitStack) -> Trainer:
     assert request.resume is not None
-    request.refuse(_ONLY_NEW, f"--resume goes on with {request.resume} as it was begun")
+    request.refuse("resumed", f"--resume goes on with {request.resume} as it was begun")
     if not request.resume.exists():
         raise CheckpointError(f"{request.resume}: no such run: name a run folder, or the checkpoint in it")
     folder = request.resume if request.resume.is_dir() else request.resume.parent
@@ -234,7 +219,7 @@ def _is_there(name: str) -> bool:
     return data_name(name) in NAMES or Path(data_name(name)).exists()
 
 
-def _data_dir(request: Request, settings: Settings) -> Path | None:
+def _data_dir(request: TrainRequest, settings: Settings) -> Path | None:
     """The folder of published data sets: as it was given now, or else as it was at the beginning.
 
     One that the environment names and that is not there (what a command line names is) gives way to the latter.
@@ -245,9 +230,9 @@ def _data_dir(request: Request, settings: Settings) -> Path | None:
     return request.data_dir
 
 
-def _only_samples(request: Request, device: torch.device) -> int:
+def _only_samples(request: TrainRequest, device: torch.device) -> int:
     """`--epochs 0`: draw a sheet of samples from a checkpoint that is there."""
-    request.refuse(_ONLY_TRAINING, "--epochs 0 trains nothing, it only draws samples")
+    request.refuse("samples", "--epochs 0 trains nothing, it only draws samples")
     checkpoint = request.resume
     if checkpoint is None:
         checkpoint = newest_run(prefix=_prefix(request))
@@ -265,7 +250,7 @@ def _only_samples(request: Request, device: torch.device) -> int:
     return 0
 
 
-def _pictures_of(checkpoint: Path, request: Request, header: Header) -> DataSet:
+def _pictures_of(checkpoint: Path, request: TrainRequest, header: Header) -> DataSet:
     """The data that an autoencoder was trained on, whose pictures its samples follow."""
     name, data_dir = request.data or header.data, request.data_dir
     folder = checkpoint_path(checkpoint).parent
@@ -276,7 +261,7 @@ def _pictures_of(checkpoint: Path, request: Request, header: Header) -> DataSet:
     return load_data(name, data_dir, header.preparation)
 
 
-def _prefix(request: Request) -> str:
+def _prefix(request: TrainRequest) -> str:
     """How the names of the runs begin that `--data` and `--model` ask for."""
     if request.data is None:
         if request.model is not None:
@@ -286,7 +271,7 @@ def _prefix(request: Request) -> str:
     return f"{name}-{request.model or ''}"
 
 
-def _train(trainer: Trainer, request: Request, fabric: Fabric) -> int:
+def _train(trainer: Trainer, request: TrainRequest, fabric: Fabric) -> int:
     main = fabric.is_global_zero
     if main:
         _announce(trainer, request)
@@ -327,7 +312,7 @@ class _Report(msgspec.Struct, frozen=True, kw_only=True):
     compute: str
 
 
-def _finish(trainer: Trainer, request: Request) -> None:
+def _finish(trainer: Trainer, request: TrainRequest) -> None:
     """Score and sample the best checkpoint, which is what will be exported."""
     checkpoint = trainer.run / CHECKPOINT
     model, header = load_checkpoint(checkpoint)
@@ -366,7 +351,7 @@ def _finish(trainer: Trainer, request: Request) -> None:
     _say_what_more_gives(trainer, request)
 
 
-def _say_what_more_gives(trainer: Trainer, request: Request) -> None:
+def _say_what_more_gives(trainer: Trainer, request: TrainRequest) -> None:
     preset = PRESETS.get(trainer.settings.data)
     given = request.recipe or request.epochs or request.max_steps or request.time_limit
     if given or preset is None or preset.recipe is None or trainer.spec.conditioning != "label":
@@ -375,7 +360,7 @@ def _say_what_more_gives(trainer: Trainer, request: Request) -> None:
         click.echo(f"better      gpcnn-train --recipe {preset.recipe}  ({preset.recipe_gives})", err=True)
 
 
-def _announce(trainer: Trainer, request: Request) -> None:
+def _announce(trainer: Trainer, request: TrainRequest) -> None:
     data, spec, settings = trainer.data, trainer.spec, trainer.settings
     size = f"{spec.height}×{spec.width}" + (" RGB" if spec.channels == 3 else "")
     binarized = ", binarized anew each epoch" if trainer.quantization == "stochastic-binary" else ""

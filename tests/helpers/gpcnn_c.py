@@ -14,23 +14,14 @@ ALIGNMENT = 64
 OnRow = ctypes.CFUNCTYPE(None, c_void_p, c_uint32)
 
 
+DIMENSIONS = (
+    *("height", "width", "channels", "levels", "features", "layers", "first_kernel_size", "kernel_size"),
+    *("head_features", "conditioning", "conditioning_size"),
+)
+
+
 class Spec(ctypes.Structure):
-    _fields_ = [
-        (name, c_uint32)
-        for name in [
-            "height",
-            "width",
-            "channels",
-            "levels",
-            "features",
-            "layers",
-            "first_kernel_size",
-            "kernel_size",
-            "head_features",
-            "conditioning",
-            "conditioning_size",
-        ]
-    ]
+    _fields_ = [(name, c_uint32) for name in DIMENSIONS]
 
 
 class Info(ctypes.Structure):
@@ -113,8 +104,8 @@ class Library:
 
 
 def aligned(size: int) -> npt.NDArray[np.uint8]:
-    """Bytes of which none is zero, aligned as the library asks, with a guard behind them."""
-    raw = np.full(size + 2 * ALIGNMENT, 0xAB, np.uint8)
+    """Bytes that are NaN as floats, aligned as the library asks, with a guard behind them."""
+    raw = np.full(size + 2 * ALIGNMENT, 0xFF, np.uint8)
     start = -raw.ctypes.data % ALIGNMENT
     return raw[start : start + size + ALIGNMENT]
 
@@ -135,7 +126,7 @@ class Model:
                 byref(options), file, len(file), self.memory.ctypes.data, self.info.model_bytes, byref(self.pointer)
             )
         )
-        assert (self.memory[self.info.model_bytes :] == 0xAB).all()
+        assert (self.memory[self.info.model_bytes :] == 0xFF).all()
         self.text = library.c.gpcnn_model_instructions(self.pointer).decode()
         self.spaces: dict[int, tuple[int, npt.NDArray[np.uint8]]] = {}
 
@@ -188,5 +179,5 @@ class Model:
             ctypes.pointer(evaluations),
         )
         self.library.check(self.library.c.gpcnn_draw(self.pointer, byref(request), space.ctypes.data, size))
-        assert (space[size:] == 0xAB).all(), "the workspace was overrun"
+        assert (space[size:] == 0xFF).all(), "the workspace was overrun"
         return image, log_prob, evaluations.value

@@ -1,0 +1,135 @@
+"""A model as C: `model.h` and `model.c`, which hold its weights or know where they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from gpcnn_deploy.metadata import EngineMetadata
+from gpcnn_deploy.spec import ModelSpec
+from gpcnn_runtime.engines.native.packing import PackedWeights
+
+_CONDITIONING: Final = {"none": "GPCNN_UNCONDITIONAL", "label": "GPCNN_LABEL", "embedding": "GPCNN_EMBEDDING"}
+_WORDS_A_LINE: Final = 11
+
+
+@dataclass(frozen=True)
+class StaticMemory:
+    """Bytes that a program with static memory takes, for one image at a time.
+
+    Attributes:
+        ram: model structs, workspace, noise and image; the stack and the program's own are not in it.
+        weights: read-only.
+    """
+
+    ram: int
+    weights: int
+
+
+def static_memory(spec: ModelSpec, packed: PackedWeights) -> StaticMemory:
+    """What the buffers of the program with static memory add up to."""
+    subpixels = spec.channels * spec.height * spec.width
+    return StaticMemory(packed.memory + packed.workspace + 8 * subpixels, len(packed.content))
+
+
+def model_h(metadata: EngineMetadata, static: PackedWeights | None) -> str:
+    """`model.h`."""
+    spec = metadata.spec
+    about = f"/* {_about(spec)}. Written by gpcnn-export; do not edit. */\n#ifndef MODEL_H\n#define MODEL_H\n"
+    about += '#include "gpcnn.h"\n\n'
+    if static is None:
+        about += (
+            "/* The model file, for gpcnn_inspect and gpcnn_load, and its length; NULL if it cannot be read. */\n"
+            "const void *model_file(size_t *bytes);\n"
+        )
+    else:
+        about += (
+            f"#define MODEL_MEMORY_BYTES {static.memory} /* of gpcnn_attach */\n"
+            f"#define MODEL_WORKSPACE_BYTES {static.workspace} /* of gpcnn_draw, for one image */\n"
+            f"#define MODEL_SUBPIXELS {spec.channels * spec.height * spec.width} /* numbers in an image */\n"
+            f"#define MODEL_EMBEDDING {spec.conditioning_size if spec.conditioning == 'embedding' else 0}"
+            " /* numbers in an embedding */\n\n"
+            "extern const gpcnn_packed model_packed;\n"
+        )
+    if metadata.class_names:
+        about += f"extern const char *const model_class_names[{len(metadata.class_names)}];\n"
+    return about + "#endif\n"
+
+
+def model_c(metadata: EngineMetadata, content: bytes, static: PackedWeights | None, in_file: bool) -> str:
+    """`model.c`.
+
+    Args:
+        metadata: of the model file.
+        content: the model file.
+        static: its packed weights, for a program with static memory.
+        in_file: the program reads `model.bin`; else the weights are an array.
+    """
+    spec = metadata.spec
+    parts = ['/* Written by gpcnn-export; do not edit. */\n#include "model.h"\n']
+    if static is not None:
+        numbers = ", ".join(str(getattr(spec, name)) for name in ModelSpec.__struct_fields__ if name[:7] != "conditi")
+        parts.append(_array(static.content))
+        parts.append(
+            "\nconst gpcnn_packed model_packed = {\n"
+            f"    {{{numbers}, {_CONDITIONING[spec.conditioning]}, {spec.conditioning_size}}},\n"
+            f"    GPCNN_PACKED_BLOCK, data.numbers, {len(static.content)}}};\n"
+        )
+    elif in_file:
+        parts.append(_READ_FILE)
+    else:
+        parts.append(_array(content))
+        parts.append(
+            f"\nconst void *model_file(size_t *bytes) {{\n  *bytes = {len(content)};\n  return data.words;\n}}\n"
+        )
+    if metadata.class_names:
+        names = ",\n".join(f"    {_c_text(name)}" for name in metadata.class_names)
+        parts.append(f"\nconst char *const model_class_names[{len(metadata.class_names)}] = {{\n{names}}};\n")
+    return "".join(parts)
+
+
+def _about(spec: ModelSpec) -> str:
+    condition = {"none": "", "label": f", {spec.conditioning_size} labels", "embedding": ", an embedding"}
+    return (
+        f"A Gated PixelCNN of {spec.layers} layers of {spec.features} features: {spec.height} x {spec.width} pixels, "
+        f"{spec.channels} channels, {spec.levels} levels{condition[spec.conditioning]}"
+    )
+
+
+def _array(content: bytes) -> str:
+    """The bytes as 32-bit words: a third of the text that bytes would take, and of the compiler's work."""
+    words = np.frombuffer(content + b"\0" * (-len(content) % 4), "<u4")
+    texts = [f"0x{word:x}" for word in words.tolist()]
+    lines = [",".join(texts[at : at + _WORDS_A_LINE]) for at in range(0, len(texts), _WORDS_A_LINE)]
+    return (
+        "#if defined __BYTE_ORDER__ && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__\n"
+        '#error "these words are little-endian"\n#endif\n'
+        f"\nstatic const union {{\n  uint32_t words[{len(words)}];\n  float numbers[{len(words)}];\n}} data\n"
+        "    __attribute__((aligned(GPCNN_ALIGNMENT))) = {{\n" + ",\n".join(lines) + "}};\n"
+    )
+
+
+def _c_text(text: str) -> str:
+    """A string literal: UTF-8, in octal where it is not plain ASCII."""
+    plain = set(range(32, 127)) - set(b'"\\?')
+    return '"' + "".join(chr(byte) if byte in plain else f"\\{byte:03o}" for byte in text.encode()) + '"'
+
+
+_READ_FILE = """#include <stdio.h>
+#include <stdlib.h>
+
+const void *model_file(size_t *bytes) {
+  FILE *stream = fopen("model.bin", "rb");
+  if (!stream) return NULL;
+  unsigned char *content = NULL;
+  long length = -1;
+  if (!fseek(stream, 0, SEEK_END)) length = ftell(stream);
+  if (length > 0) content = malloc((size_t)length);
+  rewind(stream);
+  *bytes = content ? fread(content, 1, (size_t)length, stream) : 0;
+  fclose(stream);
+  return content;
+}
+"""

@@ -1,0 +1,122 @@
+"""The folder of C source: its files, and whether a folder that is there may be replaced."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from gpcnn_deploy.errors import OutputError, UsageError
+from gpcnn_deploy.files import atomic_path
+from gpcnn_deploy.metadata import EngineMetadata
+from gpcnn_export.c_source.amalgamation import MARK, amalgamation, header
+from gpcnn_export.c_source.data import model_c, model_h, static_memory
+from gpcnn_runtime.engines.native.packing import PackedWeights
+
+TEMPLATES: Final = Path(__file__).parent / "templates"
+WEIGHTS_FILE: Final = "model.bin"
+CORTEX_M: Final = ("cortex-m/main.c", "cortex-m/mps2.ld")
+PROGRAMS: Final = ("draw", "draw.exe", "draw.wasm", "libmodel.so", "libmodel.dylib", "model.dll", "cortex-m/draw.elf")
+"""What the Makefile or `--target` compiles."""
+
+
+def check_ours(folder: Path) -> None:
+    """Refuse a folder that holds anything but an earlier export.
+
+    Raises:
+        UsageError: it does; nothing of it was touched.
+        OutputError: it cannot be looked at.
+    """
+    try:
+        if not folder.exists() or not any(folder.iterdir()):
+            return
+        kernel = folder / "gpcnn.c"
+        if kernel.is_file():
+            with kernel.open("rb") as stream:
+                if stream.read(len(MARK)) == MARK.encode():
+                    return
+    except OSError as error:
+        raise OutputError(f"cannot read {folder}: {error.strerror or error}") from error
+    raise UsageError(
+        f"{folder} holds files that are not of an earlier gpcnn-export --format c: name a new folder, or an empty one"
+    )
+
+
+def folder_files(
+    metadata: EngineMetadata, content: bytes, static: PackedWeights | None, in_file: bool
+) -> dict[str, bytes]:
+    """Name → content of every file; `gpcnn.c` comes first, by which the folder is known.
+
+    Args:
+        metadata: of the model file.
+        content: the model file.
+        static: its packed weights, for a program with static memory; None for one that allocates.
+        in_file: the weights go into a file that the program reads, and not into `model.c`.
+    """
+    texts = {
+        "gpcnn.c": amalgamation(packed=static is not None),
+        "gpcnn.h": header(),
+        "model.h": model_h(metadata, static),
+        "model.c": model_c(metadata, content, static, in_file),
+        "main.c": _main(static is not None),
+        "Makefile": _makefile(static is not None),
+        "README.md": _readme(metadata, static, in_file),
+    }
+    if static is not None:
+        texts |= {name: _template(name) for name in CORTEX_M}
+    files = {name: text.encode() for name, text in texts.items()}
+    return files | ({WEIGHTS_FILE: content} if in_file else {})
+
+
+def write_folder(folder: Path, files: dict[str, bytes]) -> None:
+    """Write the files, each whole or not at all; those of an earlier export that are no longer wanted go.
+
+    Raises:
+        OutputError: one cannot be written.
+    """
+    try:
+        for name, content in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            with atomic_path(folder / name) as path:
+                path.write_bytes(content)
+        for name in (WEIGHTS_FILE, *CORTEX_M, *PROGRAMS):
+            if name not in files:
+                (folder / name).unlink(missing_ok=True)
+        if not any(name.startswith("cortex-m/") for name in files) and (folder / "cortex-m").is_dir():
+            (folder / "cortex-m").rmdir()
+    except OSError as error:
+        raise OutputError(f"cannot write {folder}: {error.strerror or error}") from error
+
+
+def _template(name: str) -> str:
+    return (TEMPLATES / name).read_text()
+
+
+def _main(static: bool) -> str:
+    memory, load = ("buffers.c", "attach.c") if static else ("allocate.c", "load.c")
+    return _template("main.c").replace("@MODEL@\n", _template(memory) + "\n").replace("@LOAD@\n", _template(load))
+
+
+def _makefile(static: bool) -> str:
+    text = _template("Makefile").replace("@BARE@\n", _template("cortex-m/rules.mk") if static else "")
+    return text.replace("@CLEAN@", " cortex-m/draw.elf" if static else "")
+
+
+def _readme(metadata: EngineMetadata, static: PackedWeights | None, in_file: bool) -> str:
+    spec = metadata.spec
+    condition = {
+        "none": "This model takes no condition: write 0.",
+        "label": f"CONDITION is a label from 0 to {spec.conditioning_size - 1}.",
+        "embedding": f"CONDITION is a file of {spec.conditioning_size} float32 numbers: an embedding.",
+    }[spec.conditioning]
+    weights = (
+        "`model.bin`, which the program reads from the folder where it runs" if in_file else "an array in `model.c`"
+    )
+    text = _template("README.md").replace("@CONDITION@", condition).replace("@WEIGHTS@", weights)
+    if static is None:
+        return text.replace("@STATIC@", "")
+    needs = static_memory(spec, static)
+    return (
+        text.replace("@STATIC@", _template("README.static.md"))
+        .replace("@RAM@", f"{needs.ram:,}")
+        .replace("@FLASH@", f"{needs.weights:,}")
+    )

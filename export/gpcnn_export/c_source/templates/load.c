@@ -1,0 +1,16 @@
+  size_t file_bytes;
+  const void *file = model_file(&file_bytes);
+  if (!file) fail("model.bin", "cannot be read: run the program where that file is");
+  gpcnn_info info;
+  gpcnn_status loaded = gpcnn_inspect(file, file_bytes, &info);
+  if (loaded) fail("model", gpcnn_status_text(loaded));
+  gpcnn_model *model;
+  void *memory = allocate(info.model_bytes);
+  loaded = gpcnn_load(file, file_bytes, memory, (size_t)info.model_bytes, &model);
+  if (loaded) fail("model", gpcnn_status_text(loaded));
+  const size_t workspace_bytes = gpcnn_workspace_bytes(model, 1);
+  if (!workspace_bytes) fail("model", "too large for this machine");
+  void *workspace = allocate(workspace_bytes);
+  const size_t subpixels = (size_t)info.spec.channels * info.spec.height * info.spec.width;
+  float *noise = allocate(subpixels * sizeof *noise), *embedding = allocate(info.spec.conditioning_size * sizeof *noise);
+  int32_t *image = allocate(subpixels * sizeof *image);

@@ -1,0 +1,83 @@
+/* Draws one image and writes it as a picture.
+ *
+ *     draw PICTURE [SEED [CONDITION [POSITION]]]
+ *
+ * PICTURE becomes a PGM (grey) or PPM (colour) file; - is standard output. CONDITION is a label (default 0), or for a model
+ * conditioned on embeddings a file of float32 numbers. The same seed, label and position in the batch (default 0) give the
+ * image that gpcnn-sample draws. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "model.h"
+
+/* Ends the program with a line that says what went wrong. */
+static void fail(const char *subject, const char *reason) {
+  fprintf(stderr, "draw: %s: %s\n", subject, reason);
+  exit(1);
+}
+
+static unsigned long long number(const char *text) {
+  char *end;
+  errno = 0;
+  const unsigned long long value = strtoull(text, &end, 10);
+  if (*text < '0' || *text > '9' || *end || errno) fail(text, "expected a number, 0 or more");
+  return value;
+}
+
+/* Levels 0 .. K-1 spread over 0 .. 255, halves to the even number. */
+static int grey(uint32_t level, uint32_t levels) {
+  const uint32_t top = levels - 1, whole = level * 255 / top, rest = level * 255 % top;
+  return (int)(whole + (2 * rest > top || (2 * rest == top && whole % 2)));
+}
+
+static void write_picture(const char *path, const gpcnn_spec *spec, const int32_t *image) {
+  const int piped = strcmp(path, "-") == 0;
+  FILE *stream = piped ? stdout : fopen(path, "wb");
+  if (!stream) fail(path, strerror(errno));
+  fprintf(stream, "P%c\n%lu %lu\n255\n", spec->channels == 1 ? '5' : '6', (unsigned long)spec->width,
+          (unsigned long)spec->height);
+  const size_t pixels = (size_t)spec->height * spec->width;
+  for (size_t i = 0; i < pixels; i++)
+    for (uint32_t c = 0; c < spec->channels; c++) putc(grey((uint32_t)image[c * pixels + i], spec->levels), stream);
+  if (ferror(stream) || fflush(stream) || (!piped && fclose(stream))) fail(path, "cannot be written");
+}
+
+static void read_embedding(const char *path, float *embedding, size_t count) {
+  FILE *stream = fopen(path, "rb");
+  if (!stream) fail(path, strerror(errno));
+  if (fread(embedding, sizeof *embedding, count, stream) != count || fgetc(stream) != EOF)
+    fail(path, "expected as many float32 numbers as an embedding of this model has, and nothing else");
+  fclose(stream);
+}
+
+@MODEL@
+int main(int count, char **arguments) {
+  if (count < 2 || count > 5) fail("usage", "draw PICTURE [SEED [CONDITION [POSITION]]]");
+@LOAD@
+  const gpcnn_spec *spec = gpcnn_model_spec(model);
+  const unsigned long long seed = count > 2 ? number(arguments[2]) : 0, position = count > 4 ? number(arguments[4]) : 0;
+  gpcnn_status status = gpcnn_noise(spec, seed, position, 1, noise);
+  if (status) fail("noise", gpcnn_status_text(status));
+
+  gpcnn_request request = {0};
+  int32_t label = 0;
+  request.images = 1;
+  request.noise = noise;
+  request.image = image;
+  if (spec->conditioning == GPCNN_EMBEDDING) {
+    if (count < 4) fail("usage", "this model needs an embedding: draw PICTURE SEED FILE");
+    read_embedding(arguments[3], embedding, spec->conditioning_size);
+    request.embedding = embedding;
+  } else if (count > 3) {
+    const unsigned long long wanted = number(arguments[3]);
+    if (wanted >= (spec->conditioning == GPCNN_LABEL ? spec->conditioning_size : 1)) fail(arguments[3], "no such label");
+    label = (int32_t)wanted;
+  }
+  if (spec->conditioning == GPCNN_LABEL) request.label = &label;
+  status = gpcnn_draw(model, &request, workspace, workspace_bytes);
+  if (status) fail("model", gpcnn_status_text(status));
+  write_picture(arguments[1], spec, image);
+  return 0;
+}

@@ -1,0 +1,358 @@
+"""C source of a model: programs of every compiler and for other machines draw the images of gpcnn-sample."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from click.testing import CliRunner, Result
+
+from gpcnn_deploy.spec import ModelSpec
+from gpcnn_export.c_source import compile as compiling
+from gpcnn_export.commands.export.cli import main as export
+from gpcnn_runtime.commands.sample.cli import main as sample
+
+DIGITS = ModelSpec(
+    height=8, width=8, levels=17, features=16, layers=4, head_features=16, conditioning="label", conditioning_size=10
+)
+BINARY = ModelSpec(height=9, width=14, features=12, layers=3, head_features=8, kernel_size=5)
+RGB = ModelSpec(height=5, width=6, channels=3, levels=4, features=6, layers=2, head_features=5)
+ENCODED = ModelSpec(
+    height=6, width=5, features=9, layers=2, head_features=4, conditioning="embedding", conditioning_size=3
+)
+SEED, LABEL = 7, 3
+
+Levels = npt.NDArray[np.uint8]
+Model = Callable[[ModelSpec], Path]
+
+
+@pytest.fixture(scope="module")
+def model(model_file: Callable[..., bytes], tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """Spec → a model file with random weights."""
+
+    def make(spec: ModelSpec) -> Path:
+        path = tmp_path_factory.mktemp("model") / "model.gpcnn"
+        path.write_bytes(model_file(spec))
+        return path
+
+    return make
+
+
+def run_export(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(export, [str(argument) for argument in arguments])
+
+
+def made(model: Path, folder: Path, *options: str) -> Path:
+    done = run_export(model, "--format", "c", "-o", folder, *options)
+    assert done.exit_code == 0, done.output
+    return folder
+
+
+def sampled(model: Path, spec: ModelSpec) -> Levels:
+    """Levels [2, C, H, W] that gpcnn-sample draws."""
+    out = model.with_name("sampled.npz")
+    label = ["--label", str(LABEL)] if spec.conditioning == "label" else []
+    arguments = ["--engine", str(model), "--seed", str(SEED), "--count", "2", "--output-format", "npz", "-o", str(out)]
+    done = CliRunner().invoke(sample, arguments + label)
+    assert done.exit_code == 0, done.output
+    with np.load(out) as arrays:
+        levels: Levels = arrays["levels"]
+    assert len(np.unique(levels)) > 1
+    assert not np.array_equal(levels[0], levels[1])
+    return levels
+
+
+def read_picture(content: bytes, spec: ModelSpec) -> npt.NDArray[np.int64]:
+    """8-bit values [C, H, W] of a PGM or PPM file."""
+    kind, size, most, data = content.split(b"\n", 3)
+    assert (kind, most) == (b"P6" if spec.channels == 3 else b"P5", b"255")
+    assert size == f"{spec.width} {spec.height}".encode()
+    values = np.frombuffer(data, np.uint8).reshape(spec.height, spec.width, spec.channels)
+    return values.transpose(2, 0, 1).astype(np.int64)
+
+
+def check_program(start: list[str], folder: Path, spec: ModelSpec, expected: Levels) -> None:
+    """The program draws both images of gpcnn-sample."""
+    values = np.rint(np.arange(spec.levels) * (255 / (spec.levels - 1))).astype(np.int64)
+    for position in (0, 1):
+        command = [*start, "-", str(SEED), str(LABEL if spec.conditioning == "label" else 0), str(position)]
+        done = subprocess.run(command, cwd=folder, capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert np.array_equal(read_picture(done.stdout, spec), values[expected[position]])
+
+
+@pytest.fixture(params=["gcc", "clang", "zig"])
+def compiler(request: pytest.FixtureRequest, zig_cache: None) -> list[str]:
+    if request.param == "zig":
+        return [*zig(), "-fno-sanitize=undefined"]
+    if shutil.which(request.param) is None:
+        pytest.skip(f"{request.param} is not installed")
+    return [request.param]
+
+
+def zig() -> list[str]:
+    if importlib.util.find_spec("ziglang") is None:
+        pytest.skip("ziglang is not installed: pip install 'gpcnn-deploy[cross]'")
+    return [sys.executable, "-m", "ziglang", "cc"]
+
+
+@pytest.fixture(scope="session")
+def zig_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """zig keeps what it compiled from one test to the next, and nothing at home."""
+    os.environ.setdefault("ZIG_GLOBAL_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "zig"))
+
+
+@pytest.mark.parametrize("options", [(), ("--weights", "file"), ("--static",)], ids=["array", "file", "static"])
+@pytest.mark.parametrize("spec", [DIGITS, BINARY, RGB], ids=["digits", "binary", "rgb"])
+def test_the_program_draws_what_gpcnn_sample_draws(
+    model: Model, tmp_path: Path, compiler: list[str], spec: ModelSpec, options: tuple[str, ...]
+) -> None:
+    path = model(spec)
+    folder = made(path, tmp_path / "c", *options)
+    strict = ["-Wall", "-Wextra", "-Wno-maybe-uninitialized"] if compiler == ["gcc"] else ["-Wall", "-Wextra"]
+    sources = sorted(name.name for name in folder.glob("*.c"))
+    done = subprocess.run(
+        [*compiler, "-O1", *strict, "-Werror", *sources, "-o", "draw"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    check_program(["./draw"], folder, spec, sampled(path, spec))
+
+
+def test_the_makefile_makes_a_program_and_cc_alone_does(model: Model, tmp_path: Path) -> None:
+    if shutil.which("make") is None or shutil.which("cc") is None:
+        pytest.skip("make or cc is not installed")
+    path = model(DIGITS)
+    folder, expected = made(path, tmp_path / "c"), sampled(path, DIGITS)
+    subprocess.run(["make"], cwd=folder, check=True, capture_output=True)
+    check_program(["./draw"], folder, DIGITS, expected)
+    subprocess.run("cc *.c -o plain", shell=True, cwd=folder, check=True, capture_output=True)
+    check_program(["./plain"], folder, DIGITS, expected)
+
+
+def test_an_embedding_is_read_from_a_file(model: Model, tmp_path: Path) -> None:
+    if shutil.which("cc") is None:
+        pytest.skip("cc is not installed")
+    pictures = []
+    for options in ((), ("--static",)):
+        folder = made(model(ENCODED), tmp_path / f"c{len(options)}", *options)
+        subprocess.run("cc *.c -o draw", shell=True, cwd=folder, check=True, capture_output=True)
+        for numbers in ([0.5, -1, 2], [-2, 3, 1]):
+            (folder / "code").write_bytes(np.array(numbers, "<f4").tobytes())
+            pictures.append(
+                subprocess.run(["./draw", "-", "1", "code"], cwd=folder, capture_output=True, check=True).stdout
+            )
+        (folder / "code").write_bytes(b"12345")
+        refused = subprocess.run(["./draw", "-", "1", "code"], cwd=folder, capture_output=True, text=True, check=False)
+        assert refused.returncode == 1
+        assert refused.stderr.count("\n") == 1
+        assert "float32" in refused.stderr
+    assert pictures[0] == pictures[2]
+    assert pictures[1] == pictures[3]
+    assert pictures[0] != pictures[1]
+
+
+def test_the_kernel_of_static_memory_calls_nothing(model: Model, tmp_path: Path) -> None:
+    if shutil.which("gcc") is None or shutil.which("nm") is None:
+        pytest.skip("gcc or nm is not installed")
+    folder = made(model(DIGITS), tmp_path / "c", "--static")
+    for source in ("gpcnn.c", "model.c"):
+        subprocess.run(["gcc", "-O2", "-c", source, "-o", "one.o"], cwd=folder, check=True)
+        listed = subprocess.run(["nm", "-u", "one.o"], cwd=folder, capture_output=True, text=True, check=True).stdout
+        assert set(listed.split()) - {"U"} <= {"memcpy", "memset", "_GLOBAL_OFFSET_TABLE_"}
+
+
+def test_the_memory_told_is_what_the_program_has(model: Model, tmp_path: Path) -> None:
+    """The smallest limit that is not refused is the number told; one byte less is refused and writes nothing."""
+    path, told = model(DIGITS), tmp_path / "told.json"
+    made(path, tmp_path / "c", "--static", "--json", str(told))
+    result = json.loads(told.read_text())
+    header = (tmp_path / "c" / "model.h").read_text()
+    sizes = {name: int(number) for name, number in re.findall(r"#define (MODEL_\w+) (\d+)", header)}
+    total = sizes["MODEL_MEMORY_BYTES"] + sizes["MODEL_WORKSPACE_BYTES"] + 8 * sizes["MODEL_SUBPIXELS"]
+    assert result["ram"] == total
+    made(path, tmp_path / "fits", "--static", "--max-ram", str(total))
+    refused = run_export(path, "--format", "c", "--static", "--max-ram", str(total - 1), "-o", tmp_path / "too-large")
+    assert refused.exit_code == 2
+    assert str(total) in refused.output
+    assert refused.output.count("\n") == 1
+    assert not (tmp_path / "too-large").exists()
+
+
+def test_a_folder_of_ours_is_written_anew(model: Model, tmp_path: Path) -> None:
+    path, folder = model(DIGITS), tmp_path / "c"
+    made(path, folder, "--weights", "file")
+    assert (folder / "model.bin").read_bytes() == path.read_bytes()
+    made(path, folder, "--static")
+    assert not (folder / "model.bin").exists()
+    made(path, folder)
+    assert not (folder / "cortex-m").exists()
+    assert {file.name for file in folder.iterdir()} == {
+        *("gpcnn.c", "gpcnn.h", "model.c", "model.h", "main.c", "Makefile", "README.md")
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--format", "c", "--static", "--weights", "file"], "--static"),
+        (["--format", "c", "--max-ram", "4K"], "--static"),
+        (["--format", "c", "--static", "--max-ram", "4 K"], "256K"),
+        (["--format", "c", "--cpu", "x86_64_v3"], "--target"),
+        (["--format", "c", "--library"], "--target"),
+        (["--format", "onnx", "--static"], "--format c"),
+        (["--format", "c", "--window", "4"], "--window"),
+        (["--format", "c", "--target", "thumb-freestanding-eabihf"], "--static"),
+        (["--format", "c", "--static", "--target", "riscv32-freestanding"], "Cortex-M"),
+    ],
+)
+def test_what_contradicts_itself_is_refused_before_the_work(
+    model: Model, tmp_path: Path, options: list[str], words: str
+) -> None:
+    done = run_export(model(DIGITS), *options, "-o", tmp_path / "out")
+    assert done.exit_code == 2
+    assert words in done.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_others_is_left_alone(model: Model, tmp_path: Path) -> None:
+    mine = tmp_path / "gpcnn.c"
+    mine.write_text("int main(void) { return 0; }\n")
+    done = run_export(model(DIGITS), "--format", "c", "-o", tmp_path)
+    assert done.exit_code == 2
+    assert done.output.count("\n") == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["gpcnn.c"]
+
+
+def test_without_zig_a_target_is_refused_with_the_package_to_install(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiling.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(compiling.shutil, "which", lambda name: None)
+    done = run_export(model(DIGITS), "--format", "c", "--target", "aarch64-linux-musl", "-o", tmp_path / "c")
+    assert done.exit_code == 2
+    assert "pip install 'gpcnn-deploy[cross]'" in done.output
+
+
+def test_an_unknown_target_is_refused(model: Model, tmp_path: Path, zig_cache: None) -> None:
+    zig()
+    done = run_export(model(DIGITS), "--format", "c", "--target", "amiga-linux-musl", "-o", tmp_path / "c")
+    assert done.exit_code == 2
+    assert "amiga-linux-musl" in done.output
+    assert done.output.count("\n") == 1
+    assert not (tmp_path / "c").exists()
+
+
+def test_class_names_are_data_whatever_they_say(tmp_path: Path) -> None:
+    from gpcnn_deploy.metadata import EngineMetadata
+    from gpcnn_export.c_source.data import model_c
+
+    if shutil.which("cc") is None:
+        pytest.skip("cc is not installed")
+    names = ('"; evil(); "', "*/", "??/", "ä\\", "%s", "7" * 3)
+    spec = ModelSpec(height=4, width=4, conditioning="label", conditioning_size=len(names))
+    metadata = EngineMetadata(
+        role="weights", spec=spec, class_names=names, parameters=1, checkpoint_digest="0" * 64, tools={"tool": "1"}
+    )
+    (tmp_path / "model.h").write_text(
+        f"#include <stddef.h>\nextern const char *const model_class_names[{len(names)}];\n"
+    )
+    (tmp_path / "model.c").write_text(model_c(metadata, b"", None, in_file=True))
+    (tmp_path / "main.c").write_text(
+        '#include <stdio.h>\n#include "model.h"\n'
+        f"int main(void) {{ for (int i = 0; i < {len(names)}; i++) puts(model_class_names[i]); }}\n"
+    )
+    subprocess.run(["cc", "-trigraphs", "-w", "main.c", "model.c", "-o", "names"], cwd=tmp_path, check=True)
+    printed = subprocess.run(["./names"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert printed.splitlines() == list(names)
+
+
+TARGETS = [
+    ("aarch64-linux-musl", "qemu-aarch64-static"),
+    ("arm-linux-musleabihf", "qemu-arm-static"),
+    ("riscv64-linux-musl", "qemu-riscv64-static"),
+    ("x86_64-linux-musl", ""),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [(), ("--static",)], ids=["array", "static"])
+@pytest.mark.parametrize(("target", "qemu"), TARGETS, ids=[target for target, _ in TARGETS])
+def test_other_processors_draw_the_same(
+    model: Model, tmp_path: Path, zig_cache: None, target: str, qemu: str, options: tuple[str, ...]
+) -> None:
+    zig()
+    if qemu and shutil.which(qemu) is None:
+        pytest.skip(f"{qemu} is not installed: apt-get install qemu-user-static")
+    path = model(DIGITS)
+    folder = made(path, tmp_path / "c", "--target", target, *options)
+    check_program([*([qemu] if qemu else []), "./draw"], folder, DIGITS, sampled(path, DIGITS))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("target", "name", "magic"),
+    [
+        ("x86_64-windows-gnu", "model.dll", b"MZ"),
+        ("aarch64-macos.11.0", "libmodel.dylib", b"\xcf\xfa\xed\xfe"),
+        ("aarch64-linux-musl", "libmodel.so", b"\x7fELF"),
+    ],
+)
+def test_shared_libraries_for_other_systems(
+    model: Model, tmp_path: Path, zig_cache: None, target: str, name: str, magic: bytes
+) -> None:
+    zig()
+    content = (made(model(DIGITS), tmp_path / "c", "--target", target, "--library") / name).read_bytes()
+    assert content.startswith(magic)
+    assert b"gpcnn_draw" in content
+
+
+@pytest.fixture
+def run_on_board() -> Callable[[Path], None]:
+    if shutil.which("qemu-system-arm") is None:
+        pytest.skip("qemu-system-arm is not installed: apt-get install qemu-system-arm")
+
+    def run(folder: Path, picture: str, position: int) -> None:
+        words = ["draw", picture, str(SEED), str(LABEL), str(position)]
+        semihosting = ",".join(["enable=on", "target=native", *(f"arg={word}" for word in words)])
+        board = ["qemu-system-arm", "-M", "mps2-an386", "-nographic", "-monitor", "none", "-serial", "none"]
+        command = [*board, "-semihosting-config", semihosting, "-kernel", "cortex-m/draw.elf"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    return run
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("made_by", ["zig", "arm-none-eabi-gcc"])
+def test_a_bare_cortex_m_draws_the_same(
+    model: Model, tmp_path: Path, zig_cache: None, run_on_board: Callable[[Path, str, int], None], made_by: str
+) -> None:
+    path = model(DIGITS)
+    if made_by == "zig":
+        zig()
+        folder = made(path, tmp_path / "c", "--static", "--target", "thumb-freestanding-eabihf")
+    else:
+        if shutil.which(made_by) is None:
+            pytest.skip(f"{made_by} is not installed: apt-get install gcc-arm-none-eabi")
+        folder = made(path, tmp_path / "c", "--static")
+        subprocess.run(["make", "cortex-m/draw.elf"], cwd=folder, check=True, capture_output=True)
+    expected = sampled(path, DIGITS)
+    values = np.rint(np.arange(DIGITS.levels) * (255 / (DIGITS.levels - 1))).astype(np.int64)
+    for position in (0, 1):
+        run_on_board(folder, "picture.pgm", position)
+        picture = read_picture((folder / "picture.pgm").read_bytes(), DIGITS)
+        assert np.array_equal(picture, values[expected[position]])
