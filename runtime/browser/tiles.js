@@ -2,7 +2,7 @@
 
 import { paintRows } from "./pixels.js";
 
-const WATCH = 500; // milliseconds that pictures take at least to appear, so that one can watch them
+const WATCH = 400; // milliseconds that pictures take at least to appear, so that one can watch them
 
 export class Tiles {
   #spec;
