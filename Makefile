@@ -76,7 +76,7 @@ test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "slow and not gpu and not browser"
 
 test-targets: $(VENV)/.cross
-	$(BIN)/python -m pytest -m slow tests/native/targets.py
+	$(BIN)/python -m pytest -m slow tests/native/targets.py tests/native/test_c_source.py
 
 $(VENV)/.browser: $(VENV)/.dev
 	$(PIP) --editable '.[browser]'

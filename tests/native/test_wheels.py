@@ -58,6 +58,10 @@ def test_a_wheel_draws_where_no_compiler_is(tmp_path: Path) -> None:
     *hashes, place = drawn.stdout.split()
     assert hashes == [contract()["hashes"][name]["image"] for name in SPECS]
     assert Path(place).is_relative_to(tmp_path)
+    # C source needs the kernel's sources, and no torch.
+    command = [python.with_name("gpcnn-export"), "zoo:mnist-conditional", "--format", "c", "--static", "-o", "c"]
+    subprocess.run(command, check=True, env=environment, cwd=tmp_path, capture_output=True)
+    assert (tmp_path / "c" / "gpcnn.c").stat().st_size > 50_000
 
 
 @pytest.mark.parametrize("target", ["arm64-linux", "arm64-macos", "x86-64-windows"])

@@ -92,8 +92,8 @@ def compile_folder(folder: Path, target: str, cpu: str | None, kind: Kind) -> Pa
                 f"zig cannot compile {folder} for {target}: {lines[0] if lines else done.stderr.strip()}"
             )
         path.write_bytes(out.read_bytes())
-        if kind == "program" and not bare:
-            path.chmod(0o755)
+    if kind == "program" and not bare:
+        made.chmod(0o755)
     return made
 
 

@@ -16,7 +16,7 @@ import gpcnn_runtime.commands.doctor.diagnosis
 from gpcnn_deploy.errors import EngineError, GpcnnError
 from gpcnn_runtime.commands.doctor.cli import main
 from gpcnn_runtime.commands.doctor.diagnosis import Ability, Diagnosis, examine, probe
-from gpcnn_runtime.commands.doctor.packages import Package, _release, installed, packages
+from gpcnn_runtime.commands.doctor.packages import _SHOWN, Package, _release, installed, packages
 from gpcnn_runtime.commands.doctor.probe import Answer, GpuFacts, native, provider
 from gpcnn_runtime.engines.native.library import NativeModel, load_library
 
@@ -111,7 +111,7 @@ def test_packages_are_those_of_pyproject() -> None:
     tomllib = pytest.importorskip("tomllib")
     text = (Path(__file__).parents[3] / "pyproject.toml").read_text()
     project = tomllib.loads(text)["project"]
-    extras = {name: texts for name, texts in project["optional-dependencies"].items() if name not in ("dev", "cross")}
+    extras = {name: texts for name, texts in project["optional-dependencies"].items() if name in _SHOWN}
     texts = [text for group in (project["dependencies"], *extras.values()) for text in group]
     named = {text.split(">=")[0] for text in texts if ";" not in text}  # what only some Pythons need is not shown
     named -= {text for text in named if text.startswith("gpcnn-deploy")}

@@ -227,7 +227,7 @@ def fails(code: int, message: str, *arguments: object) -> Any:
         fails(1, "nowhere: no such run", "--resume", "nowhere"),
         fails(1, "only a run folder that still has its training-state.safetensors can be resumed", "--resume", "empty"),
         fails(2, "--resume goes on with empty as it was begun: leave out --layers", "--resume", "empty", "--layers", 3),
-        fails(2, "leave out --seed, --out, --levels", "--resume", "x", "--seed", 1, "--levels", 2, "--out", "y"),
+        fails(2, "leave out --levels, --seed, --out", "--resume", "x", "--seed", 1, "--levels", 2, "--out", "y"),
         fails(2, "with empty as it was begun: leave out --recipe", "--resume", "empty", "--recipe", "x"),
         fails(2, "--recipe nothing: no such recipe or file; there are: ", "--recipe", "nothing"),
         fails(2, "--recipe text.npz: ", "--recipe", "text.npz"),
