@@ -28,14 +28,15 @@ ZOO = "zoo:mnist-conditional"
 COUNTS = (1, 10)
 RUNS = 11
 
-# A function of (module, model): for each count, the median of the milliseconds an image.
+# A function of (load, model): for each count, the best and the median of the milliseconds an image.
 _TIME = """async (load, source, relaxed, wasm) => {
   const model = await load(source, { relaxed, wasm });
   const medians = [];
   for (const images of %s) {
     const each = [];
     for (let k = 0; k < %d + 3; k++) each.push(model.draw({ label: 3, count: images, seed: k }).milliseconds / images);
-    medians.push(each.slice(3).sort((a, b) => a - b)[%d >> 1]);
+    const sorted = each.slice(3).sort((a, b) => a - b);
+    medians.push([sorted[0], sorted[%d >> 1]]);
   }
   return [model.instructions, medians];
 }""" % (list(COUNTS), RUNS, RUNS)  # noqa: UP031
@@ -48,7 +49,7 @@ def native() -> None:
         medians = []
         for count in COUNTS:
             each = [sampler.sample([3], seed, count).seconds * 1e3 / count for seed in range(RUNS + 3)][3:]
-            medians.append(statistics.median(each))
+            medians.append((min(each), statistics.median(each)))
         _say("native engine, one thread", sampler.engine.info.provider, medians)
 
 
@@ -113,15 +114,16 @@ def chromium(folder: Path) -> None:
                 sizes.append(sent)
                 context.close()
         for address, what in (("?label=3&count=1", "one picture"), ("", "ten pictures")):
-            print(f"from address to {what} on the screen, row by row: {statistics.median(visits[address]):.0f} ms")
+            best, median = min(visits[address]), statistics.median(visits[address])
+            print(f"from address to {what} on the screen, row by row: {best:.0f} ({median:.0f}) ms")
         print(f"first visit, with all that is kept for offline use: {max(sizes) / 1e6:.2f} MB")
         browser.close()
     server.shutdown()
 
 
-def _say(where: str, instructions: str, medians: list[float]) -> None:
-    times = ", ".join(f"{ms:.2f} ms an image of {count}" for count, ms in zip(COUNTS, medians, strict=True))
-    print(f"{where} ({instructions}): {times}", flush=True)
+def _say(where: str, instructions: str, found: list[tuple[float, float]]) -> None:
+    times = (f"{best:.2f} ({median:.2f}) of {count}" for count, (best, median) in zip(COUNTS, found, strict=True))
+    print(f"{where} ({instructions}): best (median) ms an image, {', '.join(times)}", flush=True)
 
 
 def main() -> None:

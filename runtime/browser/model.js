@@ -6,7 +6,7 @@ import { GpcnnError } from "./kernel.js";
 import { sha256 } from "./sha256.js";
 
 const MAX_SEED = 2n ** 64n - 1n;
-const BATCH = 64; // images of one call of the kernel: its memory grows with them, and its speed no more
+const BATCH = 8; // images of one call: the kernel's GROUP_IMAGES, so that onRow is told of every row
 
 /** A loaded model. */
 export class Model {
@@ -37,8 +37,10 @@ export class Model {
     if (mask) Object.assign(all, { mask: this.#mask(mask, images), known: this.#known(known, images) });
     if (this.spec.conditioning === "embedding") all.embedding = this.#embedding(embedding, images);
     const out = { levels: new Uint8Array(images * size), logProb: new Float32Array(images * size), evaluations: 0 };
-    for (let start = 0; start < images; start += BATCH) {
-      const n = Math.min(BATCH, images - start), request = { images: n, window, temperature };
+    const parts = Math.ceil(images / BATCH);
+    for (let part = 0, start = 0, n; part < parts; part++, start += n) {
+      n = Math.floor((images - start) / (parts - part));
+      const request = { images: n, window, temperature };
       for (const [name, values] of Object.entries(all)) request[name] = values?.subarray((values.length / images) * start, (values.length / images) * (start + n));
       request.noise ??= this.#kernel.noise(whole("seed", seed), stream + BigInt(start), n);
       const row = onRow && ((number, levels) => onRow({ row: number, first: start, levels, shape: [n, channels, height, width] }));

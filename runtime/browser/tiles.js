@@ -2,14 +2,15 @@
 
 import { paintRows } from "./pixels.js";
 
-const WATCH = 500; // milliseconds that a picture takes at least to appear, so that one can watch it
+const WATCH = 400; // milliseconds that pictures take at least to appear, so that one can watch them
 
 export class Tiles {
   #spec;
   #canvases;
   #buttons;
   #rows = [];
-  #shown = 0;
+  #shown = 0; // of #rows
+  #lines = 0; // rows of single pictures
   #begin;
   #frame;
   #done;
@@ -66,14 +67,16 @@ export class Tiles {
   }
 
   #tick() {
-    this.#show(((performance.now() - this.#begin) / WATCH) * this.#spec.height);
+    this.#show(((performance.now() - this.#begin) / WATCH) * this.#spec.height * this.#canvases.length);
     this.#frame = requestAnimationFrame(() => this.#tick());
   }
 
+  /** Paint rows until so many lines are shown. */
   #show(until) {
     const { channels, width } = this.#spec;
-    for (; this.#shown < Math.min(until, this.#rows.length); this.#shown++) {
-      const { row, levels, first } = this.#rows[this.#shown], size = channels * width;
+    for (; this.#lines < until && this.#shown < this.#rows.length; this.#shown++) {
+      const { row, levels, first, shape } = this.#rows[this.#shown], size = channels * width;
+      this.#lines += shape[0];
       for (let k = 0; k < levels.length / size; k++) paintRows(this.#canvases[first + k], levels.subarray(k * size, (k + 1) * size), row, this.#spec);
     }
     if (this.#shown >= this.#rows.length) this.#done?.();

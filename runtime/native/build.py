@@ -358,7 +358,7 @@ def _compile(
                 macros.append("-O2")  # of two classes, the one that is asked for seldom is kept small
             job(KERNEL, f"kernel_{key}", instructions, fused, *macros)
     for source in sorted((NATIVE / "src").glob("*.c")):
-        left_out = (KERNEL, *(NO_LIBC if hosted else ()), *(NO_WASM if target.library == _WASM else ()))
+        left_out = (KERNEL, *(NO_LIBC if hosted else ()), *(NO_WASM if target.triple == _WASM else ()))
         if source.name not in left_out:
             job(source.name, source.stem, least, False, f"-DGPCNN_BASE_FUSES={int(least.fuses)}")
     with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -480,3 +480,18 @@ def test_the_page_without_a_model_asks_for_one(
     page.set_input_files("#model-file", model_file(LABELLED))
     page.wait_for_selector(DRAWN)
     page.close()
+
+
+def test_a_picture_is_dropped_on_the_page(page: Any, tmp_path: Path) -> None:
+    with Sampler.load(ZOO) as sampler:
+        levels = sampler.sample([8], 2).levels[0]
+    path = tmp_path / "eight.png"
+    Image.fromarray(pixels_from_levels(levels, 2)[0]).save(path)
+    page.evaluate(
+        """(bytes) => { const data = new DataTransfer();
+        data.items.add(new File([Uint8Array.from(bytes)], 'eight.png', {type: 'image/png'}));
+        document.body.dispatchEvent(new DragEvent('drop', {dataTransfer: data, bubbles: true, cancelable: true})); }""",
+        list(path.read_bytes()),
+    )
+    until(page, "document.getElementById('status').textContent.includes('eight.png')")
+    np.testing.assert_array_equal(easel(page), levels)
