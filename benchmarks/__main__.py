@@ -22,10 +22,10 @@ from benchmarks.checks import Check, auto_is_not_slower, linear_in_pixels
 from benchmarks.measure import NATIVE, RASTER, STEP, Effort, Line, Raw, Way, measure
 from benchmarks.models import GROWTH, MAIN, RGB, Model, random_model, trained_model
 from benchmarks.report import Results, markdown
-from gpcnn_deploy.command import Command
-from gpcnn_deploy.files import atomic_path, write_atomic
-from gpcnn_deploy.machine import available_cores, machine_facts
+from gpcnn_deploy.commands.command import Command
 from gpcnn_deploy.spec import ModelSpec
+from gpcnn_deploy.system.files import atomic_path, write_atomic
+from gpcnn_deploy.system.machine import available_cores, machine_facts
 from gpcnn_export.tuning import candidate_windows
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -19,9 +19,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from gpcnn_deploy.command import Command, json_option, say, write_json
+from gpcnn_deploy.commands.command import Command, json_option, say, write_json
 from gpcnn_deploy.errors import UsageError
-from gpcnn_deploy.machine import machine_facts
+from gpcnn_deploy.system.machine import machine_facts
 from gpcnn_runtime.anomaly import Method, anomaly_scores, auroc, calibrate
 from gpcnn_runtime.commands.options import batch_size_option, threads_option
 from gpcnn_runtime.sampler import Sampler

@@ -15,8 +15,8 @@ import click
 import numpy as np
 import numpy.typing as npt
 
-from gpcnn_deploy.command import Command
-from gpcnn_deploy.files import atomic_path
+from gpcnn_deploy.commands.command import Command
+from gpcnn_deploy.system.files import atomic_path
 
 
 @click.command(cls=Command)

@@ -15,9 +15,9 @@ import click
 import msgspec
 import numpy as np
 
-from gpcnn_deploy.command import Command, json_option, say, write_json
-from gpcnn_deploy.machine import machine_facts
-from gpcnn_deploy.pictures import levels_from_pixels
+from gpcnn_deploy.commands.command import Command, json_option, say, write_json
+from gpcnn_deploy.pictures.levels import levels_from_pixels
+from gpcnn_deploy.system.machine import machine_facts
 from gpcnn_runtime.commands.options import batch_size_option, threads_option
 from gpcnn_runtime.completions import RankBy, complete
 from gpcnn_runtime.inputs.masks import keep_outside

@@ -17,10 +17,10 @@ from typing import TypeVar
 import click
 import msgspec
 
-from gpcnn_deploy.command import Command
+from gpcnn_deploy.commands.command import Command
 from gpcnn_deploy.errors import DataError, GpcnnError, UsageError
-from gpcnn_deploy.files import write_atomic
 from gpcnn_deploy.metadata import encoder_path
+from gpcnn_deploy.system.files import write_atomic
 from gpcnn_export.checkpoint_to_native import ModelFile, make_model_file, write_model_file
 from gpcnn_runtime.commands.bench.report import BenchReport
 from gpcnn_runtime.engines.onnxruntime.session import onnx_metadata

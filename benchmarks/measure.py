@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.models import Model
 from gpcnn_deploy.baseline import BaselineReport
-from gpcnn_deploy.child import run_child
+from gpcnn_deploy.commands.child import run_child
 from gpcnn_deploy.errors import ParityError
 from gpcnn_runtime.commands.bench.report import BenchRow, baseline_row, engine_row, run_baseline, run_worker
 from gpcnn_runtime.commands.bench.worker import BenchJob, Measured

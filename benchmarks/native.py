@@ -23,10 +23,10 @@ import msgspec
 from benchmarks.cold import C_EXAMPLE, SAMPLE, cold_starts
 from benchmarks.models import MAIN, RGB, Model, random_model, trained_model, zoo_model
 from benchmarks.native_report import Aim, Cold, Figure, NativeResults, native_markdown
-from gpcnn_deploy.command import Command
-from gpcnn_deploy.files import write_atomic
-from gpcnn_deploy.machine import available_cores, machine_facts
+from gpcnn_deploy.commands.command import Command
 from gpcnn_deploy.spec import ModelSpec
+from gpcnn_deploy.system.files import write_atomic
+from gpcnn_deploy.system.machine import available_cores, machine_facts
 from gpcnn_runtime.commands.bench.report import compare_images, run_baseline, run_worker
 from gpcnn_runtime.commands.bench.worker import BenchJob, Measured
 from gpcnn_runtime.engines.native.library import LIBRARY, instruction_sets

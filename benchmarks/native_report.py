@@ -102,7 +102,7 @@ class NativeResults(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         command: what was typed.
         seconds: how long the run took.
-        machine: `gpcnn_deploy.machine.machine_facts`.
+        machine: `gpcnn_deploy.system.machine.machine_facts`.
         gemm_rate, gemm_library: peak fp32 multiply-adds per second of one core in this run, and whose product it was.
         near_ties: images that parted at a proven near-tie; all others were identical in every comparison.
         images: images that were compared.

@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gpcnn_deploy.baseline import BaselineReport
-from gpcnn_deploy.command import Command
-from gpcnn_deploy.machine import peak_rss_mb
+from gpcnn_deploy.commands.command import Command
+from gpcnn_deploy.system.machine import peak_rss_mb
 from gpcnn_runtime.engines.base import Request, StepEngine
 from gpcnn_runtime.engines.load import load_engine
 from gpcnn_runtime.sampler import split

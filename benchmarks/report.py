@@ -17,7 +17,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         command: what was typed.
-        machine: `gpcnn_deploy.machine.machine_facts`.
+        machine: `gpcnn_deploy.system.machine.machine_facts`.
         threads: of a batch, and of PyTorch.
         gemm_rate: peak fp32 multiply-adds per second of one core, the fastest seen in the run.
         gemm_library: whose matrix product reached it.

@@ -17,9 +17,9 @@ from rich.console import Console
 from rich.table import Table
 from torch.nn import functional
 
-from gpcnn_deploy.command import Command, json_option, write_json
-from gpcnn_deploy.machine import machine_facts
+from gpcnn_deploy.commands.command import Command, json_option, write_json
 from gpcnn_deploy.spec import ModelSpec
+from gpcnn_deploy.system.machine import machine_facts
 from gpcnn_training.model import GatedPixelCNN
 from gpcnn_training.trainer.compute import Compute, autocast, prepared, threads_set
 

@@ -14,9 +14,9 @@ import pytest
 import torch
 from small_engines import LABELLED, Make, engine_bytes
 
-from gpcnn_deploy.files import write_atomic
 from gpcnn_deploy.schedule import Schedule
 from gpcnn_deploy.spec import ModelSpec
+from gpcnn_deploy.system.files import write_atomic
 
 
 @pytest.fixture(autouse=True, scope="session")

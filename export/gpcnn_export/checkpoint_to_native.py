@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 import gpcnn_deploy
-from gpcnn_deploy.extras import required
-from gpcnn_deploy.files import write_together
+from gpcnn_deploy.commands.extras import required
 from gpcnn_deploy.metadata import EngineMetadata, encoder_path
 from gpcnn_deploy.model_file import encode_model_file, tensor_shapes
+from gpcnn_deploy.system.files import write_together
 from gpcnn_export.proof.parity import draw_on, prove
 from gpcnn_export.source import Source, read_source
 from gpcnn_runtime.engines.base import Engine

@@ -9,9 +9,9 @@ from typing import Literal
 import msgspec
 
 from gpcnn_deploy.errors import UsageError
-from gpcnn_deploy.files import write_together
 from gpcnn_deploy.metadata import Role, encoder_path
 from gpcnn_deploy.schedule import LARGEST_FROM, Schedule
+from gpcnn_deploy.system.files import write_together
 from gpcnn_export.onnx_engine import OnnxEngine, draft_engine
 from gpcnn_export.proof.encoder import prove_encoder
 from gpcnn_export.proof.parity import draw_on, prove

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from gpcnn_deploy.commands.extras import require
 from gpcnn_deploy.errors import EngineError, GpcnnError, MissingExtraError, NotHereError, OutputError, UsageError
-from gpcnn_deploy.extras import require
-from gpcnn_deploy.files import atomic_path
 from gpcnn_deploy.metadata import EngineMetadata, Precision, encoder_path
+from gpcnn_deploy.system.files import atomic_path
 from gpcnn_runtime.engines.base import EXPORT_ANEW
 from gpcnn_runtime.engines.onnxruntime.session import onnx_metadata, read_onnx
 from gpcnn_runtime.engines.plan_file import (

@@ -14,9 +14,9 @@ import msgspec
 
 import gpcnn_deploy
 from gpcnn_deploy.errors import EngineError, OutputError, UsageError
-from gpcnn_deploy.files import sha256, write_atomic
 from gpcnn_deploy.metadata import EngineMetadata
 from gpcnn_deploy.model_file import decode_model_file
+from gpcnn_deploy.system.files import sha256, write_atomic
 
 _PACKAGE = Path(__file__).parent
 PAGES = (_PACKAGE / "browser", _PACKAGE.parents[1] / "runtime" / "browser")  # in an installed package; in a clone

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gpcnn_deploy.errors import DataError, UsageError
-from gpcnn_deploy.files import write_atomic
+from gpcnn_deploy.system.files import write_atomic
 from gpcnn_runtime.scores import Binarization
 
 Method = Literal["likelihood", "ratio", "typicality"]

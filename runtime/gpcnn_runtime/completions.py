@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gpcnn_deploy.errors import UsageError
-from gpcnn_deploy.pictures import grid, pixels_from_levels
+from gpcnn_deploy.pictures.levels import grid, pixels_from_levels
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_runtime.conditions import check_conditions
 from gpcnn_runtime.engines.base import Strategy

@@ -10,7 +10,6 @@ import msgspec
 
 from gpcnn_deploy.checkpoint_header import Header, read_header
 from gpcnn_deploy.errors import EngineError
-from gpcnn_deploy.files import sha256
 from gpcnn_deploy.metadata import (
     EncoderParity,
     EngineMetadata,
@@ -21,6 +20,7 @@ from gpcnn_deploy.metadata import (
 from gpcnn_deploy.model_file import SUFFIX, decode_model_file, read_model_bytes
 from gpcnn_deploy.preparation import Preparation
 from gpcnn_deploy.spec import ModelSpec
+from gpcnn_deploy.system.files import sha256
 from gpcnn_runtime.engines.plan_file import PlanMetadata, native_path, portable_path, read_plan_metadata
 from gpcnn_runtime.zoo.card import Card
 from gpcnn_runtime.zoo.catalogue import PREFIX, read_card, resolve_engine

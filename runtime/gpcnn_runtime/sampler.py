@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from gpcnn_deploy.errors import EngineError, UsageError
-from gpcnn_deploy.machine import default_threads, of_memory
 from gpcnn_deploy.metadata import EngineMetadata
 from gpcnn_deploy.philox import noise
+from gpcnn_deploy.system.machine import default_threads, of_memory
 from gpcnn_runtime.conditions import Conditions, check_conditions
 from gpcnn_runtime.engines.base import (
     EXPORT_ANEW,

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 
-from gpcnn_deploy.pictures import grid, pixels_from_levels
+from gpcnn_deploy.pictures.levels import grid, pixels_from_levels
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

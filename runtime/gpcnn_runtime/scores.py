@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gpcnn_deploy.errors import UsageError
-from gpcnn_deploy.pictures import levels_from_pixels
+from gpcnn_deploy.pictures.levels import levels_from_pixels
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_runtime.sampler import Sampler
 

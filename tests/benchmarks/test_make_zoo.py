@@ -11,8 +11,8 @@ from click.testing import CliRunner, Result
 from small_engines import model_of, write_checkpoint
 
 from benchmarks.make_zoo import DATA, main
-from gpcnn_deploy.files import sha256
 from gpcnn_deploy.spec import EncoderSpec, ModelSpec
+from gpcnn_deploy.system.files import sha256
 from gpcnn_runtime.commands.bench.report import BenchReport, BenchRow
 from gpcnn_runtime.sampler import Sampler
 from gpcnn_runtime.zoo import catalogue as zoo

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from PIL import Image
 from small_engines import LABELLED
 
-from gpcnn_deploy.pictures import pixels_from_levels
+from gpcnn_deploy.pictures.levels import pixels_from_levels
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_export.commands.export.cli import main as export
 from gpcnn_export.site import make_site

@@ -12,7 +12,7 @@ from safetensors import safe_open
 
 from gpcnn_deploy.errors import DataError, EngineError
 from gpcnn_deploy.metadata import decode_metadata, encode_metadata
-from gpcnn_deploy.picture_files import read_picture
+from gpcnn_deploy.pictures.files import read_picture
 from gpcnn_deploy.preparation import Preparation
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_export.commands.export.cli import main as export_main

@@ -28,7 +28,7 @@ from small_engines import (
 )
 
 import gpcnn_export.commands.verify.verification
-from gpcnn_deploy.child import Answer, ChildError
+from gpcnn_deploy.commands.child import Answer, ChildError
 from gpcnn_deploy.metadata import METADATA_KEY
 from gpcnn_deploy.schedule import Schedule
 from gpcnn_deploy.spec import EncoderSpec, ModelSpec

@@ -13,7 +13,7 @@ from small_plans import LABEL, write_plan
 from tensorrt_double import Machine, install
 
 import gpcnn_export.commands.verify.verification
-from gpcnn_deploy.child import Answer
+from gpcnn_deploy.commands.child import Answer
 from gpcnn_export.commands.verify.cli import main
 from gpcnn_export.commands.verify.judge import main as judge_main
 from gpcnn_training.checkpoint import checkpoint_digest

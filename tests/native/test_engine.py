@@ -19,7 +19,7 @@ from contract_models import SPECS, contract, hash_words, recipe_file, recipe_inp
 
 from gpcnn_deploy.errors import EngineError, UsageError
 from gpcnn_deploy.philox import noise
-from gpcnn_deploy.pictures import pixels_from_levels
+from gpcnn_deploy.pictures.levels import pixels_from_levels
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_runtime.engines.base import OutOfMemoryError, Request
 from gpcnn_runtime.engines.cancel import Cancellation, Cancelled

@@ -18,9 +18,9 @@ import gpcnn_runtime.commands.inspect.cli
 import gpcnn_runtime.commands.sample.cli
 import gpcnn_runtime.commands.score.cli
 from gpcnn_deploy.errors import EngineError, UsageError
-from gpcnn_deploy.files import sha256
 from gpcnn_deploy.metadata import EncoderParity, EngineMetadata, ParityReport, encoder_path
 from gpcnn_deploy.spec import ModelSpec
+from gpcnn_deploy.system.files import sha256
 from gpcnn_export.checkpoint_to_native import draft_model_file
 from gpcnn_runtime.engines.onnxruntime.encoder import Encoder
 from gpcnn_runtime.inspection import engine_metadata, inspect_engine

@@ -16,8 +16,8 @@ import torch
 
 from gpcnn_deploy.checkpoint_header import SCHEMA, Header
 from gpcnn_deploy.errors import CheckpointError, OutputError
-from gpcnn_deploy.files import sha256
 from gpcnn_deploy.spec import ModelSpec
+from gpcnn_deploy.system.files import sha256
 from gpcnn_training.checkpoint import checkpoint_digest, checkpoint_header, load_checkpoint, save_checkpoint
 from gpcnn_training.model import GatedPixelCNN
 from gpcnn_training.runs import newest_run

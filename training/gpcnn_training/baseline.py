@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gpcnn_deploy.baseline import BaselineReport
-from gpcnn_deploy.command import Command
+from gpcnn_deploy.commands.command import Command
+from gpcnn_deploy.commands.extras import require
 from gpcnn_deploy.errors import CheckpointError
-from gpcnn_deploy.extras import require
-from gpcnn_deploy.machine import peak_rss_mb
+from gpcnn_deploy.system.machine import peak_rss_mb
 from gpcnn_deploy.text import exact_json
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from torch import Tensor
 import gpcnn_deploy
 from gpcnn_deploy.checkpoint_header import METADATA_KEY, Header, damaged, read_header
 from gpcnn_deploy.errors import CheckpointError
-from gpcnn_deploy.files import sha256, write_atomic
 from gpcnn_deploy.spec import EncoderSpec, ModelSpec
+from gpcnn_deploy.system.files import sha256, write_atomic
 from gpcnn_deploy.text import exact_json
 from gpcnn_training.model import GatedPixelCNN
 from gpcnn_training.runs import checkpoint_path

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from gpcnn_deploy.errors import GpcnnError, UsageError
-from gpcnn_deploy.files import atomic_path
+from gpcnn_deploy.system.files import atomic_path
 
 Kind = Literal["program", "library"]
 EXAMPLES = "aarch64-linux-musl, x86_64-windows-gnu, thumb-freestanding-eabihf"

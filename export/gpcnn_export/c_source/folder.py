@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Final
 
 from gpcnn_deploy.errors import OutputError, UsageError
-from gpcnn_deploy.files import atomic_path
 from gpcnn_deploy.metadata import EngineMetadata
+from gpcnn_deploy.system.files import atomic_path
 from gpcnn_export.c_source.amalgamation import MARK, amalgamation, header
 from gpcnn_export.c_source.data import model_c, model_h, static_memory
 from gpcnn_runtime.engines.native.packing import PackedWeights

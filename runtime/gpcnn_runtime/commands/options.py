@@ -113,7 +113,7 @@ def smaller_batches(batch_size: int) -> Iterator[None]:
     try:
         yield
     except MemoryError:
-        from gpcnn_deploy.machine import of_memory
+        from gpcnn_deploy.system.machine import of_memory
 
         smaller = f"try --batch-size {max(1, batch_size // 2)}, or --threads 1"
         raise EngineError(f"not enough memory{of_memory()}: {smaller}") from None

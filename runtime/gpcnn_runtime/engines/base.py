@@ -119,7 +119,7 @@ class EngineInfo:
         """Hexadecimal SHA-256 of the bytes that were loaded; of the file, where they were not kept."""
         import hashlib  # only long jobs pay for it
 
-        from gpcnn_deploy.files import sha256
+        from gpcnn_deploy.system.files import sha256
 
         return sha256(self.path) if self.content is None else hashlib.sha256(self.content).hexdigest()
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from gpcnn_deploy.class_names import MAX_CLASSES, label_of_file
 from gpcnn_deploy.errors import DataError
-from gpcnn_deploy.picture_arrays import (
+from gpcnn_deploy.pictures.arrays import (
     CLASS_NAMES,
     Keys,
     Layout,
@@ -27,8 +27,8 @@ from gpcnn_deploy.picture_arrays import (
     label_numbers,
     labels_shape,
 )
-from gpcnn_deploy.picture_files import MAX_PICTURE_PIXELS, Target, fit
-from gpcnn_deploy.pictures import pixels_from_levels
+from gpcnn_deploy.pictures.files import MAX_PICTURE_PIXELS, Target, fit
+from gpcnn_deploy.pictures.levels import pixels_from_levels
 from gpcnn_deploy.spec import ModelSpec
 
 _LEVELS = "levels"

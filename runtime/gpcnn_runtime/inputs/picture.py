@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from gpcnn_deploy.picture_files import Target, read_picture
-from gpcnn_deploy.pictures import levels_from_pixels
+from gpcnn_deploy.pictures.files import Target, read_picture
+from gpcnn_deploy.pictures.levels import levels_from_pixels
 from gpcnn_deploy.preparation import Preparation
 from gpcnn_deploy.spec import ModelSpec
 

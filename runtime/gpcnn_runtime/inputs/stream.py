@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from gpcnn_deploy.class_names import MAX_CLASSES
 from gpcnn_deploy.errors import DataError
-from gpcnn_deploy.picture_files import is_clutter, read_picture
+from gpcnn_deploy.pictures.files import is_clutter, read_picture
 from gpcnn_deploy.preparation import Preparation
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_runtime.inputs.npz import count_npz, read_npz

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpcnn_deploy.errors import EngineError, UsageError
-from gpcnn_deploy.files import sha256
 from gpcnn_deploy.model_file import SUFFIX
 from gpcnn_deploy.schema import decode_versioned
+from gpcnn_deploy.system.files import sha256
 
 if TYPE_CHECKING:
     from gpcnn_runtime.zoo.card import Card

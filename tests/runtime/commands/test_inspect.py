@@ -19,8 +19,8 @@ from small_engines import EMBEDDED, LABELLED, NAMES, PLAIN, add_metadata, metada
 
 from gpcnn_deploy.checkpoint_header import Header
 from gpcnn_deploy.errors import GpcnnError
-from gpcnn_deploy.files import sha256
 from gpcnn_deploy.metadata import METADATA_KEY, EncoderParity, ParityReport, encode_metadata
+from gpcnn_deploy.system.files import sha256
 from gpcnn_runtime.commands.inspect.cli import main
 from gpcnn_runtime.engines.onnx_file import MalformedError, properties
 from gpcnn_runtime.engines.plan_file import PlanMetadata, encode_plan_metadata, metadata_path

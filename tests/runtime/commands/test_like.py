@@ -30,7 +30,7 @@ import gpcnn_runtime.commands.score.cli
 from gpcnn_deploy.errors import EngineError, UsageError
 from gpcnn_deploy.metadata import EngineMetadata, encode_metadata
 from gpcnn_deploy.philox import noise
-from gpcnn_deploy.pictures import grid, pixels_from_levels
+from gpcnn_deploy.pictures.levels import grid, pixels_from_levels
 from gpcnn_deploy.spec import EncoderSpec, ModelSpec
 from gpcnn_export.graphs.encoder import encoder_graph
 from gpcnn_runtime.commands.sample.cli import main

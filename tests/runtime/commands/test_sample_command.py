@@ -15,7 +15,7 @@ from PIL import Image
 from small_engines import LABELLED, PLAIN, Make
 
 from gpcnn_deploy import __version__
-from gpcnn_deploy.pictures import grid, pixels_from_levels
+from gpcnn_deploy.pictures.levels import grid, pixels_from_levels
 from gpcnn_runtime.commands.sample.cli import main
 from gpcnn_runtime.engines.base import OutOfMemoryError
 from gpcnn_runtime.engines.onnxruntime.engine import OnnxSampler

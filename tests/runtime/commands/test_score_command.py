@@ -18,9 +18,9 @@ from click.testing import CliRunner, Result
 from PIL import Image
 from small_engines import EMBEDDED, LABELLED, NAMES, PLAIN, Make
 
-from gpcnn_deploy.files import sha256
-from gpcnn_deploy.pictures import levels_from_pixels
+from gpcnn_deploy.pictures.levels import levels_from_pixels
 from gpcnn_deploy.spec import ModelSpec
+from gpcnn_deploy.system.files import sha256
 from gpcnn_runtime.commands.score.cli import main
 from gpcnn_runtime.commands.score.heatmap import full_scale, heat
 from gpcnn_runtime.commands.score.run import Scoring

@@ -23,8 +23,8 @@ from onnx import ModelProto, TensorProto, TypeProto, helper
 from small_engines import EMBEDDED, LABELLED, PLAIN, Make, engine_bytes, metadata_of, model_of, write_checkpoint
 
 from gpcnn_deploy.errors import EngineError, GpcnnError
-from gpcnn_deploy.files import sha256
 from gpcnn_deploy.metadata import MAX_METADATA_BYTES, METADATA_KEY, encode_metadata
+from gpcnn_deploy.system.files import sha256
 from gpcnn_runtime.commands.inspect.cli import main
 from gpcnn_runtime.engines.load import load_engine
 from gpcnn_runtime.engines.plan_file import PlanMetadata, encode_plan_metadata, metadata_path, read_plan_metadata

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from gpcnn_deploy.errors import DataError
-from gpcnn_deploy.pictures import levels_from_pixels, pixels_from_levels
+from gpcnn_deploy.pictures.levels import levels_from_pixels, pixels_from_levels
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_runtime.inputs.picture import read_levels, read_pixels
 from gpcnn_runtime.inputs.stream import BadPicture, Picture, count_pictures, pictures

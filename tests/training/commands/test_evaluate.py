@@ -17,8 +17,8 @@ import torch
 from click.testing import CliRunner, Result
 from small_engines import model_of, write_checkpoint
 
-from gpcnn_deploy.files import sha256
 from gpcnn_deploy.spec import EncoderSpec, ModelSpec, Quantization
+from gpcnn_deploy.system.files import sha256
 from gpcnn_training.commands.evaluate.cli import main
 from gpcnn_training.data.dataset import DataSet
 from gpcnn_training.data.sources import load_data

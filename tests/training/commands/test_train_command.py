@@ -310,7 +310,7 @@ def test_help_is_fast_and_imports_nothing_heavy() -> None:
 
 def test_the_first_image_of_the_sheet_is_image_0_of_the_seed() -> None:
     """So a sample can be drawn again, by any engine: noise(seed, 0) with label 0."""
-    from gpcnn_deploy.pictures import pixels_from_levels
+    from gpcnn_deploy.pictures.levels import pixels_from_levels
     from gpcnn_training.sampling import sample_raster
 
     assert gpcnn_train("--max-steps", 3, "--seed", 7, *SMALL).exit_code == 0

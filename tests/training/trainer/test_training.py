@@ -315,7 +315,7 @@ def test_samples_are_those_of_the_seed(tmp_path: Path, stripes: DataSet) -> None
     from PIL import Image
 
     from gpcnn_deploy.philox import noise
-    from gpcnn_deploy.pictures import grid, pixels_from_levels
+    from gpcnn_deploy.pictures.levels import grid, pixels_from_levels
     from gpcnn_training.sampling import sample_raster
 
     torch.manual_seed(0)

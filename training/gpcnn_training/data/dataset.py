@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gpcnn_deploy.errors import DataError
-from gpcnn_deploy.picture_arrays import check_range
-from gpcnn_deploy.pictures import levels_from_pixels
+from gpcnn_deploy.pictures.arrays import check_range
+from gpcnn_deploy.pictures.levels import levels_from_pixels
 from gpcnn_deploy.preparation import Preparation
 from gpcnn_deploy.text import valid
 

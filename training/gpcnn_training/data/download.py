@@ -52,7 +52,7 @@ class _RichBar:
         if self._bar is None:
             from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-            from gpcnn_deploy.console import console as make_console
+            from gpcnn_deploy.commands.console import console as make_console
 
             console = make_console(stderr=True)
             columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from gpcnn_deploy.class_names import MAX_CLASSES, normalized
 from gpcnn_deploy.errors import DataError
-from gpcnn_deploy.picture_arrays import (
+from gpcnn_deploy.pictures.arrays import (
     CLASS_NAMES,
     FAMILIES,
     Keys,
@@ -23,7 +23,7 @@ from gpcnn_deploy.picture_arrays import (
     label_numbers,
     labels_shape,
 )
-from gpcnn_deploy.picture_files import SUFFIXES
+from gpcnn_deploy.pictures.files import SUFFIXES
 from gpcnn_training.data.dataset import DataSet, Labels, Pixels, shortened, split
 
 Arrays = dict[str, npt.NDArray[Any]]

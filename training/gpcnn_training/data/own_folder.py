@@ -10,7 +10,7 @@ import numpy as np
 
 from gpcnn_deploy.class_names import MAX_CLASSES, natural_order, normalized
 from gpcnn_deploy.errors import DataError
-from gpcnn_deploy.picture_files import SUFFIXES, Target, is_clutter, read_picture
+from gpcnn_deploy.pictures.files import SUFFIXES, Target, is_clutter, read_picture
 from gpcnn_deploy.preparation import Preparation
 from gpcnn_training.data.dataset import DataSet, Pixels, shortened, split
 from gpcnn_training.data.prepare import target_of

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from gpcnn_deploy.picture_files import Target, fit
+from gpcnn_deploy.pictures.files import Target, fit
 from gpcnn_deploy.preparation import Preparation
 from gpcnn_training.data.dataset import DataSet, Pixels
 

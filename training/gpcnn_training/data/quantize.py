@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from gpcnn_deploy.pictures import levels_from_pixels
+from gpcnn_deploy.pictures.levels import levels_from_pixels
 from gpcnn_deploy.spec import Quantization
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from gpcnn_deploy.errors import DataError, UsageError
-from gpcnn_deploy.pictures import pixels_from_levels
+from gpcnn_deploy.pictures.levels import pixels_from_levels
 from gpcnn_deploy.preparation import Preparation
 from gpcnn_training.data.dataset import DataSet
 from gpcnn_training.data.names import NAMES, data_name

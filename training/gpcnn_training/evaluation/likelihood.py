@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from gpcnn_deploy.philox import noise
-from gpcnn_deploy.pictures import grid, pixels_from_levels, save_png
+from gpcnn_deploy.pictures.levels import grid, pixels_from_levels, save_png
 from gpcnn_deploy.spec import ModelSpec, Quantization
 from gpcnn_training.data.dataset import DataSet, Labels, Pixels
 from gpcnn_training.data.quantize import quantization_for, stream, to_levels

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from gpcnn_deploy.errors import TrainingError
-from gpcnn_deploy.machine import available_cores
+from gpcnn_deploy.system.machine import available_cores
 
 PrecisionChoice = Literal["auto", "fp32", "bf16"]
 CompileChoice = Literal["auto", "on", "off"]

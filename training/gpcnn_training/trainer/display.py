@@ -8,7 +8,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-from gpcnn_deploy.console import console as make_console
+from gpcnn_deploy.commands.console import console as make_console
 from gpcnn_training.trainer.settings import duration
 
 _SECONDS_BETWEEN_LINES = 10.0

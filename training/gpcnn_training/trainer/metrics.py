@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 
 from gpcnn_deploy.errors import OutputError
-from gpcnn_deploy.files import write_atomic
+from gpcnn_deploy.system.files import write_atomic
 
 
 class Metrics:

@@ -11,10 +11,10 @@ from typing import Any, Literal
 import click
 import msgspec
 
-from gpcnn_deploy.command import say, write_json
+from gpcnn_deploy.commands.command import say, write_json
+from gpcnn_deploy.commands.outputs import Output, check_outputs
 from gpcnn_deploy.errors import UsageError
 from gpcnn_deploy.metadata import EngineMetadata
-from gpcnn_deploy.outputs import Output, check_outputs
 
 OPTIONS = ("static", "weights", "max_ram", "target", "cpu", "library")
 """Options that belong to this format."""

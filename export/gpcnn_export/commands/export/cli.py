@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 from click.core import ParameterSource
 
-from gpcnn_deploy.command import Command, json_option, say, write_json
+from gpcnn_deploy.commands.command import Command, json_option, say, write_json
+from gpcnn_deploy.commands.extras import require
+from gpcnn_deploy.commands.outputs import OUTPUT_EITHER, Output, check_outputs
 from gpcnn_deploy.errors import UsageError
-from gpcnn_deploy.extras import require
 from gpcnn_deploy.metadata import encoder_path
-from gpcnn_deploy.outputs import OUTPUT_EITHER, Output, check_outputs
 from gpcnn_deploy.schedule import Schedule
 from gpcnn_export.commands.export.c_source import OPTIONS as C_OPTIONS
 from gpcnn_export.commands.export.c_source import c_options
@@ -364,7 +364,7 @@ class _Telling:
     """One live line on a terminal's stderr; nothing where stderr is not a terminal, except the measured windows."""
 
     def __enter__(self) -> _Telling:
-        from gpcnn_deploy.console import status
+        from gpcnn_deploy.commands.console import status
 
         self._status = status("starting")
         self._console = self._status.console

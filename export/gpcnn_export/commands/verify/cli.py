@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gpcnn_deploy.command import Command, data_dir_option, json_option, write_json
+from gpcnn_deploy.commands.command import Command, data_dir_option, json_option, write_json
 from gpcnn_runtime.commands.options import batch_size_option, provider_option, seed_option, threads_option
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def main(
     gpcnn-verify model.onnx --checkpoint runs/mnist-conditional
     gpcnn-verify model.plan --checkpoint runs/mnist-conditional --data mnist --json proof.json
     """
-    from gpcnn_deploy.console import show, status, taken, warn
+    from gpcnn_deploy.commands.console import show, status, taken, warn
     from gpcnn_deploy.errors import ParityError
     from gpcnn_export.commands.verify.table import notes, table
     from gpcnn_export.commands.verify.verification import verify

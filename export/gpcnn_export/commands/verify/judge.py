@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from gpcnn_deploy.class_names import same_names
-from gpcnn_deploy.command import Command
+from gpcnn_deploy.commands.command import Command
+from gpcnn_deploy.commands.extras import require
 from gpcnn_deploy.errors import CheckpointError, DataError, UsageError
-from gpcnn_deploy.extras import require
 from gpcnn_deploy.text import exact_json, read_exact_json
 from gpcnn_export.commands.verify.protocol import INPUTS, Prepared, VerifyJob
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.table import Table
 
-from gpcnn_deploy import console
+from gpcnn_deploy.commands import console
 from gpcnn_deploy.schedule import Schedule
 from gpcnn_export.commands.verify.protocol import Limits
 from gpcnn_export.commands.verify.verification import Verification

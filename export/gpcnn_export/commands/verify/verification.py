@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from gpcnn_deploy.child import run_child
+from gpcnn_deploy.commands.child import run_child
 from gpcnn_deploy.errors import UsageError
 from gpcnn_deploy.metadata import Precision, Role
 from gpcnn_deploy.philox import MAX_SEED

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gpcnn_deploy.command import Command, json_option, write_json
+from gpcnn_deploy.commands.command import Command, json_option, write_json
 from gpcnn_runtime.commands.options import provider_option, strategy_option, threads_option
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def main(
     gpcnn-bench model.gpcnn --batch 1 --batch 64 --checkpoint runs/mnist --json bench.json
     gpcnn-bench model.gpcnn --beside model.onnx --score
     """
-    from gpcnn_deploy.console import show, status, taken
+    from gpcnn_deploy.commands.console import show, status, taken
     from gpcnn_deploy.errors import CheckpointError
     from gpcnn_deploy.model_file import SUFFIX
     from gpcnn_runtime.commands.bench.table import notes, table
@@ -215,13 +215,13 @@ def _measure(
 
 
 def _cores(threads: int | None) -> int:
-    from gpcnn_deploy.machine import default_threads
+    from gpcnn_deploy.system.machine import default_threads
 
     return threads or default_threads()
 
 
 def _report(measured: list[Measurements]) -> BenchReport:
-    from gpcnn_deploy.machine import machine_facts
+    from gpcnn_deploy.system.machine import machine_facts
     from gpcnn_runtime.commands.bench.report import BenchReport, baseline_row, engine_row, names
 
     results = [result for one in measured for _, result in one.engines]

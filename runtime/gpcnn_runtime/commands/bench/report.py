@@ -21,7 +21,7 @@ from typing import Literal
 import msgspec
 
 from gpcnn_deploy.baseline import BASELINE_MODULE, BaselineReport
-from gpcnn_deploy.child import ChildError, environment, run_child
+from gpcnn_deploy.commands.child import ChildError, environment, run_child
 from gpcnn_deploy.errors import ParityError, UsageError
 from gpcnn_deploy.metadata import Role
 from gpcnn_deploy.text import exact_json
@@ -86,7 +86,7 @@ class BenchReport(msgspec.Struct, frozen=True, kw_only=True):
     """A whole run.
 
     Attributes:
-        machine: `gpcnn_deploy.machine.machine_facts`.
+        machine: `gpcnn_deploy.system.machine.machine_facts`.
         engine_digest: SHA-256 of the engine.
         runs_on: library, version and device that ran the engine.
         beside: file name of each engine it was measured beside → library, version and device that ran that one.

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from gpcnn_deploy import console
 from gpcnn_deploy.baseline import BaselineReport
+from gpcnn_deploy.commands import console
 from gpcnn_runtime.commands.bench.report import BenchReport, BenchRow
 
 EXTRAPOLATED = "≈"

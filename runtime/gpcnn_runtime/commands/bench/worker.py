@@ -18,12 +18,12 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from gpcnn_deploy.child import answer
-from gpcnn_deploy.machine import peak_rss_mb
+from gpcnn_deploy.commands.child import answer
 from gpcnn_deploy.metadata import EngineMetadata, Role
 from gpcnn_deploy.philox import noise
 from gpcnn_deploy.schedule import Schedule
 from gpcnn_deploy.spec import ModelSpec
+from gpcnn_deploy.system.machine import peak_rss_mb
 from gpcnn_deploy.text import read_exact_json
 from gpcnn_runtime.commands.bench.yardstick import yardstick
 from gpcnn_runtime.engines.base import Strategy

@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from gpcnn_deploy.child import run_child
+from gpcnn_deploy.commands.child import run_child
 
 MODULE = "gpcnn_runtime.commands.bench.yardstick"
 SIZES = (256, 384, 512, 768)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gpcnn_deploy.command import Command, json_option, write_json
+from gpcnn_deploy.commands.command import Command, json_option, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -24,7 +24,7 @@ def main(json_path: Path | None) -> None:
 
     Exits with 0 if something here can draw images, and with 1 otherwise.
     """
-    from gpcnn_deploy.console import show, status, taken
+    from gpcnn_deploy.commands.console import show, status, taken
     from gpcnn_deploy.errors import EngineError
     from gpcnn_runtime.commands.doctor.diagnosis import examine
 
@@ -40,7 +40,7 @@ def main(json_path: Path | None) -> None:
 
 def tables(found: Diagnosis) -> Iterator[Table]:
     """Abilities first, then what they rest on."""
-    from gpcnn_deploy.console import facts
+    from gpcnn_deploy.commands.console import facts
 
     yield facts("This machine can", ((a.what, _yes(a.possible), a.how) for a in found.abilities))
     machine = found.machine

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import msgspec
 
-from gpcnn_deploy.child import environment
-from gpcnn_deploy.machine import machine_facts
+from gpcnn_deploy.commands.child import environment
+from gpcnn_deploy.system.machine import machine_facts
 from gpcnn_runtime.commands.doctor.packages import Package, missing, packages
 from gpcnn_runtime.commands.doctor.probe import Answer, GpuFacts
 from gpcnn_runtime.engines.onnxruntime.providers import PROVIDERS
@@ -62,7 +62,7 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         can_sample: something here can draw images.
         abilities: what can be done, and what the rest needs.
-        machine: `gpcnn_deploy.machine.machine_facts`.
+        machine: `gpcnn_deploy.system.machine.machine_facts`.
         gpus: CUDA devices.
         gpu_problem: why there are none; None where there are.
         native: the native engine, which drew a tiny image.

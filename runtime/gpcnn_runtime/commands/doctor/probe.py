@@ -15,9 +15,9 @@ from typing import cast
 
 import msgspec
 
-from gpcnn_deploy.child import answer
+from gpcnn_deploy.commands.child import answer
+from gpcnn_deploy.commands.extras import require
 from gpcnn_deploy.errors import EngineError, GpcnnError
-from gpcnn_deploy.extras import require
 from gpcnn_runtime.engines.onnxruntime.providers import Provider
 from gpcnn_runtime.engines.plan_file import Flavor
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gpcnn_deploy.command import Command, json_option, write_json
+from gpcnn_deploy.commands.command import Command, json_option, write_json
 from gpcnn_deploy.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def main(engine: Path, json_path: Path | None) -> None:
     gpcnn-inspect model.plan --json -
     gpcnn-inspect zoo:mnist-conditional
     """
-    from gpcnn_deploy import console
+    from gpcnn_deploy.commands import console
     from gpcnn_deploy.errors import EngineError
     from gpcnn_runtime.engines.plan_file import metadata_path
     from gpcnn_runtime.inspection import inspect_engine

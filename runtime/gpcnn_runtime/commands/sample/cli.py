@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gpcnn_deploy.command import Command, json_option
-from gpcnn_deploy.console import warn
+from gpcnn_deploy.commands.command import Command, json_option
+from gpcnn_deploy.commands.console import warn
+from gpcnn_deploy.commands.outputs import OUTPUT_EITHER
 from gpcnn_deploy.errors import InterruptedRun, UsageError
-from gpcnn_deploy.outputs import OUTPUT_EITHER
 from gpcnn_runtime.commands.options import (
     box_option,
     candidates_option,

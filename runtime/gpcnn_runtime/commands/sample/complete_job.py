@@ -106,7 +106,7 @@ def refuse_place(path: Path, job: Job) -> None:
     Raises:
         OutputError: it holds something else.
     """
-    from gpcnn_deploy.files import is_stream
+    from gpcnn_deploy.system.files import is_stream
     from gpcnn_runtime.commands.sample.jobs import claimed, holds
 
     if job.output_format == "png":
@@ -125,7 +125,7 @@ def write_completions(
     Raises:
         OutputError: it cannot be written.
     """
-    from gpcnn_deploy.pictures import save_png
+    from gpcnn_deploy.pictures.levels import save_png
 
     if job.output_format == "npz":
         _write_npz(path, job, completions, class_names)
@@ -140,7 +140,7 @@ def _write_npz(path: Path, job: Job, completions: Completions, class_names: tupl
     import msgspec
     import numpy as np
 
-    from gpcnn_deploy.files import atomic_path
+    from gpcnn_deploy.system.files import atomic_path
 
     arrays: dict[str, Any] = {
         "levels": completions.levels,
@@ -160,7 +160,7 @@ def _write_npz(path: Path, job: Job, completions: Completions, class_names: tupl
 
 def _write_folder(path: Path, job: Job, completions: Completions, class_names: tuple[str, ...]) -> None:
     from gpcnn_deploy.class_names import in_file_name
-    from gpcnn_deploy.pictures import pixels_from_levels, save_png
+    from gpcnn_deploy.pictures.levels import pixels_from_levels, save_png
     from gpcnn_runtime.commands.sample.jobs import claim
 
     older = not claim(path, job).class_names  # whose file names have numbers

@@ -28,10 +28,10 @@ import numpy.typing as npt
 
 from gpcnn_deploy.class_names import in_file_name
 from gpcnn_deploy.errors import OutputError
-from gpcnn_deploy.files import atomic_path, is_stream, write_atomic
-from gpcnn_deploy.lock import held
-from gpcnn_deploy.pictures import png_bytes
+from gpcnn_deploy.pictures.levels import png_bytes
 from gpcnn_deploy.spec import ModelSpec
+from gpcnn_deploy.system.files import atomic_path, is_stream, write_atomic
+from gpcnn_deploy.system.lock import held
 from gpcnn_runtime.inputs.stream import JOB_FILE
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gpcnn_deploy.errors import UsageError
-from gpcnn_deploy.pictures import grid, pixels_from_levels
+from gpcnn_deploy.pictures.levels import grid, pixels_from_levels
 from gpcnn_runtime.engines.onnxruntime.encoder import Encoder
 from gpcnn_runtime.inputs.picture import read_levels
 from gpcnn_runtime.sampler import Sampler

@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gpcnn_deploy.command import STDOUT, say, write_json
-from gpcnn_deploy.console import progress, taken
+from gpcnn_deploy.commands.command import STDOUT, say, write_json
+from gpcnn_deploy.commands.console import progress, taken
+from gpcnn_deploy.commands.outputs import Output, check_outputs
 from gpcnn_deploy.errors import InterruptedRun, UsageError
-from gpcnn_deploy.outputs import Output, check_outputs
 
 if TYPE_CHECKING:
     from gpcnn_runtime.commands.sample.complete_job import ToComplete
@@ -106,7 +106,7 @@ def draw_grid(sampler: Sampler, order: Order, place: Place) -> None:
 
     import numpy as np
 
-    from gpcnn_deploy.pictures import grid, pixels_from_levels, save_png
+    from gpcnn_deploy.pictures.levels import grid, pixels_from_levels, save_png
 
     levels = np.concatenate([samples.levels for samples in drawn])
     if order.like is not None:
@@ -128,7 +128,7 @@ def _refuse_large(sampler: Sampler, images: int, place: Place) -> None:
 
 def draw_job(sampler: Sampler, order: Order, place: Place) -> None:
     """Draw a long job: pictures in a folder, or an .npz; go on where an earlier run of it stopped."""
-    from gpcnn_deploy.files import is_stream
+    from gpcnn_deploy.system.files import is_stream
     from gpcnn_runtime.commands.sample.jobs import JobOutput, NpzFile, PngFolder
 
     sampler.draw(order.conditions, order.strategy)  # refuses what it cannot draw before anything is written

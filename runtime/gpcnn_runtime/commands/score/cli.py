@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gpcnn_deploy.command import STDOUT, Command, json_option
-from gpcnn_deploy.console import progress, show, taken, warn
+from gpcnn_deploy.commands.command import STDOUT, Command, json_option
+from gpcnn_deploy.commands.console import progress, show, taken, warn
+from gpcnn_deploy.commands.outputs import OUTPUT_FILE, OUTPUT_FOLDER, Output, check_outputs
 from gpcnn_deploy.errors import InterruptedRun, UsageError
-from gpcnn_deploy.outputs import OUTPUT_FILE, OUTPUT_FOLDER, Output, check_outputs
 from gpcnn_runtime.commands.options import (
     complete_labels,
     engine_option,

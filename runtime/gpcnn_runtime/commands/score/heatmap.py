@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gpcnn_deploy.pictures import grid, save_png
+from gpcnn_deploy.pictures.levels import grid, save_png
 from gpcnn_deploy.spec import ModelSpec
 
 _SHORT_SIDE = 224  # picture pixels of a heatmap's shorter side, at least

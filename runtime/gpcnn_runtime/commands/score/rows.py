@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
 
-from gpcnn_deploy.command import STDOUT
+from gpcnn_deploy.commands.command import STDOUT
 from gpcnn_deploy.errors import OutputError
-from gpcnn_deploy.files import atomic_path, is_stream
-from gpcnn_deploy.lock import held
 from gpcnn_deploy.preparation import Preparation
+from gpcnn_deploy.system.files import atomic_path, is_stream
+from gpcnn_deploy.system.lock import held
 from gpcnn_deploy.text import json_bytes
 from gpcnn_runtime.anomaly import Method
 from gpcnn_runtime.engines.report import EngineReport

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from rich.table import Table
 from rich.text import Text
 
-from gpcnn_deploy import console
+from gpcnn_deploy.commands import console
 from gpcnn_runtime.commands.score.rows import Head, Row, Summary
 from gpcnn_runtime.commands.score.tally import Tally
 

@@ -12,8 +12,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from gpcnn_deploy.commands.extras import require
 from gpcnn_deploy.errors import EngineError, UsageError
-from gpcnn_deploy.extras import require
 
 if TYPE_CHECKING:
     import onnxruntime

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gpcnn_deploy.commands.extras import require
 from gpcnn_deploy.errors import EngineError
-from gpcnn_deploy.extras import require
 from gpcnn_deploy.metadata import METADATA_KEY, EngineMetadata, decode_metadata
 from gpcnn_deploy.ports import Ports
 from gpcnn_runtime.engines.base import EXPORT_ANEW

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gpcnn_deploy.errors import EngineError, OutputError
-from gpcnn_deploy.files import write_atomic
+from gpcnn_deploy.system.files import write_atomic
 from gpcnn_runtime.engines.base import (
     Engine,
     EngineInfo,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from gpcnn_deploy.commands.extras import require
 from gpcnn_deploy.errors import EngineError, NotHereError
-from gpcnn_deploy.extras import require
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gpcnn_deploy.command import Command, data_dir_option, json_option, say, write_json
-from gpcnn_deploy.extras import required
+from gpcnn_deploy.commands.command import Command, data_dir_option, json_option, say, write_json
+from gpcnn_deploy.commands.extras import required
 
 if TYPE_CHECKING:
     from gpcnn_training.commands.evaluate.run import Evaluation, Spread

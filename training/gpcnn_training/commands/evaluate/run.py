@@ -16,8 +16,8 @@ import numpy as np
 from gpcnn_deploy.checkpoint_header import Header
 from gpcnn_deploy.class_names import same_names
 from gpcnn_deploy.errors import CheckpointError, DataError, TrainingError, UsageError, lacks_memory
-from gpcnn_deploy.machine import of_memory
 from gpcnn_deploy.spec import ModelSpec, Quantization
+from gpcnn_deploy.system.machine import of_memory
 from gpcnn_training.checkpoint import checkpoint_digest, load_checkpoint
 from gpcnn_training.data.dataset import DataSet
 from gpcnn_training.data.names import NAMES, data_name

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from gpcnn_deploy.command import Command
-from gpcnn_deploy.extras import required
+from gpcnn_deploy.commands.command import Command
+from gpcnn_deploy.commands.extras import required
 from gpcnn_training.commands.train.flag import options_of
 from gpcnn_training.commands.train.request import TrainRequest
 

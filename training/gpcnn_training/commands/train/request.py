@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from gpcnn_deploy.command import data_dir_option, json_option
+from gpcnn_deploy.commands.command import data_dir_option, json_option
+from gpcnn_deploy.commands.outputs import OUTPUT_FOLDER
 from gpcnn_deploy.errors import UsageError
-from gpcnn_deploy.outputs import OUTPUT_FOLDER
 from gpcnn_deploy.spec import MAX_FEATURES, MAX_LAYERS
 from gpcnn_training.commands.train.duration import DURATION
 from gpcnn_training.commands.train.flag import FiniteRange, flag, flags_of
@@ -164,7 +164,7 @@ class TrainRequest:
         Raises:
             UsageError: flags that contradict each other, or no such colour.
         """
-        from gpcnn_deploy.picture_files import hex_colour
+        from gpcnn_deploy.pictures.files import hex_colour
         from gpcnn_deploy.preparation import Preparation
 
         if self.grey and self.rgb:

@@ -13,7 +13,7 @@ import torch
 from lightning_fabric import Fabric
 
 from gpcnn_deploy.checkpoint_header import Header
-from gpcnn_deploy.command import say, write_json
+from gpcnn_deploy.commands.command import say, write_json
 from gpcnn_deploy.errors import (
     CheckpointError,
     DataError,
@@ -24,10 +24,10 @@ from gpcnn_deploy.errors import (
     UsageError,
     lacks_memory,
 )
-from gpcnn_deploy.files import check_file, check_folder
-from gpcnn_deploy.lock import held
-from gpcnn_deploy.machine import of_memory
 from gpcnn_deploy.spec import EncoderSpec, ModelSpec
+from gpcnn_deploy.system.files import check_file, check_folder
+from gpcnn_deploy.system.lock import held
+from gpcnn_deploy.system.machine import of_memory
 from gpcnn_training.checkpoint import load_checkpoint, save_checkpoint
 from gpcnn_training.commands.train.presets import OWN_DATA, PRESETS
 from gpcnn_training.commands.train.recipe import with_recipe

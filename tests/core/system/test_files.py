@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from gpcnn_deploy.errors import OutputError, OutputWarning
-from gpcnn_deploy.files import atomic_path, check_file, check_folder, sha256, write_atomic
+from gpcnn_deploy.system.files import atomic_path, check_file, check_folder, sha256, write_atomic
 
 
 def test_an_error_while_writing_keeps_the_old_file_and_leaves_nothing_else(tmp_path: Path) -> None:

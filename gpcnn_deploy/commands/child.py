@@ -11,7 +11,7 @@ from typing import TypeVar
 import msgspec
 
 from gpcnn_deploy.errors import GpcnnError
-from gpcnn_deploy.machine import of_memory
+from gpcnn_deploy.system.machine import of_memory
 from gpcnn_deploy.text import exact_json, read_exact_json
 
 Answer = TypeVar("Answer", bound=msgspec.Struct)
@@ -70,7 +70,7 @@ def answer(work: Callable[[], msgspec.Struct]) -> int:
     Returns:
         The exit code.
     """
-    from gpcnn_deploy.command import explain
+    from gpcnn_deploy.commands.command import explain
 
     try:
         found = work()

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TextIO
 
 from gpcnn_deploy.errors import OutputError, OutputWarning
-from gpcnn_deploy.streams import write_bytes
+from gpcnn_deploy.system.streams import write_bytes
 
 STDOUT = Path("-")
 """Standard output, as the name of a file."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gpcnn_deploy.files import STDOUT
+from gpcnn_deploy.system.files import STDOUT
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from gpcnn_deploy import __version__, console
-from gpcnn_deploy.command import Command
-from gpcnn_deploy.files import STDOUT
+from gpcnn_deploy.commands.command import Command
+from gpcnn_deploy.system.files import STDOUT
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = dict(re.findall(r'^(gpcnn-\w+) = "([\w.]+):main"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE))

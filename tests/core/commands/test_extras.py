@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
+from gpcnn_deploy.commands.extras import require, required
 from gpcnn_deploy.errors import MissingExtraError
-from gpcnn_deploy.extras import require, required
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from gpcnn_deploy.errors import OutputError
-from gpcnn_deploy.pictures import grid, levels_from_pixels, pixels_from_levels, png_bytes, save_png
+from gpcnn_deploy.pictures.levels import grid, levels_from_pixels, pixels_from_levels, png_bytes, save_png
 
 
 @pytest.mark.parametrize("levels", range(2, 257))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gpcnn_deploy.files import write_atomic
+from gpcnn_deploy.system.files import write_atomic
 
 
 def pixels_from_levels(levels_NCHW: npt.NDArray[Any], levels: int) -> npt.NDArray[np.uint8]:

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from gpcnn_deploy import lock
 from gpcnn_deploy.errors import OutputError
-from gpcnn_deploy.lock import held
+from gpcnn_deploy.system import lock
+from gpcnn_deploy.system.lock import held
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from gpcnn_deploy.lock import held
+from gpcnn_deploy.system.lock import held
 with held(Path(".lock"), Path("run")):
     open("ready", "w").close()
     time.sleep(60)

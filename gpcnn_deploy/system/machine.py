@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import gpcnn_deploy
-from gpcnn_deploy import cgroups
+from gpcnn_deploy.system import cgroups
 
 MB_OF_A_THREAD = 128
 """Memory that there must be for each thread of a default number of threads."""

@@ -16,11 +16,11 @@ from typing import Any
 import click
 
 from gpcnn_deploy import __version__
-from gpcnn_deploy.console import taken, warn
+from gpcnn_deploy.commands.console import taken, warn
+from gpcnn_deploy.commands.outputs import OUTPUT_FILE, check_outputs, named_outputs
 from gpcnn_deploy.errors import GpcnnError, InterruptedRun, MissingExtraError, OutputError, OutputWarning, lacks_memory
-from gpcnn_deploy.files import STDOUT, write_atomic
-from gpcnn_deploy.outputs import OUTPUT_FILE, check_outputs, named_outputs
-from gpcnn_deploy.streams import guarded
+from gpcnn_deploy.system.files import STDOUT, write_atomic
+from gpcnn_deploy.system.streams import guarded
 from gpcnn_deploy.text import bounded, json_bytes, printable
 
 __all__ = ["STDOUT", "Command", "data_dir_option", "explain", "json_option", "say", "write_json"]
@@ -84,7 +84,7 @@ def say(json_path: Path | None, text: str) -> None:
 class Command(click.Command):
     """A click command that reports what a user can mend, or what the system refuses, in one line with an exit code.
 
-    Before it begins it finds out that every result that an option names (`gpcnn_deploy.outputs`) can be written.
+    Before it begins it finds out that every result that an option names can be written (`outputs` beside this file).
     SIGTERM and a terminal that is closed (SIGHUP) interrupt it as Ctrl-C does.
     """
 
@@ -129,7 +129,7 @@ def explain(error: Exception) -> tuple[str, int] | None:
     if isinstance(error, GpcnnError):
         return " ".join(str(error).split()), error.exit_code
     if lacks_memory(error):
-        from gpcnn_deploy.machine import of_memory
+        from gpcnn_deploy.system.machine import of_memory
 
         return f"not enough memory{of_memory()}: try smaller batches, or end other programs", GpcnnError.exit_code
     if isinstance(error, RuntimeError) and "can't start new thread" in str(error):

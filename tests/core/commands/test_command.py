@@ -14,7 +14,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from gpcnn_deploy.command import Command, json_option, write_json
+from gpcnn_deploy.commands.command import Command, json_option, write_json
 from gpcnn_deploy.errors import GpcnnError, MissingExtraError, UsageError
 
 
@@ -113,7 +113,7 @@ def test_what_click_refuses_is_bounded_too() -> None:
 
 SLEEPER = """
 import click, sys, time
-from gpcnn_deploy.command import Command
+from gpcnn_deploy.commands.command import Command
 from gpcnn_deploy.errors import InterruptedRun
 
 @click.command(cls=Command)

@@ -11,8 +11,8 @@ from typing import Any, Literal, NamedTuple
 import click
 
 from gpcnn_deploy.errors import OutputError, UsageError
-from gpcnn_deploy.files import STDOUT, check_file, check_folder, stream_of
-from gpcnn_deploy.streams import stdout_is_closed
+from gpcnn_deploy.system.files import STDOUT, check_file, check_folder, stream_of
+from gpcnn_deploy.system.streams import stdout_is_closed
 
 Kind = Literal["file", "folder", "either"]
 

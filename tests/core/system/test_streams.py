@@ -11,7 +11,7 @@ import pytest
 
 COMMAND = """
 import click, sys
-from gpcnn_deploy.command import Command, say
+from gpcnn_deploy.commands.command import Command, say
 
 @click.command(cls=Command)
 def main():
@@ -50,7 +50,10 @@ def test_what_is_said_beside_the_work_ends_nothing(tmp_path: Path, shell: str) -
 
 
 def test_progress_of_rich_ends_nothing_either(tmp_path: Path) -> None:
-    body = "from gpcnn_deploy.console import console; [console(True).print('progress ' * 100) for _ in range(500)]"
+    body = (
+        "from gpcnn_deploy.commands.console import console\n"
+        "[console(True).print('progress ' * 100) for _ in range(500)]"
+    )
     done = run(tmp_path, body, "2>&1 | true")
     assert (tmp_path / "done").exists(), done.stderr
     assert done.returncode == 0
@@ -98,7 +101,7 @@ def test_a_terminal_without_the_signs_gets_others(tmp_path: Path, encoding: str)
 
 def test_a_table_for_a_terminal_that_is_not_utf8_has_plain_lines(tmp_path: Path) -> None:
     body = (
-        "from rich.table import Table; from rich.box import SIMPLE; from gpcnn_deploy.console import console;"
+        "from rich.table import Table; from rich.box import SIMPLE; from gpcnn_deploy.commands.console import console;"
         "t = Table('a', box=SIMPLE); t.add_row('1'); console().print(t)"
     )
     plain = run(tmp_path, body, PYTHONIOENCODING="latin-1").stdout

@@ -9,8 +9,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from gpcnn_deploy.command import Command
-from gpcnn_deploy.outputs import OUTPUT_FILE, OUTPUT_FOLDER, OutputType
+from gpcnn_deploy.commands.command import Command
+from gpcnn_deploy.commands.outputs import OUTPUT_FILE, OUTPUT_FOLDER, OutputType
 
 COMMANDS = {
     script.name: script

@@ -1,0 +1,1 @@
+"""Pictures: levels and pixels, and the one reader of picture files and arrays."""
