@@ -29,6 +29,7 @@ BASES = [
     *(ROOT / name for name in ("training", "export", "runtime", "training/gpcnn_training", "export/gpcnn_export")),
     ROOT / "runtime/gpcnn_runtime",
     ROOT / "runtime/native",
+    ROOT / "gpcnn_deploy",
 ]
 WRITTEN = {
     "runs",
@@ -91,7 +92,7 @@ def test_every_path_exists(page: Path) -> None:
         if not any((base / path).exists() for base in (page.parent, *BASES)):
             missing.append(path)
     files = {path.name for base in BASES[1:4] for path in base.rglob("*.py")} | {
-        path.name for path in (ROOT / "gpcnn_deploy").glob("*.py")
+        path.name for path in (ROOT / "gpcnn_deploy").rglob("*.py")
     }
     modules = re.findall(r"`(\w+\.py)`", page.read_text("utf-8"))  # named without their folder
     assert missing + [name for name in modules if name not in files] == []

@@ -10,11 +10,12 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from gpcnn_deploy import __version__, console
+from gpcnn_deploy import __version__
+from gpcnn_deploy.commands import console
 from gpcnn_deploy.commands.command import Command
 from gpcnn_deploy.system.files import STDOUT
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SCRIPTS = dict(re.findall(r'^(gpcnn-\w+) = "([\w.]+):main"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE))
 NAME = "[bold]runs[/bold]/:smile:.onnx"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gpcnn_deploy import cgroups, machine
+from gpcnn_deploy.system import cgroups, machine
 from gpcnn_deploy.system.cgroups import cpu_limit, memory_limit
 
 V2 = "26 19 0:23 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate\n"

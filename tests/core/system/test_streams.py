@@ -51,8 +51,7 @@ def test_what_is_said_beside_the_work_ends_nothing(tmp_path: Path, shell: str) -
 
 def test_progress_of_rich_ends_nothing_either(tmp_path: Path) -> None:
     body = (
-        "from gpcnn_deploy.commands.console import console\n"
-        "[console(True).print('progress ' * 100) for _ in range(500)]"
+        "from gpcnn_deploy.commands import console as c; [c.console(True).print('progress ' * 99) for _ in range(500)]"
     )
     done = run(tmp_path, body, "2>&1 | true")
     assert (tmp_path / "done").exists(), done.stderr
