@@ -7,6 +7,7 @@ lists them.
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -106,8 +107,9 @@ def engine_name(path: Path) -> str:
 
 def main() -> None:
     """List the models."""
-    for name in names():
-        print(f"{PREFIX}{name}  {read_card(name).about}")
+    with contextlib.suppress(BrokenPipeError):  # whoever reads has gone
+        for name in names():
+            print(f"{PREFIX}{name}  {read_card(name).about}", flush=True)
 
 
 if __name__ == "__main__":

@@ -117,7 +117,7 @@ def main(
     Before the file appears, images that the engine draws are compared with those of eager PyTorch.
 
     In place of a checkpoint you may name a MODEL.gpcnn that this command wrote, or zoo:NAME. With --format trt you may
-    name a MODEL.onnx. That needs no PyTorch, and so a plan can be built on the device that will run it.
+    name a MODEL.onnx. PyTorch is not needed for that, nor for --format c and web of a MODEL.gpcnn or zoo:NAME.
 
     \b
     gpcnn-export
@@ -232,7 +232,7 @@ def _reject_conflicts(source: Path | None, form: str, role: str | None) -> None:
 def _checkpoint(source: Path | None, form: str) -> Path:
     """The checkpoint or model file that was named, or the newest run's checkpoint."""
     graph = () if form == "native" else ("onnx", "onnxscript")
-    require("exporting a checkpoint", "export", "torch", "safetensors", *graph)
+    require("this export", "export", "torch", "safetensors", *graph)
     from gpcnn_training.runs import checkpoint_path, newest_run
     from gpcnn_training.trainer.compute import limit_threads
 

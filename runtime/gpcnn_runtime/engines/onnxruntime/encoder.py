@@ -38,7 +38,7 @@ class Encoder(Closing):
 
     def __init__(self, path: Path, content: bytes) -> None:
         """Use `load` or `beside`."""
-        session = open_session(path, content, CPU)
+        session = open_session(path, content, CPU, "the encoder of pictures")
         self.path, self.metadata = path, onnx_metadata(path, content)
         self.digest = hashlib.sha256(content).hexdigest()
         if self.metadata.role != "encoder":

@@ -74,14 +74,16 @@ _FOREIGN = {
 }
 
 
-def open_session(path: Path, content: bytes, placement: Placement) -> onnxruntime.InferenceSession:
-    """A session of one thread.
+def open_session(
+    path: Path, content: bytes, placement: Placement, purpose: str = "an .onnx engine"
+) -> onnxruntime.InferenceSession:
+    """A session of one thread; `purpose` says what for, where ONNX Runtime is missing.
 
     Raises:
         EngineError: ONNX Runtime cannot load the file, or the provider cannot run it.
         MissingExtraError: ONNX Runtime is not installed.
     """
-    require("an .onnx engine", "cpu", "onnxruntime")
+    require(purpose, "cpu", "onnxruntime")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
