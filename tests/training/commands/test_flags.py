@@ -47,7 +47,8 @@ def test_every_flag_is_an_option_and_nothing_else_is() -> None:
 
 
 @pytest.mark.parametrize("name", FLAGS)
-def test_a_field_has_the_type_of_its_option(name: str) -> None:
+def test_a_field_has_the_type_of_its_option(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GPCNN_DATA_DIR", raising=False)
     option, held = OPTIONS[name], values_of(HINTS[name])
     if isinstance(option.type, click.Choice):
         choices = set(option.type.choices)
