@@ -129,14 +129,15 @@ def native_markdown(results: NativeResults) -> str:
     """The page."""
     machine = results.machine
     versions = ", ".join(f"{name} {machine[name]}" for name in ("onnxruntime", "torch", "numpy") if name in machine)
-    parted = f"; {results.near_ties} parted at a proven near-tie" if results.near_ties else ""
+    parted = f", and {results.near_ties} parted at a proven near-tie" if results.near_ties else ""
+    identical = results.images - results.near_ties
     parts = [
         "# The native engine beside ONNX Runtime",
         f"This page was written by `{results.command}` in {results.seconds:.0f} seconds. Machine: {machine['cpu']}, "
         f"{machine['cores']} cores, {machine['system']}. Python {machine['python']}, {versions}, gpcnn-deploy "
         f"{machine['gpcnn-deploy']}.",
-        f"All ways draw from the same weights and noise. {results.images} images were compared, and they were "
-        f"identical{parted}. Times are medians, in ms an image. *× floor* is the time of every core in use over the "
+        f"All ways draw from the same weights and noise. Of {results.images} comparisons of an image, "
+        f"{identical} were identical{parted}. Times are medians, in ms an image. *× floor* is the time of every core in use over the "
         f"time that the multiply-adds take on one core at {results.gemm_rate / 1e9:.1f} G/s, the fastest fp32 matrix "
         f"product of this run ({results.gemm_library}, one thread, in cache). *w* is the window of the fastest ONNX "
         f"engine of those tried. *{EXTRAPOLATED}*: eager PyTorch, the full network once per sub-pixel, is timed "

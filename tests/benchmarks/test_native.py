@@ -110,7 +110,7 @@ def test_the_page_shows_every_figure_and_aim() -> None:
     assert "| m (w), v2 | draw | 1 | 1 | 1.00 | – | – | 0.8 | ≈3,000 | 41 | 30 |" in page
     assert "| fast | ≤ 1.00 | 2.00 | no |" in page
     assert "| small | ≥ 1.00 | – | – |" in page
-    assert "130 images were compared, and they were identical; 1 parted" in page
+    assert "Of 130 comparisons of an image, 129 were identical, and 1 parted at a proven near-tie" in page
     assert "Not measured: something." in page
 
 
