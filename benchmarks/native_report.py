@@ -137,7 +137,8 @@ def native_markdown(results: NativeResults) -> str:
         f"{machine['cores']} cores, {machine['system']}. Python {machine['python']}, {versions}, gpcnn-deploy "
         f"{machine['gpcnn-deploy']}.",
         f"All ways draw from the same weights and noise. Of {results.images} comparisons of an image, "
-        f"{identical} were identical{parted}. Times are medians, in ms an image. *× floor* is the time of every core in use over the "
+        f"{identical} were identical{parted}. Times are medians, in ms an image. "
+        "*× floor* is the time of every core in use over the "
         f"time that the multiply-adds take on one core at {results.gemm_rate / 1e9:.1f} G/s, the fastest fp32 matrix "
         f"product of this run ({results.gemm_library}, one thread, in cache). *w* is the window of the fastest ONNX "
         f"engine of those tried. *{EXTRAPOLATED}*: eager PyTorch, the full network once per sub-pixel, is timed "
