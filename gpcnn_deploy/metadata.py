@@ -15,7 +15,7 @@ from gpcnn_deploy.class_names import are_numbers, label_in_words, normalized
 from gpcnn_deploy.errors import EngineError, UsageError
 from gpcnn_deploy.preparation import Preparation
 from gpcnn_deploy.schedule import LARGEST_FROM, Schedule
-from gpcnn_deploy.schema import decode_versioned
+from gpcnn_deploy.schema import decode_versioned, written
 from gpcnn_deploy.spec import ModelSpec
 
 SCHEMA = 1
@@ -140,7 +140,7 @@ def encoder_path(engine: Path) -> Path:
 
 def encode_metadata(metadata: EngineMetadata) -> str:
     """JSON of the metadata, stable from run to run."""
-    return msgspec.json.encode(metadata, order="sorted").decode()
+    return msgspec.json.encode(written(metadata)).decode()
 
 
 def decode_metadata(text: str | bytes, source: str) -> EngineMetadata:
@@ -155,8 +155,7 @@ def decode_metadata(text: str | bytes, source: str) -> EngineMetadata:
     def damaged(error: Exception) -> EngineError:
         return EngineError(f"{source}: metadata is damaged ({error}): export the engine anew")
 
-    written = f"{source}: written with metadata"
-    metadata = decode_versioned(text, EngineMetadata, SCHEMA, written, EngineError, damaged)
+    metadata = decode_versioned(text, EngineMetadata, SCHEMA, f"{source}: written with metadata", EngineError, damaged)
     check_metadata(metadata, source)
     return metadata
 

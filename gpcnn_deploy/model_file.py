@@ -33,7 +33,7 @@ from gpcnn_deploy.metadata import (
     decode_metadata,
     encode_metadata,
 )
-from gpcnn_deploy.spec import ModelSpec
+from gpcnn_deploy.spec import LATER_FIELDS, ModelSpec
 
 SUFFIX: Final = ".gpcnn"
 MAX_HEADER_BYTES: Final = 2 * MAX_METADATA_BYTES
@@ -42,7 +42,7 @@ MAX_DEPTH: Final = 32
 
 _OPENING = f'{{"__metadata__":{{"{METADATA_KEY}":'
 _ANEW = "export it anew"
-_REQUIRED = frozenset(ModelSpec.__struct_fields__)
+_REQUIRED = frozenset(ModelSpec.__struct_fields__) - LATER_FIELDS.keys()
 
 Weights = dict[str, npt.NDArray[np.float32]]
 

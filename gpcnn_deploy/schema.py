@@ -1,13 +1,18 @@
-"""Versioned JSON: checkpoints, engines and plans carry a `schema` number, and a reader refuses a newer one by name."""
+"""Versioned JSON: checkpoints, engines and plans carry a `schema` number, and a reader refuses a newer one by name.
+
+A spec's later fields are written only where they are not the default. So an earlier version still reads the files of
+every model that it knows, and a model that it does not know is refused by the name of a field.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from gpcnn_deploy.errors import GpcnnError, SpecError
+from gpcnn_deploy.spec import LATER_FIELDS
 from gpcnn_deploy.text import read_exact_json
 
 Layout = TypeVar("Layout", bound=msgspec.Struct)
@@ -17,11 +22,28 @@ class _SchemaOnly(msgspec.Struct):
     schema: int
 
 
+def written(record: msgspec.Struct) -> dict[str, Any]:
+    """What a file holds of a record: plain values, keys in order, each `spec` without later fields that say nothing."""
+    plain: dict[str, Any] = msgspec.to_builtins(record, order="sorted")
+    _shorten_specs(plain)
+    return plain
+
+
+def _shorten_specs(plain: dict[str, Any]) -> None:
+    for key, value in plain.items():
+        if not isinstance(value, dict):
+            continue
+        if key == "spec":
+            plain[key] = {name: x for name, x in value.items() if name not in LATER_FIELDS or x != LATER_FIELDS[name]}
+        else:
+            _shorten_specs(value)
+
+
 def decode_versioned(
     text: str | bytes,
     layout: type[Layout],
     newest: int,
-    written: str,
+    by: str,
     error: type[GpcnnError],
     damaged: Callable[[Exception], GpcnnError],
 ) -> Layout:
@@ -31,7 +53,7 @@ def decode_versioned(
         text: the JSON.
         layout: what it should be.
         newest: highest schema that this version reads.
-        written: who wrote which schema, for the message, such as `model.onnx: written with metadata`.
+        by: who wrote which schema, for the message, such as `model.onnx: written with metadata`.
         error: raised for a newer schema.
         damaged: makes the error for JSON that is none, or not of this layout.
 
@@ -41,9 +63,7 @@ def decode_versioned(
     try:
         schema = read_exact_json(text, _SchemaOnly).schema
         if schema > newest:
-            raise error(
-                f"{written} schema {schema}, this version reads up to {newest}: pip install --upgrade gpcnn-deploy"
-            )
+            raise error(f"{by} schema {schema}, this version reads up to {newest}: pip install --upgrade gpcnn-deploy")
         return read_exact_json(text, layout)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, SpecError) as reason:
         raise damaged(reason) from reason

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
@@ -93,6 +93,25 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         head = f * c * self.head_features + c * self.head_features * self.levels
         head += (c * (c - 1) // 2) * self.head_features  # earlier channels of the same pixel
         return (vertical + link + horizontal + out + head) * self.height * self.width
+
+
+_FIRST_VERSION = [
+    "height",
+    "width",
+    "channels",
+    "levels",
+    "features",
+    "layers",
+    "first_kernel_size",
+    "kernel_size",
+    "head_features",
+    "conditioning",
+    "conditioning_size",
+]
+LATER_FIELDS: Final[dict[str, Any]] = {
+    field.name: field.default for field in msgspec.structs.fields(ModelSpec) if field.name not in _FIRST_VERSION
+}
+"""Fields that the first version had not, and their defaults: the values that make a model of that version."""
 
 
 class EncoderSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

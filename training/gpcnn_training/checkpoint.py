@@ -21,6 +21,7 @@ from torch import Tensor
 import gpcnn_deploy
 from gpcnn_deploy.checkpoint_header import METADATA_KEY, Header, damaged, read_header
 from gpcnn_deploy.errors import CheckpointError
+from gpcnn_deploy.schema import written
 from gpcnn_deploy.spec import EncoderSpec, ModelSpec
 from gpcnn_deploy.system.files import sha256, write_atomic
 from gpcnn_deploy.text import exact_json
@@ -92,7 +93,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], header: msgspec.Struct
         OutputError: the file cannot be written.
     """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    text = exact_json(header)
+    text = exact_json(written(header))
     write_atomic(path, safetensors.torch.save(plain, {METADATA_KEY: text}))
 
 

@@ -18,7 +18,7 @@ from gpcnn_deploy.errors import EngineError, NotHereError
 from gpcnn_deploy.metadata import MAX_METADATA_BYTES, EngineMetadata, check_metadata
 from gpcnn_deploy.model_file import SUFFIX
 from gpcnn_deploy.ports import Ports, inputs, outputs
-from gpcnn_deploy.schema import decode_versioned
+from gpcnn_deploy.schema import decode_versioned, written
 
 PLAN_SCHEMA = 1
 
@@ -89,7 +89,7 @@ def native_path(plan: Path) -> Path:
 
 def encode_plan_metadata(metadata: PlanMetadata) -> bytes:
     """Indented JSON of the metadata, stable from run to run."""
-    return msgspec.json.format(msgspec.json.encode(metadata, order="sorted"), indent=2) + b"\n"
+    return msgspec.json.format(msgspec.json.encode(written(metadata)), indent=2) + b"\n"
 
 
 def read_plan_metadata(plan: Path) -> PlanMetadata:
