@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -122,16 +124,31 @@ def read_picture(path: str | Path, target: Target) -> Pixels:
     """
     path = Path(path)
     _check_file(path)
+    # Of a name instead of a stream, Pillow 13 maps an uncompressed TIFF into memory, and garbles a turned one.
+    return _decoded(lambda: path.open("rb"), str(path), target)
+
+
+def decode_picture(content: bytes, name: str, target: Target) -> Pixels:
+    """As `read_picture`, of the bytes of a picture file; messages call it `name`.
+
+    Raises:
+        DataError: as `read_picture`.
+    """
+    if not content:
+        raise DataError(f"{name}: is empty (0 bytes): expected a picture")
+    return _decoded(lambda: io.BytesIO(content), name, target)
+
+
+def _decoded(open_stream: Callable[[], IO[bytes]], path: str, target: Target) -> Pixels:
     from PIL import Image, UnidentifiedImageError
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns about oddities that it then reads all the same
         try:
-            # Of a name instead of a stream, Pillow 13 maps an uncompressed TIFF into memory, and garbles a turned one.
-            with path.open("rb") as stream, Image.open(stream, formats=_FORMATS) as picture:
+            with open_stream() as stream, Image.open(stream, formats=_FORMATS) as picture:
                 kind = _check_header(path, picture, target)
                 picture.load()
-                return fit(_eight_bits(path, _upright(picture), target), target, str(path), kind)
+                return fit(_eight_bits(path, _upright(picture), target), target, path, kind)
         except DataError:
             raise
         except Image.DecompressionBombError as error:
@@ -211,7 +228,7 @@ def _check_file(path: Path) -> None:
         raise DataError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
 
 
-def _check_header(path: Path, picture: Picture, target: Target) -> str:
+def _check_header(path: str, picture: Picture, target: Target) -> str:
     """Refuse what the header tells, while nothing is decoded yet; returns what sort of picture it is, in words."""
     width, height = picture.size
     most = MAX_PIXELS if target.resampling is None and not target.model_takes else MAX_PICTURE_PIXELS
@@ -261,7 +278,7 @@ def _upright(picture: Picture) -> Picture:
         return picture
 
 
-def _eight_bits(path: Path, picture: Picture, target: Target) -> Picture:
+def _eight_bits(path: str, picture: Picture, target: Target) -> Picture:
     """`L`, `1` or `RGB`: greys of 16 bits rounded to 8, alpha laid on the background or, where opaque, left out."""
     from PIL import Image
 

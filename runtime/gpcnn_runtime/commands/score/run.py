@@ -51,8 +51,14 @@ class Scoring:
     An autoencoder's pictures are scored under their own codes: p(x | h(x)), h being the encoder beside the engine.
     """
 
-    def __init__(self, sampler: Sampler, options: Options, background: Sampler | None = None) -> None:
-        """Check that all fit together.
+    def __init__(
+        self,
+        sampler: Sampler,
+        options: Options,
+        background: Sampler | None = None,
+        encoder_content: bytes | None = None,
+    ) -> None:
+        """Check that all fit together; `encoder_content` stands for the file beside the engine.
 
         Raises:
             UsageError: they do not; the message says which option to leave out or to add.
@@ -63,7 +69,7 @@ class Scoring:
         spec = sampler.metadata.spec
         self.encoder: Encoder | None = None
         if sampler.metadata.encoder_digest is not None:
-            self.encoder = Encoder.beside(sampler.engine)
+            self.encoder = Encoder.beside(sampler.engine, encoder_content)
         else:
             check_has_likelihood(sampler)
         if options.label is not None and spec.conditioning != "label":
@@ -142,10 +148,8 @@ class Scoring:
             EngineError: the engine failed.
             OutputError: a heatmap cannot be written.
         """
-        spec, options = self.sampler.metadata.spec, self.options
-        labels = spec.conditioning_size if spec.conditioning == "label" and options.label is None else 1
-        size = max(1, self.sampler.threads * self.sampler.batch_size // labels)
-        metadata = self.sampler.metadata
+        options, metadata = self.options, self.sampler.metadata
+        spec = metadata.spec
         inputs = pictures(
             paths,
             spec,
@@ -154,25 +158,24 @@ class Scoring:
             preparation=metadata.preparation,
             class_names=metadata.class_names,
         )
-        number = 0
-        while chunk := list(islice(inputs, size)):
-            yield from self._rows(chunk, number)
-            number += len(chunk)
+        yield from self.rows_of(enumerate(inputs))
 
-    def _rows(self, chunk: Sequence[Picture | BadPicture], first: int) -> Iterator[Row]:
-        good = {k: item for k, item in enumerate(chunk, first) if isinstance(item, Picture)}
-        scored = iter(self._scored(good))
-        for item in chunk:
-            yield Row(picture=item.name, error=str(item.error)) if isinstance(item, BadPicture) else next(scored)
+    def rows_of(self, items: Iterable[tuple[int, Picture | BadPicture]]) -> Iterator[Row]:
+        """A row for each of the pictures, which come with their numbers; errors as `rows`."""
+        spec, pending = self.sampler.metadata.spec, iter(items)
+        labels = spec.conditioning_size if spec.conditioning == "label" and self.options.label is None else 1
+        size = max(1, self.sampler.threads * self.sampler.batch_size // labels)
+        while chunk := list(islice(pending, size)):
+            scored = self._scored([(k, item) for k, item in chunk if isinstance(item, Picture)])
+            for _, item in chunk:
+                yield Row(picture=item.name, error=str(item.error)) if isinstance(item, BadPicture) else next(scored)
 
-    def _scored(self, good: dict[int, Picture]) -> Iterator[Row]:
-        """A row for each of the pictures, which are given by their numbers."""
+    def _scored(self, good: Sequence[tuple[int, Picture]]) -> Iterator[Row]:
+        """A row for each of the pictures, which are given with their numbers."""
         if not good:
             return
         spec, options, threshold = self.sampler.metadata.spec, self.options, self.options.threshold
-        levels = np.stack(
-            [to_levels(item.pixels, spec, options.binarization, options.seed, k) for k, item in good.items()]
-        )
+        levels = np.stack([to_levels(item.pixels, spec, options.binarization, options.seed, k) for k, item in good])
         embedding = None if self.encoder is None else self.encoder.embed(levels)
         heatmaps = options.heatmap is not None
         scores = score(self.sampler, levels, options.label, embedding=embedding, per_pixel=heatmaps)
@@ -182,7 +185,7 @@ class Scoring:
             mean = None if threshold is None else threshold.mean_nats
             unusual = anomaly_scores(self.method, scores.nats, background_nats, mean)
         bits, posterior = scores.bits_per_dim(), scores.posterior()
-        for n, (k, item) in enumerate(good.items()):
+        for n, (k, item) in enumerate(good):
             row = Row(picture=item.name, nats=float(scores.nats[n]), bits_per_dim=float(bits[n]))
             if posterior is not None and scores.label_nats is not None:
                 label = int(posterior[n].argmax())
