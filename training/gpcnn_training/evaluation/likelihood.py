@@ -74,6 +74,45 @@ def negative_log_likelihood(
     return total / len(pixels)
 
 
+def mixture_negative_log_likelihood(
+    model: GatedPixelCNN,
+    pixels: Pixels,
+    labels: Labels,
+    quantization: Quantization,
+    on_progress: Callable[[float], None] | None = None,
+    draw: int = 0,
+) -> tuple[float, float]:
+    """Mean negative log-likelihood of a model conditional on labels: given each image's label, and of the mixture.
+
+    The mixture is the model that does not know the label, p(x) = mean over y of p(x | y), every label equally likely.
+    It is what an unconditional model is compared with. Every image is scored under every label.
+
+    Args:
+        model, pixels, labels, quantization, on_progress, draw: as of `negative_log_likelihood`.
+
+    Returns:
+        (-log p(x | y), -log p(x)), each in nats an image.
+    """
+    spec = model.spec
+    device = next(model.parameters()).device
+    classes = spec.conditioning_size
+    batch = max(1, _SUBPIXELS_AT_ONCE // spec.subpixels)
+    given, mixed = 0.0, 0.0
+    for start in range(0, len(pixels), batch):
+        part = range(start, min(start + batch, len(pixels)))
+        levels = torch.from_numpy(levels_of_draw(pixels, spec, quantization, part, draw)).to(device)
+        log_prob = torch.empty(classes, len(part), dtype=torch.float64)
+        for label in range(classes):
+            condition = torch.full((len(part),), label, device=device)
+            log_prob[label] = score(model, levels, condition).cpu().double().sum(dim=(1, 2, 3))
+            if on_progress is not None:
+                on_progress((part.start + len(part) * (label + 1) / classes) / len(pixels))
+        known = torch.from_numpy(labels[part.start : part.stop])
+        given -= float(log_prob.gather(0, known[None]).sum())
+        mixed -= float((torch.logsumexp(log_prob, dim=0) - math.log(classes)).sum())
+    return given / len(pixels), mixed / len(pixels)
+
+
 def sample_sheet(
     model: GatedPixelCNN, seed: int, data: DataSet | None = None, most: int = 80
 ) -> tuple[npt.NDArray[np.uint8], int]:
