@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 @click.option(
     "--mixture",
     is_flag=True,
-    help="Also score p(x), the mean of p(x | y) over the labels y. This takes as many times as long as there are labels.",
+    help="Also score p(x), the mean of p(x | y) over all labels y. Ten labels take ten times as long.",
 )
 @click.option(
     "--samples",
