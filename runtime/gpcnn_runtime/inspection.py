@@ -138,6 +138,8 @@ def inspect_engine(path: str | Path) -> Inspection:
         return _plan(path)
     if suffix == ".safetensors":
         return _checkpoint(path)
+    if not path.exists():
+        raise EngineError(f"{path}: no such file or folder; name an engine, a checkpoint or zoo:NAME")
     raise EngineError(
         f"{path}: expected an engine whose name ends in {SUFFIX}, .onnx or .plan, or a checkpoint that ends in "
         ".safetensors"

@@ -283,9 +283,9 @@ ADD = "name it with --complete PICTURE, or leave {0} out"
         ("--resize and --invert are for pictures that are read: add --complete PICTURE, or --like", "--resize"),
         ("--resize and --invert are for pictures that are read: add --complete PICTURE, or --like", "--invert"),
         ("--candidates is 0: expected at least 1", "--complete picture.png --rows 3 --candidates 0"),
-        ("--rows 0: expected 1 to 5 of the 6 rows, which are kept", "--complete picture.png --rows 0"),
-        ("--rows 6: expected 1 to 5 of the 6 rows, which are kept", "--complete picture.png --rows 6"),
-        ("--rows -1: expected 1 to 5 of the 6 rows, which are kept", "--complete picture.png --rows -1"),
+        ("--rows 0: expected 1 to 5, the rows to keep of the 6", "--complete picture.png --rows 0"),
+        ("--rows 6: expected 1 to 5, the rows to keep of the 6", "--complete picture.png --rows 6"),
+        ("--rows -1: expected 1 to 5, the rows to keep of the 6", "--complete picture.png --rows -1"),
         ("count is 0: expected at least 1", "--complete picture.png --rows 3 --count 0"),
         (
             "everything known comes before what is drawn, and is equally likely beside it: rank by image",
