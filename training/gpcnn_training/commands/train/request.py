@@ -35,7 +35,7 @@ class TrainRequest:
 
     data: str | None = flag(
         metavar="NAME|PATH",
-        help="What to train on: digits (default), mnist, fashion-mnist, cifar10, an .npz file with `images` and "
+        help="What to train on: digits (default), emoji, mnist, fashion-mnist, cifar10, an .npz file with `images` and "
         "`labels`, or a folder of pictures. That folder holds a folder for each class, perhaps in train/, "
         "val/ and test/, or pictures alone.",
         resumed=True,
