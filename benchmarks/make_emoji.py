@@ -6,9 +6,9 @@
 writes `emoji.webp` and `emoji.csv` into the second folder, the same bytes each time with one version of Pillow. The
 first is a sheet of 64×64 tiles, lossless, each picture laid on white; the second has a row for each tile.
 
-Skin-tone variants and the components of emoji are left out. One family of emoji in ten is for testing, and one in twenty
-for validation. A family is what differs in gender, age or direction alone, and what looks the same; all of it is in one
-part.
+Skin-tone variants and the components of emoji are left out. One family of emoji in ten is for testing, and one in
+twenty for validation. A family is what differs in gender, age or direction alone, and what looks the same; all of it is
+in one part.
 """
 
 from __future__ import annotations

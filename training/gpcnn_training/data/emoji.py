@@ -1,6 +1,7 @@
 """Noto Emoji, shipped with the package: 1,906 colour pictures of 64×64 in nine categories.
 
-`emoji.webp` is a sheet of tiles, row by row; `emoji.csv` says what each is. `python -m benchmarks.make_emoji` made both.
+`emoji.webp` is a sheet of tiles, row by row; `emoji.csv` says what each is. `python -m benchmarks.make_emoji` made
+both.
 """
 
 from __future__ import annotations

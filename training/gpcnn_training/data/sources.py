@@ -1,4 +1,4 @@
-"""Data sets by name or path: `digits` and `emoji` (shipped), `mnist` and others (downloaded or found), or the user's own."""
+"""Data sets by name or path: `digits` and `emoji` (shipped), `mnist` and others (downloaded or found), or your own."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ import click
 
 from gpcnn_deploy.commands.command import Command, json_option, write_json
 from gpcnn_deploy.schedule import Schedule
+from gpcnn_deploy.spec import levels_in_words
 
 if TYPE_CHECKING:
     from gpcnn_runtime.inspection import Inspection
@@ -54,7 +55,7 @@ def facts(found: Inspection) -> Iterator[tuple[str, str]]:
         file = {"native": "model file", "onnx": "ONNX engine", "plan": "TensorRT plan"}[found.kind]
         yield "kind", f"{file}: {found.role}{window}, {found.precision}"
     colour = "grey" if spec.channels == 1 else "RGB"
-    yield "images", f"{spec.height}×{spec.width} {colour}, {spec.levels} levels"
+    yield "images", f"{spec.height}×{spec.width} {colour}, {levels_in_words(spec)}"
     if found.preparation is not None:
         yield "pictures", f"that do not fit are {found.preparation}, as in training"
     kernels = f"kernels {spec.first_kernel_size} and {spec.kernel_size}"
