@@ -10,7 +10,6 @@ import click
 
 from gpcnn_deploy.commands.command import Command, json_option, write_json
 from gpcnn_deploy.schedule import Schedule
-from gpcnn_deploy.spec import levels_in_words
 
 if TYPE_CHECKING:
     from gpcnn_runtime.inspection import Inspection
@@ -46,6 +45,8 @@ def main(engine: Path, json_path: Path | None) -> None:
 
 def facts(found: Inspection) -> Iterator[tuple[str, str]]:
     """What people want to know, line by line."""
+    from gpcnn_deploy.spec import levels_in_words
+
     spec = found.spec
     if found.checkpoint is not None:
         kind = "autoencoder" if found.checkpoint.autoencoder else "model"
