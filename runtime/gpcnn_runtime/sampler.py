@@ -20,6 +20,7 @@ import numpy.typing as npt
 from gpcnn_deploy.errors import EngineError, UsageError
 from gpcnn_deploy.metadata import EngineMetadata
 from gpcnn_deploy.philox import noise
+from gpcnn_deploy.pictures.levels import compact
 from gpcnn_deploy.system.machine import default_threads, of_memory
 from gpcnn_runtime.conditions import Conditions, check_conditions
 from gpcnn_runtime.engines.base import (
@@ -310,7 +311,7 @@ class Sampler(Closing):
             raise self._advise(len(positions)) from error
         self._check(result, request.noise.shape)
         return Samples(
-            result.levels.astype(np.uint8),
+            compact(result.levels, self.metadata.spec.levels),
             result.log_prob,
             request.label,
             where,
@@ -320,7 +321,7 @@ class Sampler(Closing):
         )
 
     def _check(self, result: Result, shape: tuple[int, ...]) -> None:
-        """Refuse what no engine of this model can draw, before it is cut to uint8."""
+        """Refuse what no engine of this model can draw, before it is cut to 8 or 16 bits."""
         path, levels, top = self.engine.info.path, result.levels, self.metadata.spec.levels - 1
         for found in (levels.shape, result.log_prob.shape):
             if found != shape:

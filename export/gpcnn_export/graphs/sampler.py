@@ -7,12 +7,12 @@ indices of im2col point to. Where the window is the whole row (w = W), that bloc
 matrix: its gate biases are zero, hence tanh(0) · sigmoid(0) = 0, and it stays zero through all layers by itself.
 
 Shape legend as in `gpcnn_training.model`; V is the number of columns that the vertical stack computes (W, or W + 1 with
-the zero column), Wp that of the windows together (a multiple of w at least W, or W + 1).
+the zero column), Wp that of the windows together (a multiple of w at least W, or W + 1), I the numbers of a pixel.
 
     If                  two schedules in one file: many images to draw at once, or few (absent where there is one)
-      Scan over rows      carries  above   values of the k//2 rows above               V·N  k//2·C
+      Scan over rows      carries  above   values of the k//2 rows above               V·N  k//2·I
                                    rows    per layer, v of the k//2 rows above         V·N  F
-                                   guess   the row above: where Jacobi starts         Wp·N  C
+                                   guess   the row above: where Jacobi starts         Wp·N  I
         vertical stack    links    per layer, what it adds to the horizontal gates    Wp·N  F and Wp·N F
         windows           see `gpcnn_export.graphs.window`
 """
@@ -27,7 +27,14 @@ import onnx
 from gpcnn_deploy import ports
 from gpcnn_deploy.schedule import Schedule
 from gpcnn_export.graphs.builder import Graph
-from gpcnn_export.graphs.weights import condition_weights, gate_biases, head_weights, layer_weights
+from gpcnn_export.graphs.weights import (
+    condition_weights,
+    gate_biases,
+    head_weights,
+    is_binary,
+    layer_weights,
+    level_values,
+)
 from gpcnn_export.graphs.window import Windows, column_taps
 from gpcnn_training.model import GatedPixelCNN
 
@@ -100,7 +107,8 @@ class _SamplerGraph:
         self.window = window + self.whole_row
         self.columns = spec.width + self.whole_row
         self.padded_width = -(-self.columns // self.window) * self.window
-        self.binary = spec.levels == 2
+        self.binary = is_binary(spec)
+        self.values = level_values(model)
 
     def build(self, inputs: _Inputs) -> list[str]:
         """Add the nodes; returns the names of image, log_prob and evaluations."""
@@ -113,6 +121,7 @@ class _SamplerGraph:
             spec=self.spec,
             layers=self.layers,
             head=self.head,
+            values=self.values,
             n=self.n,
             window=self.window,
             windows=self.padded_width // self.window,
@@ -148,9 +157,9 @@ class _SamplerGraph:
         self.vn = g.op("Mul", self.n, g.int64(self.columns))
         self.no_rows = g.zeros(self.vn, f)
         self.zero_block = g.zeros(self.n, f)
-        self.zero_pixel = g.zeros(self.n, spec.channels)
+        self.zero_pixel = g.zeros(self.n, spec.inputs)
         self.missing = g.zeros(g.op("Mul", self.n, g.int64(self.padded_width - self.columns)), f)
-        self.zero_values = g.zeros(self.n, spec.first_kernel_size // 2 * spec.channels)
+        self.zero_values = g.zeros(self.n, spec.first_kernel_size // 2 * spec.inputs)
 
     def _taps(self) -> None:
         """im2col indices of the vertical stack, in blocks of N rows; see `column_taps`."""
@@ -195,21 +204,30 @@ class _SamplerGraph:
         free = g.op("Cast", free, to=onnx.TensorProto.BOOL)
         # What `known` holds where nothing is known may be anything: it must not be looked up.
         levels = g.op("Cast", g.op("Where", free, np.array(0, np.float32), known), to=onnx.TensorProto.INT32)
-        start = [] if self.window == 1 else [free, g.op("Gather", self.windows.values, levels, axis=0)]
+        start = [] if self.window == 1 else [self._each(free), self.windows.look_up(g, levels, 3)]
         if self.binary:
             # A level 1 is drawn where p(0) <= u: u = 2 makes it certain, u = -1 impossible.
             forced = g.op("Sub", g.op("Mul", known, np.array(3, np.float32)), np.array(1, np.float32))
             return [g.op("Where", free, noise, forced)], start
         return [noise, levels, free], start
 
+    def _each(self, free: str) -> str:
+        """Whether each number of a pixel is free, [H, Wp · N, I], of whether each channel is."""
+        spec = self.spec
+        if spec.inputs == spec.channels:
+            return free
+        repeated = np.repeat(np.arange(spec.channels), spec.input_size)
+        return self.graph.op("Gather", free, repeated, axis=2)
+
     def _scan_rows(self, rows: list[str], start: list[str]) -> tuple[str, str, str]:
         """One image row per iteration; returns (image [H, Wp·N, C], logits or log_prob [H, Wp·N, C], evaluations)."""
         g, spec = self.graph, self.spec
-        c, first_above, above = spec.channels, spec.first_kernel_size // 2, spec.kernel_size // 2
-        guess_shape = g.op("Concat", g.op("Mul", self.n, g.int64(self.padded_width)), g.int64(c), axis=0)
+        c, inputs = spec.channels, spec.inputs
+        first_above, above = spec.first_kernel_size // 2, spec.kernel_size // 2
+        guess_shape = g.op("Concat", g.op("Mul", self.n, g.int64(self.padded_width)), g.int64(inputs), axis=0)
         states = [
-            g.zeros(self.vn, first_above * c),
-            g.op("Expand", g.constant(self.windows.values[:1].reshape(1, 1)), guess_shape),
+            g.zeros(self.vn, first_above * inputs),
+            g.op("Expand", g.constant(np.tile(self.values[:1], spec.channels)), guess_shape),
             g.constant(0, np.int32),
             *[self.no_rows] * (above * (spec.layers - 1)),
         ]
@@ -233,9 +251,9 @@ class _SamplerGraph:
         if self.whole_row:
             row = r.op("Concat", row, self.zero_pixel, axis=0)
         if first_above > 1:
-            row = r.op("Concat", r.slice(in_above, 1, c, first_above * c), row, axis=1)
-        r.output(row, "float32", [None, first_above * c])
-        r.output(drawn.values, "float32", [None, c])
+            row = r.op("Concat", r.slice(in_above, 1, inputs, first_above * inputs), row, axis=1)
+        r.output(row, "float32", [None, first_above * inputs])
+        r.output(drawn.values, "float32", [None, inputs])
         r.output(drawn.count, "int32", [])
         for layer_rows in out_rows:
             for v in layer_rows:

@@ -254,7 +254,7 @@ def fails(code: int, message: str, *arguments: object) -> Any:
         fails(1, "nowhere: no such file: train one with gpcnn-train", "nowhere"),
         fails(1, "no checkpoint in runs: train one with gpcnn-train"),
         fails(1, "text.npz: not a checkpoint, or a damaged one", "text.npz"),
-        fails(2, "binary was trained on 'stripes', which is none of digits, mnist, fashion-mnist, cifar10: "
+        fails(2, "binary was trained on 'stripes', which is none of digits, mnist, fashion-mnist, cifar10, emoji: "
                  "name its file or folder with --data", "binary"),
         fails(2, "--data nonsense: no such file or folder", "digits", "--data", "nonsense"),
         fails(1, "text.npz: is not an .npz file", "digits", "--data", "text.npz"),

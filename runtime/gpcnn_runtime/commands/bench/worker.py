@@ -207,7 +207,7 @@ def time_calls(draw: Callable[[int], Samples], job: BenchJob) -> tuple[float, ..
     return tuple(seconds)
 
 
-def save_images(path: Path, metadata: EngineMetadata, job: BenchJob, levels: npt.NDArray[np.uint8]) -> None:
+def save_images(path: Path, metadata: EngineMetadata, job: BenchJob, levels: npt.NDArray[Any]) -> None:
     """Write noise, images and conditions of the first call, as `gpcnn_deploy.baseline` describes."""
     given = conditions(metadata, job)
     arrays: dict[str, npt.NDArray[Any]] = {

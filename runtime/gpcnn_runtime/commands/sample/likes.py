@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gpcnn_deploy.errors import UsageError
-from gpcnn_deploy.pictures.levels import grid, pixels_from_levels
+from gpcnn_deploy.pictures.levels import compact, grid, pixels_from_levels
 from gpcnn_runtime.engines.onnxruntime.encoder import Encoder
 from gpcnn_runtime.inputs.picture import read_levels
 from gpcnn_runtime.sampler import Sampler
@@ -50,7 +50,7 @@ class Likes:
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """What an .npz keeps of them."""
-        return {"original": self.levels.astype(np.uint8), "embedding": self.embedding}
+        return {"original": compact(self.levels, self.depth), "embedding": self.embedding}
 
     def sheet(self, drawn: npt.NDArray[np.uint8], count: int) -> npt.NDArray[np.uint8]:
         """What was drawn beside what it was drawn from.
@@ -66,7 +66,7 @@ class Likes:
             uint8 [rows, columns] for grey, [rows, columns, 3] for colour.
         """
         images = drawn.reshape(len(self), count, *drawn.shape[1:])
-        both = np.concatenate([self.levels.astype(np.uint8)[:, None], images], axis=1)
+        both = np.concatenate([compact(self.levels, self.depth)[:, None], images], axis=1)
         columns = count + 1
         if len(self) == 1:
             columns = max(SHEET_COLUMNS, math.isqrt(count + 1))

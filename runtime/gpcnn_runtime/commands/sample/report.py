@@ -25,7 +25,8 @@ class ImageReport(msgspec.Struct, frozen=True, kw_only=True):
         label: None for a model without labels.
         class_name: of the label.
         nats: -log p of the image under the model at temperature 1: smaller is likelier.
-        levels_sha256: SHA-256 of its levels, one byte a sub-pixel, [C, H, W] in C order: equal images have equal ones.
+        levels_sha256: SHA-256 of its levels, one byte a sub-pixel (two of more than 256 levels), [C, H, W] in C order:
+            equal images have equal ones.
         known_nats: of completions, what the known pixels alone add to it.
     """
 

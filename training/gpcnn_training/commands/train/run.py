@@ -24,7 +24,7 @@ from gpcnn_deploy.errors import (
     UsageError,
     lacks_memory,
 )
-from gpcnn_deploy.spec import EncoderSpec, ModelSpec
+from gpcnn_deploy.spec import EncoderSpec, ModelSpec, levels_in_words
 from gpcnn_deploy.system.files import check_file, check_folder
 from gpcnn_deploy.system.lock import held
 from gpcnn_deploy.system.machine import of_memory
@@ -49,6 +49,7 @@ from gpcnn_training.trainer.state import load_state, read_state
 from gpcnn_training.trainer.trainer import Trainer, final_header, resumed
 
 _LOGITS_OF_A_BATCH = 1 << 26  # float32 numbers, 256 MiB: larger images get smaller batches by default
+_INPUT_SIZE = 16  # of a category's vector, where none is asked for
 
 
 def run(request: TrainRequest) -> int:
@@ -109,6 +110,8 @@ def _start(request: TrainRequest, fabric: Fabric, stack: contextlib.ExitStack) -
         data.check_classes()
     if model != "autoencoder" and request.code_size is not None:
         raise UsageError("--code-size is the length of an autoencoder's code: leave it out, or add --model autoencoder")
+    if request.input_size is not None and request.input != "categorical":
+        raise UsageError("--input-size is the length of a category's vector: leave it out, or add --input categorical")
     try:
         spec = _spec(request, data, model)
     except SpecError as error:
@@ -155,6 +158,8 @@ def _spec(request: TrainRequest, data: DataSet, model: str) -> ModelSpec:
         **{name: getattr(request, name) or default for name, default in preset.shape().items()},
         conditioning="label" if model == "conditional" else "embedding" if model == "autoencoder" else "none",
         conditioning_size=conditioning_size.get(model, 0),
+        input=request.input or "values",
+        input_size=(request.input_size or _INPUT_SIZE) if request.input == "categorical" else 0,
     )
 
 
@@ -377,7 +382,7 @@ def _announce(trainer: Trainer, request: TrainRequest) -> None:
         place += f", {trainer.processes} processes"
     click.echo(
         f"{data.name}: {len(trainer.train_images):,} training, {len(trainer.validation_images):,} validation and "
-        f"{len(data.test_pixels):,} test images, {size}, {spec.levels} levels{binarized}\n"
+        f"{len(data.test_pixels):,} test images, {size}, {levels_in_words(spec)}{binarized}\n"
         f"model: {spec.layers} layers × {spec.features} features, {weights}, {kind}\n"
         f"training on {place} for {settings.limits()}, in {trainer.run}; Ctrl-C saves",
         err=True,
