@@ -19,6 +19,7 @@ from gpcnn_deploy.errors import CheckpointError, DataError, TrainingError, Usage
 from gpcnn_deploy.spec import ModelSpec, Quantization
 from gpcnn_deploy.system.machine import of_memory
 from gpcnn_training.checkpoint import checkpoint_digest, load_checkpoint
+from gpcnn_training.data.conditions import conditions_of
 from gpcnn_training.data.dataset import DataSet
 from gpcnn_training.data.names import NAMES, data_name
 from gpcnn_training.data.sources import load_data
@@ -113,7 +114,9 @@ def evaluate(request: EvaluateRequest) -> Evaluation:
     try:
         with _threads(request.threads):
             model = model.to(device)
-            pixels, labels = data.test_pixels[: request.test_images], data.test_labels[: request.test_images]
+            pixels = data.test_pixels[: request.test_images]
+            _, given = conditions_of(data, spec, model.encoder is not None)
+            conditions = None if given is None else given[: request.test_images]
             scores: list[float] = []
             with Display("scoring the test images") as display:
 
@@ -121,7 +124,7 @@ def evaluate(request: EvaluateRequest) -> Evaluation:
                     display.update((len(scores) + share) / draws)
 
                 for draw in range(draws):
-                    scores.append(negative_log_likelihood(model, pixels, labels, quantization, progress, draw))
+                    scores.append(negative_log_likelihood(model, pixels, conditions, quantization, progress, draw))
             if not all(math.isfinite(score) for score in scores):
                 raise CheckpointError(f"{path}: its log-probabilities are not finite: take another, or train it anew")
             consistency = None
@@ -206,7 +209,7 @@ def _check_samples(request: EvaluateRequest, header: Header) -> None:
             raise UsageError(f"--temperature {request.temperature} goes with --samples: test images are scored at 1")
         return
     if spec.conditioning != "label":
-        kinds = {"none": "unconditional", "embedding": "conditioned on a code"}
+        kinds = {"none": "unconditional", "embedding": "conditioned on an embedding"}
         what = "an autoencoder" if header.encoder is not None else kinds[spec.conditioning]
         raise UsageError(
             f"--samples {request.samples} measures how samples fit their label, but this model is {what}: leave it out"
@@ -238,6 +241,7 @@ def _data(request: EvaluateRequest, path: Path, header: Header) -> DataSet:
             f"{name}: its classes ({_some(data.class_names)}) are not the model's ({_some(header.class_names)}): "
             "name the data that it was trained on"
         )
+    conditions_of(data, spec, header.encoder is not None)  # refuses data without them
     return data
 
 
