@@ -188,7 +188,8 @@ def main(
                     warn=warn,
                 )
             )
-            numbers, given = parse_labels(sampler.metadata, labels), None
+            numbers = parse_labels(sampler.metadata, labels)
+            given: Given | None = None
             count = count if count is not None else 4 if asked or likes else 1
             if ways:
                 sampler, given = _on_the_way(sampler, ways, steps, spherical, resize, invert, reproducible, stack)
