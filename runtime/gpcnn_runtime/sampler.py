@@ -132,6 +132,7 @@ class Sampler(Closing):
         mask: npt.ArrayLike | None = None,
         embedding: npt.ArrayLike | None = None,
         first: int = 0,
+        same_noise: int = 1,
         strategy: Strategy = "jacobi",
     ) -> Samples:
         """Draw `count` images of each condition; with `known` and `mask`, complete or score images.
@@ -145,6 +146,8 @@ class Sampler(Closing):
             mask: bool of the same shapes: true keeps `known`, false draws. All true scores `known`.
             embedding: float [E] or [M, E] for a model with embeddings.
             first: number of the first image's noise stream.
+            same_noise: so many images in a row share a noise stream: the image at position p has stream
+                first + p // same_noise.
             strategy: schedule of a step engine; every one draws the same images.
 
         Raises:
@@ -162,6 +165,7 @@ class Sampler(Closing):
                 mask=mask,
                 embedding=embedding,
                 first=first,
+                same_noise=same_noise,
                 strategy=strategy,
             )
         )
@@ -219,6 +223,7 @@ class Sampler(Closing):
         mask: npt.ArrayLike | None = None,
         embedding: npt.ArrayLike | None = None,
         first: int = 0,
+        same_noise: int = 1,
         strategy: Strategy = "jacobi",
         positions: Sequence[int] | None = None,
     ) -> Generator[Samples, None, None]:
@@ -231,7 +236,9 @@ class Sampler(Closing):
             UsageError, EngineError: as `sample`; the request is checked before this returns.
         """
         self._check_open()
-        conditions = check_conditions(self.metadata, labels, seed, count, temperature, known, mask, embedding, first)
+        conditions = check_conditions(
+            self.metadata, labels, seed, count, temperature, known, mask, embedding, first, same_noise
+        )
         return self.draw(conditions, strategy, positions)
 
     def draw(
@@ -356,7 +363,7 @@ def _request(
     metadata: EngineMetadata, conditions: Conditions, where: npt.NDArray[np.int64], cancellation: Cancellation
 ) -> Request:
     spec = metadata.spec
-    streams = (conditions.first + int(position) for position in where)
+    streams = (conditions.first + int(position) // conditions.same_noise for position in where)
     noise_NCHW = np.concatenate([noise(spec, conditions.seed, 1, stream) for stream in streams])
     shape = noise_NCHW.shape
     known, mask = conditions.known, conditions.mask

@@ -385,7 +385,7 @@ def test_help_says_what_raster_order_means() -> None:
     assert "known pixels below a gap cannot guide what is drawn into it" in told
     assert "white (128 and more) is drawn, black is kept" in told
     assert gpcnn_runtime.completions.COUNT == 4
-    assert "[default: 1; 4 with --like or --complete]" in told
+    assert "[default: 1; 4 with --like or --complete; 9 with --interpolate]" in told
 
 
 def test_the_python_of_the_docs(folder: Path) -> None:

@@ -319,7 +319,9 @@ def _condition(metadata: EngineMetadata) -> str:
     """What gpcnn-sample needs to draw."""
     if metadata.spec.conditioning == "label":
         return " --label 0"
-    return " --like PICTURE" if metadata.encoder_digest is not None else ""
+    if metadata.spec.conditioning == "embedding":
+        return " --like PICTURE" if metadata.encoder_digest is not None else " --embedding FILE.npy"
+    return ""
 
 
 def _plan(

@@ -60,6 +60,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         likes: pictures whose codes are drawn from.
         like_digest: SHA-256 of their levels; None without any.
         rank_by: `image` or `known`: which are kept.
+        given: embeddings that are drawn from.
+        given_digest: SHA-256 of them; None without any.
+        same_noise: images in a row that share their noise.
     """
 
     output_format: str
@@ -76,6 +79,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     likes: int = 0
     like_digest: str | None = None
+    given: int = 0
+    given_digest: str | None = None
+    same_noise: int = 1
 
     def class_name(self, position: int) -> str | None:
         """What file names call that label: its class, or in jobs of earlier versions its number."""

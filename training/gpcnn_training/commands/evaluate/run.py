@@ -19,6 +19,7 @@ from gpcnn_deploy.errors import CheckpointError, DataError, TrainingError, Usage
 from gpcnn_deploy.spec import Conditioning, ModelSpec, Quantization
 from gpcnn_deploy.system.machine import of_memory
 from gpcnn_training.checkpoint import checkpoint_digest, load_checkpoint
+from gpcnn_training.data.conditions import Conditions, conditions_of
 from gpcnn_training.data.dataset import DataSet, Labels, Pixels
 from gpcnn_training.data.names import NAMES, data_name
 from gpcnn_training.data.sources import load_data
@@ -157,6 +158,8 @@ def evaluate(request: EvaluateRequest) -> Evaluation:
         with _threads(request.threads):
             model = model.to(device)
             pixels, labels = data.test_pixels[: request.test_images], data.test_labels[: request.test_images]
+            _, given = conditions_of(data, spec, model.encoder is not None)
+            conditions = None if given is None else given[: request.test_images]
             results: list[Protocol] = []
             with Display("scoring the test images") as display:
 
@@ -165,7 +168,7 @@ def evaluate(request: EvaluateRequest) -> Evaluation:
 
                 for quantization, draws in protocols:
                     likelihood, mixture = _likelihoods(
-                        model, pixels, labels, quantization, draws, request.mixture, progress
+                        model, pixels, conditions, labels, quantization, draws, request.mixture, progress
                     )
                     words = _in_words(spec, quantization, draws)
                     results.append(Protocol(protocol=words, likelihood=likelihood, mixture=mixture))
@@ -219,6 +222,7 @@ def spread(scores: list[float], unit: float) -> Spread:
 def _likelihoods(
     model: GatedPixelCNN,
     pixels: Pixels,
+    conditions: Conditions,
     labels: Labels,
     quantization: Quantization,
     draws: int,
@@ -237,7 +241,7 @@ def _likelihoods(
             given, mean = mixture_negative_log_likelihood(model, pixels, labels, quantization, share, draw)
             mixed.append(mean)
         else:
-            given = negative_log_likelihood(model, pixels, labels, quantization, share, draw)
+            given = negative_log_likelihood(model, pixels, conditions, quantization, share, draw)
         scores.append(given)
     return _likelihood(scores, model.spec), _likelihood(mixed, model.spec) if mixed else None
 
@@ -299,7 +303,7 @@ def _check_samples(request: EvaluateRequest, header: Header) -> None:
             raise UsageError(f"--temperature {request.temperature} goes with --samples: test images are scored at 1")
         return
     if spec.conditioning != "label":
-        kinds = {"none": "unconditional", "embedding": "conditioned on a code"}
+        kinds = {"none": "unconditional", "embedding": "conditioned on an embedding"}
         what = "an autoencoder" if header.encoder is not None else kinds[spec.conditioning]
         raise UsageError(
             f"--samples {request.samples} measures how samples fit their label, but this model is {what}: leave it out"
@@ -331,6 +335,7 @@ def _data(request: EvaluateRequest, path: Path, header: Header) -> DataSet:
             f"{name}: its classes ({_some(data.class_names)}) are not the model's ({_some(header.class_names)}): "
             "name the data that it was trained on"
         )
+    conditions_of(data, spec, header.encoder is not None)  # refuses data without them
     return data
 
 

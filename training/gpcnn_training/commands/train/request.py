@@ -44,8 +44,9 @@ class TrainRequest:
     )
     data_dir: Path | None = flag(option=data_dir_option, no_key=_MACHINE, resumed=True, samples=True)
     model: str | None = flag(
-        click.Choice(["conditional", "unconditional", "autoencoder"]),
-        "What decides what is drawn: the class label (default), nothing, or the code of a picture.",
+        click.Choice(["conditional", "embedding", "unconditional", "autoencoder"]),
+        "What decides what is drawn: the class label, the `embeddings` of an .npz, nothing, or the code of a picture "
+        "(default: embeddings where the data have some, else the label).",
         samples=True,
     )
     recipe: str | None = flag(
