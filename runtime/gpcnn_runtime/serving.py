@@ -101,8 +101,7 @@ def check_images(
         found = ", ".join(f"{name} of {size}" for name, size in sizes.items()) or "none"
         raise UsageError(f"inputs: {found}: expected at least one input, all of as many images")
     if metadata.spec.conditioning == "label" and label is None:
-        names = ", ".join(metadata.label_words(k) for k in range(len(metadata.class_names)))
-        raise UsageError(f"this model draws one class at a time: give the input label, one of {names}")
+        raise UsageError(f"this model draws one class at a time: give the input label, {_labels(metadata)}")
     count = next(iter(sizes.values()))
     images = []
     for k in range(count):
@@ -114,10 +113,19 @@ def check_images(
     return images
 
 
+def _labels(metadata: EngineMetadata) -> str:
+    """The labels that there are, by number: to a server a label is never a class name, even one such as `5`."""
+    numbered = enumerate(metadata.class_names)
+    return f"one of {', '.join(name if name == str(k) else f'{k} {name}' for k, name in numbered)}"
+
+
 def _image(metadata: EngineMetadata, k: int, row: dict[str, Any]) -> Conditions:
+    label = None if row["label"] is None else int(row["label"].item())
+    if label is not None and metadata.class_names and not 0 <= label < len(metadata.class_names):
+        raise UsageError(f"unknown label {label}: expected {_labels(metadata)}")
     return check_conditions(
         metadata,
-        labels=None if row["label"] is None else int(row["label"].item()),
+        labels=label,
         seed=0 if row["seed"] is None else int(row["seed"].item()),
         count=1,
         temperature=1.0 if row["temperature"] is None else float(row["temperature"].item()),

@@ -144,8 +144,8 @@ def check_place(repository: Path, name: str) -> dict[str, str]:
     """
     if (repository / "config.pbtxt").exists():
         raise OutputError(
-            f"{repository} is the folder of one model, and no repository of models: name the one above it, or a new one, "
-            "with -o"
+            f"{repository} is the folder of one model, and no repository of models: name the folder above it, or a new "
+            "one, with -o"
         )
     folder = repository / name
     return owned_files(folder, MANIFEST, lambda path: path.name == MODEL and _same_model(folder, path))

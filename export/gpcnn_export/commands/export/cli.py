@@ -143,7 +143,6 @@ def main(
         return
     if form == "triton":
         from gpcnn_export.commands.export.triton import run as write_triton
-
         from gpcnn_runtime.zoo.catalogue import resolve_engine
 
         source = resolve_engine(source) if _is_model_file(source) else _checkpoint(source, "native")
