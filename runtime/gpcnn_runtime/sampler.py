@@ -262,6 +262,17 @@ class Sampler(Closing):
             raise UsageError(f"positions: expected each in 0 to {conditions.total - 1}")
         return self._stream(conditions, positions, strategy)
 
+    def run(self, request: Request, strategy: Strategy = "jacobi") -> Result:
+        """Draw one batch that is put together already, on this thread; refuse what no engine of this model can draw.
+
+        Raises:
+            UsageError, EngineError: as `stream`.
+        """
+        self._check_open()
+        result = self.engine.run(request, strategy)
+        self._check(result, request.noise.shape)
+        return result
+
     def _stream(
         self, conditions: Conditions, positions: Sequence[int], strategy: Strategy
     ) -> Generator[Samples, None, None]:
@@ -312,11 +323,10 @@ class Sampler(Closing):
         begin = time.perf_counter()
         where = np.asarray(positions, np.int64)
         try:
-            request = _request(self.metadata, conditions, where, cancellation)
-            result = self.engine.run(request, strategy)
+            request = make_request(self.metadata, conditions, where, cancellation)
+            result = self.run(request, strategy)
         except (OutOfMemoryError, MemoryError) as error:
             raise self._advise(len(positions)) from error
-        self._check(result, request.noise.shape)
         return Samples(
             compact(result.levels, self.metadata.spec.levels),
             result.log_prob,
@@ -359,9 +369,10 @@ def split(total: int, threads: int, batch_size: int) -> Iterator[tuple[int, int]
     return ((total * k // parts, total * (k + 1) // parts) for k in range(parts))
 
 
-def _request(
+def make_request(
     metadata: EngineMetadata, conditions: Conditions, where: npt.NDArray[np.int64], cancellation: Cancellation
 ) -> Request:
+    """The batch of the images at the positions `where`: their noise, and what each is conditioned on."""
     spec = metadata.spec
     streams = (conditions.first + int(position) // conditions.same_noise for position in where)
     noise_NCHW = np.concatenate([noise(spec, conditions.seed, 1, stream) for stream in streams])
