@@ -39,6 +39,7 @@ WRITTEN = {
     "heat",
     "dist",
     "tensorboard",
+    "models/mnist-conditional",
     "commands/VERB",
     "training/recipes/NAME.toml",
 }

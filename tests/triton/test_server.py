@@ -88,6 +88,16 @@ def test_it_completes_and_scores(server: Server, sampler: Sampler) -> None:
     assert np.array_equal(found["log_prob"], sampler.score(picture, 3))
 
 
+def test_the_python_of_the_page(server: Server, sampler: Sampler) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "serving.md").read_text("utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert "127.0.0.1:8000" in code
+    names: dict[str, Any] = {}
+    exec(compile(code.replace("127.0.0.1:8000", f"127.0.0.1:{server.port}"), "serving.md", "exec"), names)
+    expected = [sampler.sample(3, 7), sampler.sample(5, 7, temperature=0.8, first=1)]
+    assert np.array_equal(names["arrays"]["image"], np.concatenate([one.levels for one in expected]))
+
+
 def test_models_in_colour_and_with_embeddings(server: Server) -> None:
     folder = server.repository
     with Sampler.load(folder / "colour/1/model.gpcnn") as colour:
