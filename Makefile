@@ -94,7 +94,7 @@ $(VENV)/.triton: $(VENV)/.dev
 	@touch $@
 
 # Never fails: where there is no Triton for this machine, the tests are skipped and say so. The server's Python backend is linked
-# against the libpython of the system, so it is the system's Python that runs it; it needs numpy 1.
+# against the libpython of the system, so it is the system's Python that runs it; nvidia-pytriton brings numpy 1.
 $(TRITON)/.ready: Makefile pyproject.toml hatch_build.py $(NATIVE) $(SERVED)
 	@rm -rf $(TRITON) && mkdir -p $(TRITON)
 	{ $(SYSTEM_PYTHON) -m venv $(TRITON) && \

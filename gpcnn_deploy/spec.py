@@ -118,7 +118,7 @@ def levels_in_words(spec: ModelSpec) -> str:
     return f"{spec.levels} levels, categories that are read as vectors of {spec.input_size} numbers"
 
 
-_FIRST_VERSION = [
+FIRST_FIELDS: Final = (
     "height",
     "width",
     "channels",
@@ -130,9 +130,11 @@ _FIRST_VERSION = [
     "head_features",
     "conditioning",
     "conditioning_size",
-]
+)
+"""Those of the first version, in order, which every file has."""
+
 LATER_FIELDS: Final[dict[str, Any]] = {
-    field.name: field.default for field in msgspec.structs.fields(ModelSpec) if field.name not in _FIRST_VERSION
+    field.name: field.default for field in msgspec.structs.fields(ModelSpec) if field.name not in FIRST_FIELDS
 }
 """Fields that the first version had not, and their defaults: the values that make a model of that version."""
 

@@ -8,22 +8,10 @@ from typing import Final
 import numpy as np
 
 from gpcnn_deploy.metadata import EngineMetadata
-from gpcnn_deploy.spec import ModelSpec
+from gpcnn_deploy.spec import FIRST_FIELDS, ModelSpec
 from gpcnn_runtime.engines.native.packing import PackedWeights
 
 _CONDITIONING: Final = {"none": "GPCNN_UNCONDITIONAL", "label": "GPCNN_LABEL", "embedding": "GPCNN_EMBEDDING"}
-_NUMBERS: Final = (
-    "height",
-    "width",
-    "channels",
-    "levels",
-    "features",
-    "layers",
-    "first_kernel_size",
-    "kernel_size",
-    "head_features",
-)
-"""The first fields of `gpcnn_spec`, in order."""
 _WORDS_A_LINE: Final = 11
 
 
@@ -82,7 +70,7 @@ def model_c(metadata: EngineMetadata, content: bytes, static: PackedWeights | No
     spec = metadata.spec
     parts = ['/* Written by gpcnn-export; do not edit. */\n#include "model.h"\n']
     if static is not None:
-        numbers = ", ".join(str(getattr(spec, name)) for name in _NUMBERS)
+        numbers = ", ".join(str(getattr(spec, name)) for name in FIRST_FIELDS if name[:7] != "conditi")
         parts.append(_array(static.content))
         parts.append(
             "\nconst gpcnn_packed model_packed = {\n"

@@ -21,6 +21,7 @@ from gpcnn_deploy.philox import noise
 from gpcnn_deploy.pictures.levels import grid, pixels_from_levels
 from gpcnn_deploy.spec import EncoderSpec, ModelSpec
 from gpcnn_export.checkpoint_to_native import draft_model_file
+from gpcnn_runtime.commands.sample.given import Ways
 from gpcnn_runtime.engines.native.label_vectors import with_vectors
 from gpcnn_runtime.engines.native.load import native_engine
 from gpcnn_runtime.interpolation import interpolate
@@ -246,3 +247,16 @@ def test_a_great_circle_turns_evenly() -> None:
         interpolate(a, -2 * a, spherical=True)
     with pytest.raises(UsageError, match="two vectors of one length"):
         interpolate(a, b[:2])
+
+
+def test_ends_of_many_categories_are_kept_whole() -> None:
+    """A way between two pictures of codes beyond 255: the file and the sheet hold them as they are."""
+    ends = np.array([700, 299], np.int32).reshape(1, 2, 1, 1, 1)
+    way = Ways(
+        names=("a,b",), embedding=np.zeros((2, 3), np.float32), depth=701, same_noise=2, shown=2, steps=2, ends=ends
+    )
+    assert way.arrays()["ends"].ravel().tolist() == [700, 299]
+    drawn = np.array([0, 350], np.uint16).reshape(2, 1, 1, 1)
+    np.testing.assert_array_equal(
+        way.sheet(drawn, 1), grid(pixels_from_levels(np.array([700, 0, 350, 299]).reshape(4, 1, 1, 1), 701), 4)
+    )

@@ -212,7 +212,7 @@ def test_both_binarizations_one_after_the_other(stripes: DataSet, stripes_file: 
     fixed = found["fixed"]
     assert fixed["protocol"].startswith("fixed binarization at 0.5")
     threshold = stripes.test_pixels >= 128
-    assert fixed["likelihood"]["draws"] == [pytest.approx(by_hand(model, threshold, stripes.test_labels), rel=1e-6)]
+    assert fixed["draws"] == [pytest.approx(by_hand(model, threshold, stripes.test_labels), rel=1e-6)]
     assert fixed["mixture"]["draws"] == [pytest.approx(mixture_by_hand(model, threshold, 2), rel=1e-6)]
     shown = gpcnn_evaluate(*flags).stdout
     assert [line[:11].strip() for line in shown.splitlines() if line[:11].strip()] == [

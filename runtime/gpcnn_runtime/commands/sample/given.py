@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from gpcnn_deploy.errors import GpcnnError, UsageError
 from gpcnn_deploy.metadata import EngineMetadata
-from gpcnn_deploy.pictures.levels import grid, pixels_from_levels
+from gpcnn_deploy.pictures.levels import compact, grid, pixels_from_levels
 from gpcnn_runtime.engines.onnxruntime.encoder import Encoder
 from gpcnn_runtime.inputs.picture import read_levels
 from gpcnn_runtime.inputs.vectors import read_vectors
@@ -21,7 +21,6 @@ from gpcnn_runtime.interpolation import interpolate
 from gpcnn_runtime.sampler import Sampler
 from gpcnn_runtime.zoo.catalogue import engine_name
 
-STEPS = 9
 _ARRAYS = (".npy", ".npz")
 
 
@@ -62,7 +61,7 @@ class Given:
         return {"embeddings": self.names}
 
     def sheet(self, drawn: npt.NDArray[np.uint8], count: int) -> npt.NDArray[np.uint8]:
-        """The images of levels uint8 [M · count, C, H, W] on one sheet, uint8 [rows, columns] or with 3 for colour."""
+        """The images of levels [M · count, C, H, W] on one sheet, uint8 [rows, columns] or with 3 for colour."""
         return grid(pixels_from_levels(drawn, self.depth), count if 1 < count < len(drawn) else None)
 
     def __str__(self) -> str:
@@ -83,7 +82,7 @@ class Ways(Given):
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """What an .npz keeps of them."""
-        ends = {} if self.ends is None else {"ends": self.ends.astype(np.uint8)}
+        ends = {} if self.ends is None else {"ends": compact(self.ends, self.depth)}
         return {"embedding": self.embedding, **ends}
 
     def report(self) -> dict[str, Any]:
@@ -94,7 +93,7 @@ class Ways(Given):
         """As `Given.sheet`: a row for each way, between its pictures if it has any."""
         rows = drawn.reshape(-1, self.steps, *drawn.shape[1:])
         if self.ends is not None:
-            ends = self.ends.astype(np.uint8)
+            ends = compact(self.ends, self.depth)
             rows = np.concatenate([ends[:, :1], rows, ends[:, 1:]], axis=1)
         return grid(pixels_from_levels(rows.reshape(-1, *drawn.shape[1:]), self.depth), rows.shape[1])
 

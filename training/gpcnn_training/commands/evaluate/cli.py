@@ -11,7 +11,8 @@ from gpcnn_deploy.commands.command import Command, data_dir_option, json_option,
 from gpcnn_deploy.commands.extras import required
 
 if TYPE_CHECKING:
-    from gpcnn_training.commands.evaluate.run import Evaluation, Likelihood, Spread
+    from gpcnn_deploy.spec import Conditioning
+    from gpcnn_training.commands.evaluate.run import Evaluation, Likelihood, Protocol, Spread
     from gpcnn_training.evaluation.class_consistency import ClassConsistency
 
 
@@ -77,36 +78,23 @@ def main(json_path: Path | None, **flags: Any) -> None:
 
 def describe(evaluation: Evaluation) -> str:
     """The result in words."""
-    from gpcnn_training.commands.evaluate.run import Likelihood
-
     lines = [
         f"checkpoint  {evaluation.checkpoint} (step {evaluation.step:,}, {evaluation.epoch:.1f} epochs)",
         f"data        {evaluation.data}, {_of(evaluation.test_images, evaluation.all_test_images)} test images",
-        *_describe_protocol(
-            evaluation.protocol,
-            Likelihood(
-                draws=evaluation.draws,
-                nats_per_image=evaluation.nats_per_image,
-                nats_per_pixel=evaluation.nats_per_pixel,
-                bits_per_dim=evaluation.bits_per_dim,
-            ),
-            evaluation.mixture,
-            evaluation.conditioning,
-        ),
+        *_describe_protocol(evaluation, evaluation.conditioning),
     ]
     if evaluation.fixed is not None:
-        fixed = evaluation.fixed
-        lines += _describe_protocol(fixed.protocol, fixed.likelihood, fixed.mixture, evaluation.conditioning)
+        lines += _describe_protocol(evaluation.fixed, evaluation.conditioning)
     if evaluation.class_consistency is not None:
         lines += _describe_consistency(evaluation.class_consistency)
     return "\n".join(lines)
 
 
-def _describe_protocol(protocol: str, given: Likelihood, mixture: Likelihood | None, conditioning: str) -> list[str]:
-    meaning = {"none": "p(x)", "label": "p(x | y), given the label", "embedding": "p(x | h), given the code"}
-    lines = [f"protocol    {protocol}", *_describe_likelihood("test NLL", given, meaning.get(conditioning, "p(x | s)"))]
-    if mixture is not None:
-        lines += _describe_likelihood("mixture NLL", mixture, "p(x), the mean of p(x | y) over the labels")
+def _describe_protocol(found: Protocol, conditioning: Conditioning) -> list[str]:
+    of = {"none": "p(x)", "label": "p(x | y), given the label", "embedding": "p(x | h), given the embedding"}
+    lines = [f"protocol    {found.protocol}", *_describe_likelihood("test NLL", found, of[conditioning])]
+    if found.mixture is not None:
+        lines += _describe_likelihood("mixture NLL", found.mixture, "p(x), the mean of p(x | y) over the labels")
     return lines
 
 

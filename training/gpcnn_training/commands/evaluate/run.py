@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import click
 import msgspec
@@ -83,22 +83,20 @@ class Likelihood(msgspec.Struct, frozen=True, kw_only=True):
     bits_per_dim: Spread
 
 
-class Protocol(msgspec.Struct, frozen=True, kw_only=True):
-    """How the test images became levels, and what the model makes of them.
+class Protocol(Likelihood, frozen=True, kw_only=True):
+    """How the test images became levels, and their likelihood: p(x | y) of a conditional model, else p(x).
 
     Attributes:
         protocol: how pixels became levels, in words.
-        likelihood: p(x | y) of a conditional model, p(x) of an unconditional one.
         mixture: p(x) = mean over y of p(x | y) of a model conditional on labels; None if it was not asked for.
     """
 
     protocol: str
-    likelihood: Likelihood
     mixture: Likelihood | None = None
 
 
-class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
-    """The result.
+class Evaluation(Protocol, frozen=True, kw_only=True):
+    """The result: the likelihood as in training or as asked for, and what else was asked for.
 
     Attributes:
         checkpoint: path of the file.
@@ -108,13 +106,7 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
         data: name of the data set.
         test_images: how many test images were scored: the first ones.
         all_test_images: how many there are.
-        protocol: how pixels became levels, in words.
-        draws: negative log-likelihood of each draw, in nats an image.
-        nats_per_image: over the draws.
-        nats_per_pixel: the same divided by height × width.
-        bits_per_dim: the same in bits, divided by channels × height × width.
         conditioning: what the likelihood is given: `none`, `label`, …
-        mixture: of a model conditional on labels, p(x) = mean over y of p(x | y); None if it was not asked for.
         fixed: the same images binarized at 0.5, with `--binarization both`; None otherwise.
         class_consistency: of samples; None if none were asked for.
     """
@@ -126,13 +118,7 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     data: str
     test_images: int
     all_test_images: int
-    protocol: str
-    draws: tuple[float, ...]
-    nats_per_image: Spread
-    nats_per_pixel: Spread
-    bits_per_dim: Spread
     conditioning: Conditioning = "none"
-    mixture: Likelihood | None = None
     fixed: Protocol | None = None
     class_consistency: ClassConsistency | None = None
 
@@ -167,12 +153,10 @@ def evaluate(request: EvaluateRequest) -> Evaluation:
                     display.update((len(results) + share) / len(protocols))
 
                 for quantization, draws in protocols:
-                    likelihood, mixture = _likelihoods(
-                        model, pixels, conditions, labels, quantization, draws, request.mixture, progress
+                    results.append(
+                        _under(model, pixels, conditions, labels, quantization, draws, request.mixture, progress)
                     )
-                    words = _in_words(spec, quantization, draws)
-                    results.append(Protocol(protocol=words, likelihood=likelihood, mixture=mixture))
-            if not all(math.isfinite(score) for result in results for score in result.likelihood.draws):
+            if not all(math.isfinite(score) for result in results for score in result.draws):
                 raise CheckpointError(f"{path}: its log-probabilities are not finite: take another, or train it anew")
             consistency = None
             if request.samples is not None:
@@ -201,15 +185,10 @@ def evaluate(request: EvaluateRequest) -> Evaluation:
         data=data.name,
         test_images=len(pixels),
         all_test_images=len(data.test_pixels),
-        protocol=results[0].protocol,
-        draws=results[0].likelihood.draws,
-        nats_per_image=results[0].likelihood.nats_per_image,
-        nats_per_pixel=results[0].likelihood.nats_per_pixel,
-        bits_per_dim=results[0].likelihood.bits_per_dim,
         conditioning=spec.conditioning,
-        mixture=results[0].mixture,
         fixed=results[1] if len(results) > 1 else None,
         class_consistency=consistency,
+        **msgspec.structs.asdict(results[0]),
     )
 
 
@@ -219,7 +198,7 @@ def spread(scores: list[float], unit: float) -> Spread:
     return Spread(mean=float(np.mean(scores)) * unit, std=std)
 
 
-def _likelihoods(
+def _under(
     model: GatedPixelCNN,
     pixels: Pixels,
     conditions: Conditions,
@@ -228,8 +207,8 @@ def _likelihoods(
     draws: int,
     mixture: bool,
     progress: Callable[[float], None],
-) -> tuple[Likelihood, Likelihood | None]:
-    """(of the model as it is, of its mixture over the labels if that is asked for)."""
+) -> Protocol:
+    """The likelihood under one protocol, with that of the mixture over the labels if it is asked for."""
     scores: list[float] = []
     mixed: list[float] = []
 
@@ -243,16 +222,21 @@ def _likelihoods(
         else:
             given = negative_log_likelihood(model, pixels, conditions, quantization, share, draw)
         scores.append(given)
-    return _likelihood(scores, model.spec), _likelihood(mixed, model.spec) if mixed else None
-
-
-def _likelihood(scores: list[float], spec: ModelSpec) -> Likelihood:
-    return Likelihood(
-        draws=tuple(scores),
-        nats_per_image=spread(scores, 1),
-        nats_per_pixel=spread(scores, 1 / (spec.height * spec.width)),
-        bits_per_dim=spread(scores, bits_per_dim(1.0, spec)),
+    return Protocol(
+        protocol=_in_words(model.spec, quantization, draws),
+        mixture=Likelihood(**_figures(mixed, model.spec)) if mixed else None,
+        **_figures(scores, model.spec),
     )
+
+
+def _figures(scores: list[float], spec: ModelSpec) -> dict[str, Any]:
+    """Fields of a `Likelihood` of scores in nats an image."""
+    return {
+        "draws": tuple(scores),
+        "nats_per_image": spread(scores, 1),
+        "nats_per_pixel": spread(scores, 1 / (spec.height * spec.width)),
+        "bits_per_dim": spread(scores, bits_per_dim(1.0, spec)),
+    }
 
 
 def _protocols(request: EvaluateRequest, header: Header) -> list[tuple[Quantization, int]]:
@@ -278,8 +262,8 @@ def _protocols(request: EvaluateRequest, header: Header) -> list[tuple[Quantizat
 
 def _check_mixture(request: EvaluateRequest, header: Header) -> None:
     if request.mixture and header.spec.conditioning != "label":
-        kinds = {"none": "unconditional: its figure is that of p(x) already", "label": ""}
-        what = kinds.get(header.spec.conditioning, "not conditioned on labels")
+        unconditional = header.spec.conditioning == "none"
+        what = "unconditional: its figure is that of p(x) already" if unconditional else "not conditioned on labels"
         raise UsageError(f"--mixture averages over the labels, but this model is {what}; leave it out")
 
 
