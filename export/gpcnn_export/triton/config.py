@@ -9,7 +9,7 @@ import gpcnn_deploy
 from gpcnn_deploy.metadata import EngineMetadata
 
 QUEUE_DELAY: Final = 1000
-"""Microseconds that a request waits for others to share its batch: about a sixth of an image of the zoo."""
+"""Microseconds that a request waits for others to share its batch."""
 
 
 class _Tensor(NamedTuple):
