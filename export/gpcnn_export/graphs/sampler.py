@@ -27,18 +27,20 @@ import onnx
 from gpcnn_deploy import ports
 from gpcnn_deploy.schedule import Schedule
 from gpcnn_export.graphs.builder import Graph
+from gpcnn_export.graphs.shapes import with_all_shapes
 from gpcnn_export.graphs.weights import condition_weights, gate_biases, head_weights, layer_weights
 from gpcnn_export.graphs.window import Windows, column_taps
 from gpcnn_training.model import GatedPixelCNN
 
 
-def sampler_graph(model: GatedPixelCNN, schedule: Schedule | int) -> onnx.ModelProto:
-    """The sampler of a model, a window of columns at a time, batch dynamic.
+def sampler_graph(model: GatedPixelCNN, schedule: Schedule | int, batch: int | None = None) -> onnx.ModelProto:
+    """The sampler of a model, a window of columns at a time.
 
     Args:
         model: a trained Gated PixelCNN.
         schedule: w, 1 to W: one pixel at a time (least arithmetic) to the whole row at once (least latency); or a
             second window for larger batches, too, which has matrices of its own.
+        batch: images of every call, for a graph in which all shapes are numbers; None for any number.
 
     Returns:
         A model with the inputs and outputs that `gpcnn_deploy.ports` gives a sampler. Metadata is not set yet.
@@ -46,11 +48,11 @@ def sampler_graph(model: GatedPixelCNN, schedule: Schedule | int) -> onnx.ModelP
     if isinstance(schedule, int):
         schedule = Schedule(schedule)
     spec = model.spec
-    g = Graph("sampler")
-    g.take(ports.inputs("sampler", spec))
+    g = Graph("sampler", batch=batch)
+    g.take(ports.inputs("sampler", spec, batch))
     condition = None if spec.conditioning == "none" else spec.conditioning
     inputs = _Inputs("noise", condition, "known", "mask", "temperature")
-    results = ports.outputs("sampler", spec)
+    results = ports.outputs("sampler", spec, batch)
     if schedule.batch_window is None:
         values = _SamplerGraph(model, g, schedule.window).build(inputs)
     else:
@@ -63,7 +65,7 @@ def sampler_graph(model: GatedPixelCNN, schedule: Schedule | int) -> onnx.ModelP
         values = g.ops("If", len(results), _many(g, inputs, schedule), **branches)
     for value, (name, port) in zip(values, results.items(), strict=True):
         g.output(value, port.dtype, port.shape, name)
-    return g.model()
+    return g.model() if batch is None else with_all_shapes(g.model())
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class _Inputs:
 
 def _many(g: Graph, inputs: _Inputs, schedule: Schedule) -> str:
     """Whether to take the window for many images; where all is known, the wider one is best: an evaluation a window."""
-    enough = g.op("GreaterOrEqual", g.op("Shape", inputs.noise, start=0, end=1), g.int64(schedule.batch_from or 1))
+    enough = g.op("GreaterOrEqual", g.images(inputs.noise), g.int64(schedule.batch_from or 1))
     known = g.op("ReduceMin", g.op("Cast", inputs.mask, to=onnx.TensorProto.INT32), keepdims=0)
     enough, known = g.op("Squeeze", enough), g.op("Cast", known, to=onnx.TensorProto.BOOL)
     if schedule.batch_window is not None and schedule.batch_window > schedule.window:
@@ -105,7 +107,7 @@ class _SamplerGraph:
     def build(self, inputs: _Inputs) -> list[str]:
         """Add the nodes; returns the names of image, log_prob and evaluations."""
         g = self.graph
-        self.n = g.op("Shape", inputs.noise, start=0, end=1)
+        self.n = g.images(inputs.noise)
         self._biases(inputs.condition)
         self._taps()
         self.windows = Windows(
@@ -213,16 +215,16 @@ class _SamplerGraph:
             g.constant(0, np.int32),
             *[self.no_rows] * (above * (spec.layers - 1)),
         ]
-        r = g.body("row")
+        r = g.repeated("row")
         in_above = r.input("above", "float32", None)
         guess = r.input("guess", "float32", None)
         count = r.input("count", "int32", None)
         in_rows = [[r.input("v", "float32", None) for _ in range(above)] for _ in self.layers[1:]]
-        scanned = [r.input("noise", "float32", None)]
+        scanned = [r.item("noise", "float32", rows[0])]
         if not self.binary:
-            scanned += [r.input("known", "int32", None), r.input("free", "bool", None)]
+            scanned += [r.item("known", "int32", rows[1]), r.item("free", "bool", rows[2])]
         if start:  # from what is known, and else from the row above
-            guess = r.op("Where", r.input("free", "bool", None), guess, r.input("value", "float32", None))
+            guess = r.op("Where", r.item("free", "bool", start[0]), guess, r.item("value", "float32", start[1]))
 
         links, out_rows = self._vertical_row(r, in_above, in_rows)
         drawn = self.windows.row(r, guess, links, scanned, count)
@@ -242,8 +244,7 @@ class _SamplerGraph:
                 r.output(v, "float32", [None, spec.features])
         r.output(drawn.image, "float32" if self.binary else "int32", [None, c])
         r.output(drawn.extra, "float32", [None, c])
-        rows = [*rows, *start]
-        results = g.ops("Scan", len(states) + 2, *states, *rows, body=r.proto(), num_scan_inputs=len(rows))
+        results = g.repeat(r, states, [*rows, *start], spec.height)
         return results[-2], results[-1], results[2]
 
     def _vertical_row(self, r: Graph, above: str, rows: list[list[str]]) -> tuple[list[str], list[list[str]]]:
