@@ -84,12 +84,9 @@ def _fill_loop(graph: onnx.GraphProto, node: onnx.NodeProto, body: onnx.GraphPro
 
 def _value(graph: onnx.GraphProto, name: str) -> onnx.ValueInfoProto:
     """What a graph declares of a value; it is added where there is nothing."""
-    for value in (*graph.output, *graph.value_info):
-        if value.name == name:
-            return value
-    added = graph.value_info.add()
-    added.name = name
-    return added
+    found = next((value for value in (*graph.output, *graph.value_info) if value.name == name), None)
+    value: onnx.ValueInfoProto = graph.value_info.add(name=name) if found is None else found
+    return value
 
 
 def _declare(value: onnx.ValueInfoProto, kind: onnx.TypeProto) -> bool:
