@@ -77,6 +77,7 @@ def draft_engine(
     checkpoint_digest: str = "",
     encoder: OnnxEngine | None = None,
     batch: int | None = None,
+    many: bool = False,
 ) -> OnnxEngine:
     """An engine of a model, unproven: to be timed or proven, and what benchmarks and tests of untrained models run.
 
@@ -88,11 +89,12 @@ def draft_engine(
         checkpoint_digest: of the checkpoint that the model is from.
         encoder: that belongs beside it.
         batch: images in every call of a sampler or step whose shapes are all fixed; None for any number.
+        many: of a sampler of one window: as it would be the window for larger batches, to be timed.
     """
     spec = model.spec
     if role == "sampler":
         schedule = schedule or spec.width
-        graph = sampler_graph(model, schedule, batch)
+        graph = sampler_graph(model, schedule, batch, many)
     elif role == "step":
         graph, schedule = step_graph(model, batch), None
     else:
