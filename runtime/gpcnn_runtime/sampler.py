@@ -57,7 +57,8 @@ class Sampler(Closing):
     Attributes:
         engine: the engine; the sampler closes it.
         threads: parts of a batch that are drawn at the same time.
-        batch_size: most images that one of the threads draws at a time: the bound on memory.
+        batch_size: most images that one of the threads draws at a time: the bound on memory; of an engine of a fixed
+            batch, that batch.
     """
 
     def __init__(self, engine: Engine, threads: int | None = None, batch_size: int = BATCH_SIZE) -> None:
@@ -72,7 +73,7 @@ class Sampler(Closing):
             raise UsageError(f"batch size is {batch_size}: expected at least 1")
         self.engine = engine
         self.threads = (threads or default_threads()) if engine.concurrent else 1
-        self.batch_size = min(batch_size, engine.max_batch or batch_size)
+        self.batch_size = engine.metadata.batch or min(batch_size, engine.max_batch or batch_size)
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
         self._closed = False
@@ -276,7 +277,7 @@ class Sampler(Closing):
     def _stream(
         self, conditions: Conditions, positions: Sequence[int], strategy: Strategy
     ) -> Generator[Samples, None, None]:
-        parts = split(len(positions), self.threads, self.batch_size)
+        parts = self.parts(len(positions))
         from concurrent.futures import CancelledError
 
         cancellation = Cancellation()
@@ -302,6 +303,13 @@ class Sampler(Closing):
             cancellation.cancel()
             for future in pending:
                 future.cancel()
+
+    def parts(self, total: int) -> Iterator[tuple[int, int]]:
+        """[start, stop) of what each call of the engine draws: as `split`, or full calls of a fixed batch."""
+        batch = self.metadata.batch
+        if batch is None:
+            return split(total, self.threads, self.batch_size)
+        return ((start, min(start + batch, total)) for start in range(0, total, batch))
 
     def _check_open(self) -> None:
         if self._closed:
@@ -347,7 +355,9 @@ class Sampler(Closing):
             raise EngineError(f"{path}: drew levels outside 0 to {top}: {EXPORT_ANEW}")
 
     def _advise(self, count: int) -> OutOfMemoryError:
-        if count > 1:
+        if self.metadata.batch is not None:
+            count, advice = self.metadata.batch, "export it with a smaller --batch, or try --threads 1"
+        elif count > 1:
             advice = f"try --batch-size {count // 2}"
         elif self.threads > 1:
             advice = "try --threads 1"

@@ -32,6 +32,7 @@ BASES = [
     ROOT / "gpcnn_deploy",
 ]
 WRITTEN = {
+    "build",
     "runs",
     "site",
     "demo",

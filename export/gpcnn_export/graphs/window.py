@@ -120,10 +120,10 @@ class Windows:
             r.op("Reshape", piece, self.graph.int64(self.windows, -1, width))
             for piece, width in zip(pieces, widths, strict=True)
         ]
-        b = r.body("window")
+        b = r.repeated("window")
         in_count = b.input("count", "int32", None)
         in_caches = [b.input("cache", "float32", None) for _ in self.start]
-        in_pieces = [b.input("piece", dtype, None) for dtype in dtypes]
+        in_pieces = [b.item("piece", dtype, piece) for dtype, piece in zip(dtypes, pieces, strict=True)]
         in_links, in_scanned = in_pieces[: len(links)], in_pieces[len(links) :]
         in_guess = "" if self.window == 1 else in_scanned.pop(0)
         drawn = self._window(b, in_guess, in_links, in_scanned, in_caches, in_count)
@@ -135,9 +135,7 @@ class Windows:
         for result, dtype, width in zip(results, ["float32", "float32", "int32"], sizes, strict=False):
             b.output(result, dtype, [None, width])
         states = [count, *self.start]
-        outputs = r.ops(
-            "Scan", len(states) + len(results), *states, *pieces, body=b.proto(), num_scan_inputs=len(pieces)
-        )
+        outputs = r.repeat(b, states, pieces, self.windows)
         whole = [r.reshape(output, -1, width) for output, width in zip(outputs[len(states) :], sizes, strict=False)]
         return Drawn(whole[0], whole[0 if self.binary else 2], whole[1], outputs[0], [])
 

@@ -331,7 +331,14 @@ def test_json_tells_what_was_drawn(folder: Path, sampler_path: Path, output_form
         version = sampler.engine.info.version
     assert told.pop("engine") == {
         **{"path": str(sampler_path), "digest": hashlib.sha256(sampler_path.read_bytes()).hexdigest()},
-        **{"role": "sampler", "window": 2, "batch_window": None, "batch_from": None, "precision": "fp32"},
+        **{
+            "role": "sampler",
+            "window": 2,
+            "batch_window": None,
+            "batch_from": None,
+            "batch": None,
+            "precision": "fp32",
+        },
         **{"runtime": "ONNX Runtime", "version": version, "provider": "CPU", "threads": 2},
     }
     images = told.pop("images")

@@ -97,6 +97,7 @@ class WindowType(click.ParamType):  # type: ignore[type-arg]  # generic from cli
     "--opt-batch", type=int, help="For trt: batch size to optimize for.  [default: 8, or --max-batch if less]"
 )
 @click.option("--name", help="For triton: the name that clients call the model by.  [default: the source's]")
+@click.option("--batch", type=int, help="onnx: images in every call of a --static engine.  [default: 1]")
 @c_options
 @json_option
 def main(
@@ -111,6 +112,7 @@ def main(
     max_batch: int,
     opt_batch: int | None,
     name: str | None,
+    batch: int | None,
     json_path: Path | None,
     **of_c: Any,
 ) -> None:
@@ -126,6 +128,7 @@ def main(
     gpcnn-export
     gpcnn-export runs/mnist-conditional --format trt
     gpcnn-export zoo:mnist-conditional -o model.onnx
+    gpcnn-export zoo:mnist-conditional --format onnx --static --batch 4
     gpcnn-export step.onnx --format trt
     gpcnn-export zoo:mnist-conditional --format web -o site
     gpcnn-export zoo:mnist-conditional --format c -o digits
@@ -180,7 +183,11 @@ def main(
         from gpcnn_export.checkpoint_to_onnx import make_engine, write_engine
 
         if form == "onnx":
-            engine = make_engine(checkpoint, role or "sampler", window=window, tune_batch=tune_batch, tell=tell)
+            if of_c["static"] and batch is None:
+                batch = 1
+            engine = make_engine(
+                checkpoint, role or "sampler", window=window, tune_batch=tune_batch, batch=batch, tell=tell
+            )
             write_engine(out, engine)
             tell.done()
             _report(out, engine, json_path)
@@ -214,9 +221,9 @@ def _format(output: Path | None) -> str:
         return "triton"
     if _given("flavor", "precision", "max_batch", "opt_batch"):
         return "trt"
-    if _given(*C_OPTIONS):
-        return "c"
-    return "onnx" if _given("role", "window", "tune_batch") else "native"
+    if _given("role", "window", "tune_batch", "batch"):
+        return "onnx"
+    return "c" if _given(*C_OPTIONS) else "native"
 
 
 def _reject_conflicts(source: Path | None, form: str, role: str | None) -> None:
@@ -229,10 +236,18 @@ def _reject_conflicts(source: Path | None, form: str, role: str | None) -> None:
         raise UsageError(f"{option} goes with --format trt: docs/serving.md says how a plan comes into Triton's folder")
     if form not in ("trt", "triton") and (option := _given("precision", "flavor", "max_batch", "opt_batch")):
         raise UsageError(f"{option} goes with --format trt: other engines are fp32, run anywhere, and take any batch")
-    if form != "c" and (option := _given(*C_OPTIONS)):
+    if form != "c" and (option := _given(*(name for name in C_OPTIONS if name != "static"))):
         raise UsageError(f"{option} goes with --format c")
     if form != "triton" and (option := _given("name")):
         raise UsageError(f"{option} goes with --format triton: name other results with -o")
+    if form not in ("c", "onnx") and (option := _given("static", "batch")):
+        raise UsageError(f"{option} goes with --format onnx{' or c' if option == '--static' else ''}")
+    if form == "c" and _given("batch"):
+        raise UsageError("--batch goes with --format onnx: the C program draws any number of images, one by one")
+    if _given("batch") and not _given("static"):
+        raise UsageError("--batch goes with --static: other engines take any number of images in a call")
+    if form == "onnx" and _given("static") and _given("tune_batch"):
+        raise UsageError("--tune-batch goes without --static, which measures with its own --batch")
     if form in ("native", *FOLDERS) and (option := "--graph" if role else _given("window", "tune_batch")):
         raise UsageError(f"{option} goes with --format onnx or trt: a model file has no graph, and serves any batch")
     if source is not None and source.suffix == ".gpcnn" and form == "native":

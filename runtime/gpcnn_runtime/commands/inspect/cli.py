@@ -74,6 +74,8 @@ def facts(found: Inspection) -> Iterator[tuple[str, str]]:
     if found.multiply_adds is not None:
         yield "multiply-adds", f"{found.multiply_adds / 1e6:,.1f} M an image"
     yield "file", f"{found.bytes / 1e6:,.2f} MB, SHA-256 {found.digest}"
+    if found.batch is not None:
+        yield "batch", f"{found.batch} in every call: all shapes are fixed, and commands fill up the last call"
     yield from _plan(found)
     if found.card is not None:
         from gpcnn_runtime.zoo.card import card_facts
