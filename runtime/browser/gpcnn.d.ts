@@ -31,6 +31,8 @@ export interface ModelSpec {
   readonly conditioning: "none" | "label" | "embedding";
   /** M labels, or E numbers; 0 without conditioning. */
   readonly conditioningSize: number;
+  /** Numbers of a vector that stands for a level, where levels are categories; 0 where they are values. */
+  readonly inputSize: number;
 }
 
 /** A label by its number or by its class name. */
@@ -65,7 +67,7 @@ export interface DrawRequest {
 
 export interface Drawn {
   /** Levels [N, C, H, W]. */
-  levels: Uint8Array;
+  levels: Uint8Array | Uint16Array;
   /** Nats [N, C, H, W] of each sub-pixel given those before it, at temperature 1. */
   logProb: Float32Array;
   /** [N, C, H, W]. */
@@ -84,7 +86,7 @@ export interface Row {
   first: number;
   shape: [number, number, number, number];
   /** Model: the kernel's memory, levels [N, C, H, W] so far, to be read at once. Worker: a copy of the row, [N, C, W]. */
-  levels: Int32Array | Uint8Array;
+  levels: Int32Array | Uint8Array | Uint16Array;
 }
 
 export interface CompleteRequest {
@@ -154,7 +156,7 @@ export interface Model extends About {
   complete(request: CompleteRequest, onRow?: (row: Row) => boolean | void): Completed;
   score(request: ScoreRequest): Scored;
   /** SHA-256 of each image of [N, C, H, W], one byte a level: as `levels_sha256` of gpcnn-sample --json. */
-  digests(levels: Uint8Array): string[];
+  digests(levels: Uint8Array | Uint16Array): string[];
 }
 
 export interface CallOptions {
@@ -169,7 +171,7 @@ export interface RemoteModel extends About {
   draw(request?: DrawRequest, options?: CallOptions): Promise<Drawn>;
   complete(request: CompleteRequest, options?: CallOptions): Promise<Completed>;
   score(request: ScoreRequest, options?: { signal?: AbortSignal }): Promise<Scored>;
-  digests(levels: Uint8Array): Promise<string[]>;
+  digests(levels: Uint8Array | Uint16Array): Promise<string[]>;
   close(): void;
 }
 

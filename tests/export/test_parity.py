@@ -37,6 +37,19 @@ SPECS = {
         height=4, width=5, channels=3, levels=256, conditioning="label", conditioning_size=2, **SMALL
     ),
     "binary RGB, none": ModelSpec(height=4, width=4, channels=3, kernel_size=5, **SMALL),
+    "300 categories, label": ModelSpec(
+        height=4,
+        width=5,
+        levels=300,
+        conditioning="label",
+        conditioning_size=3,
+        input="categorical",
+        input_size=5,
+        **SMALL,
+    ),
+    "RGB of 2 categories": ModelSpec(
+        height=4, width=4, channels=3, kernel_size=5, first_kernel_size=5, input="categorical", input_size=3, **SMALL
+    ),
     "one layer": ModelSpec(height=3, width=4, levels=3, features=4, layers=1, head_features=4),
     "one row": ModelSpec(height=1, width=7, levels=4, **(SMALL | {"kernel_size": 7})),
     "one column": ModelSpec(height=5, width=1, levels=3, **SMALL),

@@ -36,6 +36,30 @@ SPECS = {
         conditioning="embedding",
         conditioning_size=5,
     ),
+    "300 categories, labels": ModelSpec(
+        height=6,
+        width=7,
+        levels=300,
+        features=12,
+        layers=3,
+        first_kernel_size=5,
+        head_features=16,
+        conditioning="label",
+        conditioning_size=3,
+        input="categorical",
+        input_size=9,
+    ),
+    "colour of categories": ModelSpec(
+        height=5,
+        width=4,
+        channels=3,
+        levels=19,
+        features=8,
+        layers=2,
+        head_features=8,
+        input="categorical",
+        input_size=4,
+    ),
 }
 
 

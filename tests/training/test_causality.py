@@ -31,6 +31,10 @@ SPECS = {
         height=5, width=4, channels=3, layers=3, first_kernel_size=5, kernel_size=3, conditioning="label",
         conditioning_size=3, **SMALL
     ),
+    "RGB of categories, 2 layers": ModelSpec(
+        height=4, width=5, channels=3, layers=2, first_kernel_size=5, kernel_size=3, input="categorical", input_size=3,
+        **SMALL
+    ),
     "7 layers, all of the image": ModelSpec(
         height=5, width=6, layers=7, first_kernel_size=3, kernel_size=3, **SMALL
     ),

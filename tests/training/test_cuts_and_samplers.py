@@ -26,6 +26,20 @@ SPECS = {
     "RGB, 256 levels, kernel 7": ModelSpec(
         height=4, width=5, channels=3, levels=256, layers=2, first_kernel_size=3, kernel_size=7, **SMALL
     ),
+    "300 categories, label": ModelSpec(
+        height=4,
+        width=5,
+        levels=300,
+        layers=3,
+        conditioning="label",
+        conditioning_size=3,
+        input="categorical",
+        input_size=5,
+        **SMALL,
+    ),
+    "RGB of 2 categories": ModelSpec(
+        height=4, width=4, channels=3, layers=2, first_kernel_size=5, input="categorical", input_size=3, **SMALL
+    ),
     "1 layer": ModelSpec(height=5, width=4, levels=3, layers=1, **SMALL),
     "embedding, one column": ModelSpec(
         height=5, width=1, layers=2, conditioning="embedding", conditioning_size=4, **SMALL
@@ -57,7 +71,7 @@ def test_rows_and_windows_give_the_logits_of_the_whole_image(name: str, window: 
         whole = model(image, condition)
         bias, values = model.condition(condition), model.values(image)
         k1, k = spec.first_kernel_size // 2, spec.kernel_size // 2
-        above = values.new_zeros(3, spec.channels, k1, spec.width)
+        above = values.new_zeros(3, spec.inputs, k1, spec.width)
         v_caches = [values.new_zeros(3, spec.features, k, spec.width) for _ in range(spec.layers - 1)]
         for i in range(spec.height):
             links, v_caches = model.vertical_row(above, v_caches, bias)
@@ -179,5 +193,5 @@ def test_multiply_adds_counts_each_weight_of_a_convolution_once_a_pixel(name: st
     model, spec = model_named(name), SPECS[name]
     weights = sum(module.weight.numel() for module in model.modules() if isinstance(module, torch.nn.Conv2d))
     if spec.channels == 3:  # of the 9 channel pairs the mask keeps 3
-        weights -= 6 * spec.head_features
+        weights -= 6 * spec.head_features * (spec.inputs // 3)
     assert spec.multiply_adds() == weights * spec.height * spec.width

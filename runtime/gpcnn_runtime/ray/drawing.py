@@ -43,6 +43,7 @@ class Drawer:
         embedding: npt.ArrayLike | None = None,
         known: npt.ArrayLike | None = None,
         mask: npt.ArrayLike | None = None,
+        same_noise: int = 1,
         column: str = "id",
         pixels: bool = False,
         log_prob: bool = False,
@@ -55,7 +56,7 @@ class Drawer:
 
         Args:
             engine: a path that is there on every worker, `zoo:NAME`, or what `put_engine` returns.
-            labels, count, seed, temperature, embedding, known, mask: as in `Sampler.sample`.
+            labels, count, seed, temperature, embedding, known, mask, same_noise: as in `Sampler.sample`.
             column: of the positions, integers; `ray.data.range` calls it `id`.
             pixels: return pictures, too.
             log_prob: return the log-probability of each sub-pixel, too.
@@ -68,7 +69,17 @@ class Drawer:
             EngineError, MissingExtraError: as `Sampler.load`.
         """
         self._sampler, _ = load_sampler(engine, threads, batch_size, provider, reproducible)
-        conditions = check_conditions(self._sampler.metadata, labels, seed, count, temperature, known, mask, embedding)
+        conditions = check_conditions(
+            self._sampler.metadata,
+            labels,
+            seed,
+            count,
+            temperature,
+            known,
+            mask,
+            embedding,
+            same_noise=same_noise,
+        )
         self._conditions, self._column = conditions, column
         self._pixels, self._log_prob = pixels, log_prob
         self._sampler.draw(conditions).close()  # refuses more images than a call may have
@@ -85,7 +96,7 @@ class Drawer:
             - position: int64 [N].
             - label: int32 [N], and class_name: text [N], of a model with labels.
             - nats: float64 [N], -log p of each image at temperature 1.
-            - levels: uint8 [N, C, H, W].
+            - levels: uint8 [N, C, H, W], uint16 of more than 256 levels.
             - image: uint8 [N, H, W] for grey, [N, H, W, 3] for colour, if `pixels` are asked for.
             - log_prob: float32 [N, C, H, W], nats, if it is asked for.
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gpcnn_deploy.errors import DataError, UsageError
-from gpcnn_deploy.pictures.arrays import check_white, images_layout, images_to_pixels
+from gpcnn_deploy.pictures.arrays import check_white, checked_vectors, images_layout, images_to_pixels
 from gpcnn_deploy.pictures.files import Target, decode_picture, read_picture
 from gpcnn_runtime.anomaly import Threshold, load_threshold
 from gpcnn_runtime.commands.score.rows import Row
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _SOURCES = ("bytes", "image", "path")
 """Columns that pictures are taken from; of several, the first."""
 _NUMBER = "number"
+_VECTORS = "embedding"
 
 
 class Scorer:
@@ -90,14 +91,17 @@ class Scorer:
             seed=seed,
             threshold=load_threshold(Path(threshold)) if isinstance(threshold, (str, Path)) else threshold,
         )
-        self._scoring = Scoring(sampler, options, other, encoder)
-        self._target = target_of(sampler.metadata.spec, resize, sampler.metadata.preparation)
+        spec = sampler.metadata.spec
+        self._vectors_come = spec.conditioning == "embedding" and sampler.metadata.encoder_digest is None
+        self._scoring = Scoring(sampler, options, other, encoder, self._vectors_come)
+        self._target = target_of(spec, resize, sampler.metadata.preparation)
 
     def __call__(self, batch: Mapping[str, npt.NDArray[Any]]) -> Batch:
         """Score a batch.
 
         Args:
-            batch: with a column `bytes`, `image` or `path`.
+            batch: with a column `bytes`, `image` or `path`; of a model with embeddings, an autoencoder excepted, also a
+                column `embedding`, floats [N, E].
 
         Returns:
             The other columns of the batch, `path` among them, and
@@ -112,7 +116,7 @@ class Scorer:
             - error: text [N], empty where there is none.
 
         Raises:
-            UsageError: no column of pictures.
+            UsageError: no column of pictures, or none of what they are scored under.
             EngineError: an engine failed.
         """
         source = next((name for name in _SOURCES if name in batch), None)
@@ -137,13 +141,28 @@ class Scorer:
 
     def _pictures(self, batch: Mapping[str, npt.NDArray[Any]], source: str) -> Iterator[Picture | BadPicture]:
         names = batch["path"] if "path" in batch else [f"picture {k} of its batch" for k in range(len(batch[source]))]
+        vectors = self._vectors(batch, len(batch[source]))
         white = source != "image" or not _of_two_levels(batch[source])
-        for name, given in zip(map(str, names), batch[source], strict=True):
+        for name, given, vector in zip(map(str, names), batch[source], vectors, strict=True):
             try:
                 pixels = self._pixels(source, name, given, white)
-                yield Picture(name, 255 - pixels if self._scoring.options.invert else pixels)
+                own = None if vector is None else checked_vectors(f"{name}: {_VECTORS}", vector[None])[0]
+                yield Picture(name, 255 - pixels if self._scoring.options.invert else pixels, embedding=own)
             except DataError as error:
                 yield BadPicture(name, error)
+
+    def _vectors(self, batch: Mapping[str, npt.NDArray[Any]], count: int) -> Sequence[npt.NDArray[Any] | None]:
+        if not self._vectors_come:
+            return [None] * count
+        length = self._scoring.sampler.metadata.spec.conditioning_size
+        if _VECTORS not in batch:
+            raise UsageError(
+                f"this model is conditioned on embeddings: give them in a column '{_VECTORS}' [N, {length}]"
+            )
+        vectors = [np.asarray(vector) for vector in batch[_VECTORS]]
+        if wrong := [list(vector.shape) for vector in vectors if vector.shape != (length,)]:
+            raise UsageError(f"column '{_VECTORS}' has a row of shape {wrong[0]}: expected [{length}]")
+        return vectors
 
     def _pixels(self, source: str, name: str, given: Any, white: bool) -> npt.NDArray[np.uint8]:
         if source == "path":

@@ -19,7 +19,7 @@
 extern "C" {
 #endif
 
-#define GPCNN_ABI 1
+#define GPCNN_ABI 2
 #define GPCNN_ALIGNMENT 64 /* of `memory` and `workspace`; other pointers need only their type's alignment */
 
 typedef enum gpcnn_status {
@@ -43,6 +43,7 @@ typedef struct gpcnn_spec {
   uint32_t height, width, channels, levels, features, layers;
   uint32_t first_kernel_size, kernel_size, head_features;
   uint32_t conditioning, conditioning_size;
+  uint32_t input_size; /* D, numbers of a category's vector; 0: levels are read as values */
 } gpcnn_spec;
 
 typedef struct gpcnn_info {

@@ -10,36 +10,55 @@ enum {
   SCHEMA = 1,
   MAX_METADATA_BYTES = 1 << 20,
   MAX_HEADER_BYTES = 2 << 20,
-  MAX_PIXELS = 1 << 20
+  MAX_PIXELS = 1 << 20,
+  MAX_LEVELS = 256,
+  MAX_CATEGORIES = 4096,
+  MAX_FEATURES = 4096
 };
 
 /* ---- the metadata ---- */
 
 /* Dimensions in the order of gpcnn_spec, which follows that of ModelSpec, and their bounds. */
 static const struct { const char *name; uint32_t low, high; } dimensions[] = {
-  {"height", 1, MAX_PIXELS}, {"width", 1, MAX_PIXELS}, {"channels", 1, 3}, {"levels", 2, 256}, {"features", 1, 4096},
+  {"height", 1, MAX_PIXELS}, {"width", 1, MAX_PIXELS}, {"channels", 1, 3}, {"levels", 2, MAX_CATEGORIES}, {"features", 1, 4096},
   {"layers", 1, 512}, {"first_kernel_size", 3, 63}, {"kernel_size", 3, 63}, {"head_features", 1, 4096},
   {"conditioning_size", 0, 1000000},
 };
 enum { DIMENSIONS = sizeof dimensions / sizeof *dimensions };
 
+/* The input, which files of the first version do not say: values. */
+static gpcnn_status read_input(gpcnn_json *input, gpcnn_json *input_size, gpcnn_spec *spec) {
+  char word[GPCNN_JSON_WORD] = "values";
+  int64_t size = 0;
+  if (input->now != GPCNN_JSON_BAD && !gpcnn_json_string(input, word)) return GPCNN_BAD_SPEC;
+  if (input_size->now != GPCNN_JSON_BAD && !gpcnn_json_number(input_size, &size)) return GPCNN_BAD_SPEC;
+  const int categorical = same_text(word, "categorical");
+  if (!categorical && !same_text(word, "values")) return GPCNN_BAD_SPEC;
+  if (size < categorical || size > (categorical ? MAX_FEATURES : 0)) return GPCNN_BAD_SPEC;
+  if (!categorical && spec->levels > MAX_LEVELS) return GPCNN_BAD_SPEC;
+  spec->input_size = (uint32_t)size;
+  return GPCNN_OK;
+}
+
+enum { CONDITIONING = DIMENSIONS, INPUT, INPUT_SIZE, NAMES };
+
 static gpcnn_status read_spec(gpcnn_json at, gpcnn_spec *spec) {
-  const char *names[DIMENSIONS + 1];
-  gpcnn_json values[DIMENSIONS + 1];
+  const char *names[NAMES];
+  gpcnn_json values[NAMES];
   uint32_t found[DIMENSIONS];
   char conditioning[GPCNN_JSON_WORD];
   int others;
   for (int i = 0; i < DIMENSIONS; i++) names[i] = dimensions[i].name;
-  names[DIMENSIONS] = "conditioning";
-  if (!gpcnn_json_object(&at, 1, names, DIMENSIONS + 1, values, &others) || others) return GPCNN_BAD_SPEC;
+  names[CONDITIONING] = "conditioning", names[INPUT] = "input", names[INPUT_SIZE] = "input_size";
+  if (!gpcnn_json_object(&at, 1, names, NAMES, values, &others) || others) return GPCNN_BAD_SPEC;
   for (int i = 0; i < DIMENSIONS; i++) {
     int64_t number;
     if (values[i].now == GPCNN_JSON_BAD || !gpcnn_json_number(&values[i], &number)) return GPCNN_BAD_SPEC;
     if (number < dimensions[i].low || number > dimensions[i].high) return GPCNN_BAD_SPEC;
     found[i] = (uint32_t)number;
   }
-  if (values[DIMENSIONS].now == GPCNN_JSON_BAD) return GPCNN_BAD_SPEC;
-  if (!gpcnn_json_string(&values[DIMENSIONS], conditioning)) return GPCNN_BAD_SPEC;
+  if (values[CONDITIONING].now == GPCNN_JSON_BAD) return GPCNN_BAD_SPEC;
+  if (!gpcnn_json_string(&values[CONDITIONING], conditioning)) return GPCNN_BAD_SPEC;
   spec->height = found[0], spec->width = found[1], spec->channels = found[2], spec->levels = found[3];
   spec->features = found[4], spec->layers = found[5], spec->first_kernel_size = found[6], spec->kernel_size = found[7];
   spec->head_features = found[8], spec->conditioning_size = found[9];
@@ -50,7 +69,7 @@ static gpcnn_status read_spec(gpcnn_json at, gpcnn_spec *spec) {
   if ((uint64_t)spec->height * spec->width > MAX_PIXELS || spec->channels == 2) return GPCNN_BAD_SPEC;
   if (spec->first_kernel_size % 2 == 0 || spec->kernel_size % 2 == 0) return GPCNN_BAD_SPEC;
   if ((spec->conditioning == GPCNN_UNCONDITIONAL) != (spec->conditioning_size == 0)) return GPCNN_BAD_SPEC;
-  return GPCNN_OK;
+  return read_input(&values[INPUT], &values[INPUT_SIZE], spec);
 }
 
 /* Reads the metadata; `at` is behind its opening quote and, in the end, behind its closing one. */
@@ -75,7 +94,7 @@ static gpcnn_status read_metadata(const uint8_t **at, const uint8_t *end, gpcnn_
 /* ---- the tensors: all follows from the spec ---- */
 
 typedef enum kind {
-  CONDITION, EARLIER, HIDDEN_BIAS, HIDDEN_WEIGHT, LOGITS_BIAS, LOGITS_WEIGHT,
+  CONDITION, EARLIER, HIDDEN_BIAS, HIDDEN_WEIGHT, LOGITS_BIAS, LOGITS_WEIGHT, INPUT_EMBEDDING,
   HORIZONTAL_BIAS, HORIZONTAL_WEIGHT, LINK_WEIGHT, OUT_WEIGHT, SKIP_BIAS, SKIP_WEIGHT, VERTICAL_BIAS, VERTICAL_WEIGHT,
   KINDS
 } kind;
@@ -83,7 +102,7 @@ typedef enum kind {
 /* In the file's order: by name. */
 static const char *const names[KINDS] = {
   "condition_projection.weight", "head.earlier.weight", "head.hidden.bias", "head.hidden.weight", "head.logits.bias",
-  "head.logits.weight", "horizontal.bias", "horizontal.weight", "link.weight", "out.weight", "skip.bias", "skip.weight",
+  "head.logits.weight", "input_embedding.weight", "horizontal.bias", "horizontal.weight", "link.weight", "out.weight", "skip.bias", "skip.weight",
   "vertical.bias", "vertical.weight",
 };
 
@@ -103,18 +122,20 @@ static void give(file_tensor *t, int axes, uint64_t a, uint64_t b, uint64_t c, u
 
 static void give_shape(file_tensor *t, const gpcnn_spec *spec) {
   const uint64_t f = spec->features, c = spec->channels, s = spec->head_features, e = spec->conditioning_size;
-  const uint64_t gates = 4 * f * spec->layers, first = t->layer == 0, inputs = first ? c : f;
+  const uint64_t gates = 4 * f * spec->layers, first = t->layer == 0, numbers = gpcnn_inputs(spec);
+  const uint64_t inputs = first ? numbers : f;
   const uint64_t size = first ? spec->first_kernel_size : spec->kernel_size, taps = size / 2 + !first;
   switch (t->kind) {
     case CONDITION:
       if (spec->conditioning == GPCNN_LABEL) give(t, 2, e, gates, 1, 1);
       else give(t, spec->conditioning == GPCNN_EMBEDDING ? 2 : 0, gates, e, 1, 1);
       return;
-    case EARLIER: give(t, c > 1 ? 4 : 0, c * s, c, 1, 1); return;
+    case EARLIER: give(t, c > 1 ? 4 : 0, c * s, numbers, 1, 1); return;
     case HIDDEN_BIAS: give(t, 1, c * s, 1, 1, 1); return;
     case HIDDEN_WEIGHT: give(t, 4, c * s, f, 1, 1); return;
     case LOGITS_BIAS: give(t, 1, c * spec->levels, 1, 1, 1); return;
     case LOGITS_WEIGHT: give(t, 4, c * spec->levels, s, 1, 1); return;
+    case INPUT_EMBEDDING: give(t, spec->input_size ? 2 : 0, spec->levels, spec->input_size, 1, 1); return;
     case HORIZONTAL_BIAS: case VERTICAL_BIAS: give(t, 1, 2 * f, 1, 1, 1); return;
     case HORIZONTAL_WEIGHT: give(t, 4, 2 * f, inputs, 1, taps); return;
     case LINK_WEIGHT: give(t, 4, 2 * f, 2 * f, 1, 1); return;
@@ -219,6 +240,7 @@ static void note_head(gpcnn_head_offsets *head, const file_tensor *t, uint64_t d
     case HIDDEN_WEIGHT: head->hidden_weight = offset; return;
     case LOGITS_BIAS: head->logits_bias = offset; return;
     case LOGITS_WEIGHT: head->logits_weight = offset; return;
+    case INPUT_EMBEDDING: head->input_embedding = offset; return;
     default: return;
   }
 }

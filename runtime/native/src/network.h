@@ -25,7 +25,8 @@ typedef struct network {
   matrix skip, hidden, logits[3]; /* k = (layer, feature); feature; hidden feature */
   float *skip_bias, *hidden_bias; /* [F'] [C][S'] */
   float *logits_bias;          /* [C][K']: minus infinity behind K */
-  float *earlier;              /* [C][C][S']: channel c reads value c' < c */
+  float *earlier;              /* [C][I][S']: channel c reads the numbers of channels c' < c */
+  float *input_embedding;      /* [K][D], of categories */
   float *zeros;                /* [2F'] */
 } network;
 
@@ -52,7 +53,7 @@ static void lay_out_network(network *net, const gpcnn_spec *spec, arena *structs
   net->layers = (layer *)arena_take(structs, sizeof(layer), l, 1, 1, 1);
   for (size_t i = 0; i < l; i++) {
     layer scratch = {0}, *to = net->layers ? &net->layers[i] : &scratch;
-    const size_t k = i ? spec->kernel_size : spec->first_kernel_size, inputs = i ? f : c, rows = k / 2 + (i > 0);
+    const size_t k = i ? spec->kernel_size : spec->first_kernel_size, inputs = i ? f : gpcnn_inputs(spec), rows = k / 2 + (i > 0);
     *to = scratch;
     if (i && net->filter.points)
       for (size_t p = 0; p < net->filter.points; p++) to->vertical[p] = take_matrix(from, net->gates, rows * inputs);
@@ -74,8 +75,9 @@ static void lay_out_network(network *net, const gpcnn_spec *spec, arena *structs
   net->skip_bias = arena_floats(from, net->features, 1, 1, 1);
   net->hidden_bias = arena_floats(from, c, net->head_features, 1, 1);
   net->logits_bias = arena_floats(from, c, net->levels, 1, 1);
-  net->earlier = arena_floats(from, c, c, net->head_features, 1);
+  net->earlier = arena_floats(from, c, gpcnn_inputs(spec), net->head_features, 1);
   net->zeros = arena_floats(from, net->gates, 1, 1, 1);
+  net->input_embedding = arena_floats(from, spec->input_size, spec->levels, 1, 1);
 }
 
 static uint64_t model_bytes(const gpcnn_spec *spec) {

@@ -3,6 +3,11 @@
 #define GPCNN_WEIGHTS_H
 #include "gpcnn.h"
 
+/* I: numbers of a pixel that the network reads, C values or C vectors of categories. */
+static inline uint32_t gpcnn_inputs(const gpcnn_spec *spec) {
+  return spec->channels * (spec->input_size ? spec->input_size : 1);
+}
+
 /* Offsets in bytes from the file's start, of little-endian float32 data that may be unaligned; 0: the model has none. */
 typedef struct gpcnn_layer_offsets {
   uint64_t vertical_weight, vertical_bias;     /* [2F, inputs, rows, k] [2F] */
@@ -14,8 +19,9 @@ typedef struct gpcnn_layer_offsets {
 
 typedef struct gpcnn_head_offsets {
   uint64_t hidden_weight, hidden_bias;         /* [C*S, F, 1, 1] [C*S] */
-  uint64_t earlier_weight;                     /* [C*S, C, 1, 1]; 0 for one channel; not yet masked */
+  uint64_t earlier_weight;                     /* [C*S, I, 1, 1]; 0 for one channel; not yet masked */
   uint64_t logits_weight, logits_bias;         /* [C*K, S, 1, 1] [C*K] */
+  uint64_t input_embedding;                    /* [K, D]; 0 where levels are values */
   uint64_t condition_weight;                   /* label: [classes, L*2*2F]; embedding: [L*2*2F, E]; else 0 */
 } gpcnn_head_offsets;
 

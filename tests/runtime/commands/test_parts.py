@@ -15,11 +15,13 @@ import pytest
 from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_engines import PLAIN, Make
+from small_engines import EMBEDDED, PLAIN, Make, model_of
 
 import gpcnn_runtime.commands.sample.jobs
 from gpcnn_deploy.errors import DataError, UsageError
+from gpcnn_deploy.spec import ModelSpec
 from gpcnn_deploy.system.lock import held
+from gpcnn_export.checkpoint_to_native import draft_model_file
 from gpcnn_runtime import Sampler, join_parts
 from gpcnn_runtime.commands.join.cli import main as join_main
 from gpcnn_runtime.commands.parts import Part, parse_part
@@ -120,9 +122,71 @@ def test_a_part_is_a_file_of_its_own(folder: Path, sampler_path: Path) -> None:
     assert "4 of them drawn before" in run(sampler_path, "npz", "--positions", "8:12").stdout
     refused = run(sampler_path, "npz", "--positions", "8:13", "-o", "samples-8-12.npz")
     assert (refused.exit_code, "its positions is (8, 12), asked for (8, 13)" in refused.stderr) == (1, True)
-    assert "positions" not in msgspec.json.decode(whole_job(folder, sampler_path)), (
-        "earlier versions know no such field"
+    fields = msgspec.json.decode(whole_job(folder, sampler_path)).keys()
+    assert not fields & {"positions", "given", "given_digest", "same_noise"}, "earlier versions know no such fields"
+
+
+def drawn(*arguments: object) -> None:
+    result = checked(CliRunner().invoke(main, list(map(str, arguments))))
+    assert result.exit_code == 0, result.output
+
+
+def parted(output_format: str, *job: object, shards: int = 3) -> tuple[Path, Path]:
+    """What one run of a job writes, and what its shards come to."""
+    end = ".npz" if output_format == "npz" else ""
+    common = [*job, "--output-format", output_format]
+    drawn(*common, "-o", f"whole{end}")
+    parts = [f"part-{number}{end}" if end else "joined" for number in range(1, shards + 1)]
+    for number, part in enumerate(parts, 1):
+        drawn(*common, "-o", part, "--shard", f"{number}/{shards}")
+    if end:
+        join_parts(parts, "joined.npz")
+    return Path(f"whole{end}"), Path(f"joined{end}")
+
+
+def equal_arrays(one: Path, other: Path) -> dict[str, np.ndarray]:
+    with np.load(one) as a, np.load(other) as b:
+        assert a.files == b.files
+        np.testing.assert_allclose(a["log_prob"], b["log_prob"], atol=1e-5)
+        for name in set(a.files) - {"log_prob"}:
+            assert a[name].dtype == b[name].dtype
+            np.testing.assert_array_equal(a[name], b[name])
+        return dict(a)
+
+
+@pytest.mark.parametrize("kind", ["--embedding", "--interpolate"])
+def test_parts_of_jobs_of_vectors(folder: Path, make: Make, kind: str) -> None:
+    """A shard may end within a way: its images keep the noise of the way."""
+    vectors = np.random.default_rng(0).standard_normal((4, 5)).astype(np.float32)
+    np.save("h.npy", vectors)
+    named = ["h.npy"] if kind == "--embedding" else ["h.npy:0,h.npy:1", kind, "h.npy:2,h.npy:3"]
+    job = ["--engine", make(EMBEDDED, 2), kind, *named, "--count", 4]
+    arrays = equal_arrays(*parted("npz", *job))
+    assert len(arrays["levels"]) == (16 if kind == "--embedding" else 8)
+    assert len({image.tobytes() for image in arrays["levels"]}) > 2
+    whole, joined = parted("png", *job)
+    assert tree(whole) == tree(joined)
+
+
+def test_parts_between_two_labels(folder: Path) -> None:
+    job = ["--engine", "zoo:mnist-conditional", "--interpolate", "3,8", "--count", 5]
+    whole, joined = parted("png", *job, shards=2)
+    assert tree(whole) == tree(joined)
+    assert len(list(whole.glob("*.png"))) == 5
+
+
+def test_parts_of_more_than_256_levels(folder: Path) -> None:
+    spec = ModelSpec(
+        height=3, width=3, levels=300, features=4, layers=2, head_features=6, input="categorical", input_size=4
     )
+    (folder / "many.gpcnn").write_bytes(draft_model_file(model_of(spec), ()).content)
+    arrays = equal_arrays(*parted("npz", "--engine", "many.gpcnn", "--count", 9, shards=2))
+    assert arrays["levels"].dtype == np.uint16
+    assert arrays["levels"].max() > 255
+    with np.load("part-1.npz") as part:
+        np.savez("part-1.npz", **{**part, "levels": part["levels"].astype(np.uint8)})
+    with pytest.raises(DataError, match="hold images of different kinds"):
+        join_parts(["part-1.npz", "part-2.npz"], "out.npz")
 
 
 def whole_job(folder: Path, engine: Path) -> bytes:

@@ -31,7 +31,7 @@ import numpy.typing as npt
 
 from gpcnn_deploy.class_names import in_file_name
 from gpcnn_deploy.errors import OutputError
-from gpcnn_deploy.pictures.levels import png_bytes
+from gpcnn_deploy.pictures.levels import level_dtype, png_bytes
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_deploy.system.files import atomic_path, is_stream, write_atomic
 from gpcnn_deploy.system.lock import held
@@ -47,8 +47,8 @@ WAIT_SECONDS = 10.0
 PART_SUBPIXELS = 1 << 20
 PART_SECONDS = 10.0
 
-ARRAYS: dict[str, type[np.generic]] = {"levels": np.uint8, "log_prob": np.float32}
-"""What an .npz holds of each image."""
+_LATER = {"given": 0, "given_digest": None, "same_noise": 1, "positions": None}
+"""Fields that jobs had not from the beginning, and what they are where they say nothing: not in JSON then."""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -68,8 +68,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         likes: pictures whose codes are drawn from.
         like_digest: SHA-256 of their levels; None without any.
         rank_by: `image` or `known`: which are kept.
-        positions: (start, stop) of the images in an .npz of a part; None for a whole job. Not in JSON where it is None:
-            earlier versions do not know it.
+        given: embeddings that are drawn from.
+        given_digest: SHA-256 of them; None without any.
+        same_noise: images in a row that share their noise.
+        positions: (start, stop) of the images in an .npz of a part; None for a whole job.
     """
 
     output_format: str
@@ -86,18 +88,22 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     likes: int = 0
     like_digest: str | None = None
+    given: int = 0
+    given_digest: str | None = None
+    same_noise: int = 1
     positions: tuple[int, int] | None = None
 
     @property
     def total(self) -> int:
         """Images of the whole job."""
-        return self.count * (self.likes or (1 if self.labels is None else len(self.labels)))
+        return self.count * (self.likes or self.given or (1 if self.labels is None else len(self.labels)))
 
     def json(self) -> bytes:
-        """What files hold."""
+        """What files hold. Earlier versions read it where it has nothing that they lack."""
         fields = msgspec.to_builtins(self)
-        if self.positions is None:
-            del fields["positions"]
+        for name, default in _LATER.items():
+            if fields[name] == default:
+                del fields[name]
         return msgspec.json.encode(fields)
 
     def class_name(self, position: int) -> str | None:
@@ -123,6 +129,7 @@ class JobOutput(abc.ABC):
         """`total`: images of the whole job; `span`: positions of those to be drawn, a part of them."""
         self.path, self.job, self.spec, self.total = path, job, spec, total
         self.span = range(total) if span is None else span
+        self._dtypes = image_dtypes(level_dtype(spec.levels))
         self._stack = contextlib.ExitStack()
 
     @abc.abstractmethod
@@ -235,9 +242,9 @@ class _Missing(Sequence[int]):
 class NpzFile(JobOutput):
     """One .npz of the job's images, and of what belongs to them.
 
-    It has levels uint8 [N, C, H, W], log_prob float32 [N, C, H, W] (nats), labels int32 [N], class_names, seed and job;
-    of a part of a job also positions int64 [N]. Until it is complete, what was drawn lies beside it in the folder
-    `NAME.parts`.
+    It has levels uint8 [N, C, H, W] (uint16 of more than 256), log_prob float32 [N, C, H, W] (nats), labels int32 [N],
+    class_names, seed and job; of a part of a job also positions int64 [N]. Until it is complete, what was drawn lies
+    beside it in the folder `NAME.parts`.
     """
 
     def __init__(
@@ -302,7 +309,7 @@ class NpzFile(JobOutput):
         files, done = self._files()
         if done != self.span.stop:
             raise OutputError(f"{self._parts} lost {self.span.stop - done} images on the way: run the command again")
-        write_npz(self.path, self.job, self.spec.image_shape, self.span, self._more, files)
+        write_npz(self.path, self.job, self.spec.image_shape, self._dtypes, self.span, self._more, files)
         shutil.rmtree(self._parts, ignore_errors=True)
 
     def _files(self) -> tuple[list[Path], int]:
@@ -321,20 +328,27 @@ class NpzFile(JobOutput):
         """How many images a part holds, read whole; 0 for a damaged one."""
         try:
             with np.load(file, allow_pickle=False) as part:
-                arrays = [part[name] for name in ARRAYS]
+                arrays = [part[name] for name in self._dtypes]
         except DAMAGED:
             return 0
         shape = (len(arrays[0]), *self.spec.image_shape) if arrays[0].ndim else ()
         sound = all(
-            array.dtype == dtype and array.shape == shape for array, dtype in zip(arrays, ARRAYS.values(), strict=True)
+            array.dtype == dtype and array.shape == shape
+            for array, dtype in zip(arrays, self._dtypes.values(), strict=True)
         )
         return shape[0] if sound and shape else 0
+
+
+def image_dtypes(levels: npt.DTypeLike) -> dict[str, np.dtype[Any]]:
+    """What an .npz holds of each image, where its levels are of that type."""
+    return {"levels": np.dtype(levels), "log_prob": np.dtype(np.float32)}
 
 
 def write_npz(
     path: Path,
     job: Job,
     shape: tuple[int, ...],
+    dtypes: Mapping[str, np.dtype[Any]],
     span: range,
     more: Mapping[str, npt.NDArray[np.generic]],
     files: Sequence[Path],
@@ -345,6 +359,7 @@ def write_npz(
         path: of the file.
         job: what it is of.
         shape: (C, H, W) of an image.
+        dtypes: of what it holds of each.
         span: their positions.
         more: small arrays that belong in the file, too.
         files: .npz files that hold the levels and log-probabilities of these images, in order.
@@ -365,7 +380,7 @@ def write_npz(
         for name, array in small.items():
             with archive.open(zipfile.ZipInfo(name + ".npy"), "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
-        for name, dtype in ARRAYS.items():
+        for name, dtype in dtypes.items():
             with archive.open(zipfile.ZipInfo(name + ".npy"), "w", force_zip64=True) as member:
                 header = np.lib.format.header_data_from_array_1_0(np.empty(0, dtype)) | {"shape": (len(span), *shape)}
                 np.lib.format.write_array_header_1_0(member, header)
