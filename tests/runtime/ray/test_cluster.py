@@ -25,13 +25,15 @@ from gpcnn_runtime.ray import Scorer
 pytestmark = pytest.mark.ray
 
 ROOT = Path(__file__).parents[3]
-PYTHON = ROOT / "build/ray" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-LIMIT_S = 120
+PYTHON = ROOT / "build/ray/bin/python"
+LIMIT_S = 300  # machines that are busy with other things take long to start what Ray is made of
 
 
 @pytest.fixture(scope="session")
 def python() -> Path:
     """The Python that has Ray; skips where there is none."""
+    if os.name == "nt":
+        pytest.skip("Ray has no clusters of several nodes on Windows")
     if not PYTHON.exists():
         pytest.skip("no Ray here: make test-ray installs it into build/ray")
     found = subprocess.run([PYTHON, "-c", "import ray.data"], capture_output=True, text=True)
