@@ -2,8 +2,8 @@
 
     python on_cluster.py draw|score ENGINE FOLDER RESULT.npz
 
-The result has the columns of all rows, among them `node` and `threads` of whoever made each; and `before`: how many
-rows there were when the second node was killed.
+The result has the columns of all rows, among them `node` and `threads` of whoever made each; `before`: how many rows
+there were when the second node was killed; and `passed`: how many bytes came through.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ NOTICES = {"health_check_period_ms": 500}
 PAUSE_S = 0.15
 """How long each batch takes at least, so that there is a middle."""
 LABELS, COUNT, SEED = [2, 0], 60, 7
+LOAD_BYTES = 3_000_000
+"""What each row carries beside it: all of them are more than the object stores of both nodes hold."""
 
 
 def watched(kind: type) -> type:
@@ -43,6 +45,10 @@ def watched(kind: type) -> type:
             return {**made, "node": np.array([node] * rows, object), "threads": np.full(rows, sampler.threads)}
 
     return Watched
+
+
+def loaded(batch: dict[str, Any]) -> dict[str, Any]:
+    return {**batch, "load": np.ones((len(batch["id"]), LOAD_BYTES), np.uint8)}
 
 
 @contextlib.contextmanager
@@ -64,7 +70,7 @@ def main(what: str, engine: str, folder: str, result: str) -> None:
         sent = put_engine(engine)
         os.remove(engine)  # noqa: PTH107 - from here on only the object store has it
         if what == "draw":
-            rows = ray.data.range(len(LABELS) * COUNT, override_num_blocks=10)
+            rows = ray.data.range(len(LABELS) * COUNT, override_num_blocks=30).map_batches(loaded, batch_size=4)
             kind, arguments = Drawer, {"labels": LABELS, "count": COUNT, "seed": SEED}
         else:
             rows = ray.data.read_binary_files(folder, include_paths=True, override_num_blocks=10)
@@ -73,8 +79,10 @@ def main(what: str, engine: str, folder: str, result: str) -> None:
         pool = ray.data.ActorPoolStrategy(size=2)
         rows = rows.map_batches(watched(kind), fn_constructor_kwargs=arguments, batch_size=4, num_cpus=1, compute=pool)
         parts: list[dict[str, Any]] = []
-        before = 0
+        before = passed = 0
         for batch in rows.iter_batches(batch_size=None, prefetch_batches=0):
+            passed += sum(values.nbytes for values in batch.values())
+            batch.pop("load", None)
             parts.append(batch)
             if not before and len({node for part in parts for node in part["node"]}) == 2:
                 before = sum(len(part["node"]) for part in parts)
@@ -82,7 +90,7 @@ def main(what: str, engine: str, folder: str, result: str) -> None:
         alive = [node["Alive"] for node in ray.nodes()]
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     texts = {name: values.astype(str) for name, values in columns.items() if values.dtype == object}
-    np.savez(result, **{**columns, **texts}, before=before, alive=alive)
+    np.savez(result, **{**columns, **texts}, before=before, passed=passed, alive=alive)
 
 
 if __name__ == "__main__":

@@ -91,6 +91,7 @@ def test_drawing_outlives_a_node(python: Path, engine: Path, tmp_path: Path) -> 
     with Sampler.load(engine, 1) as sampler:
         whole = sampler.sample([2, 0], count=60, seed=7)
     rows = on_cluster(python, "draw", engine, tmp_path)
+    assert rows["passed"] > 300_000_000, "more than the object stores of both nodes, 100 MB each"
     order = np.argsort(rows["position"])
     np.testing.assert_array_equal(rows["position"][order], np.arange(120))
     np.testing.assert_array_equal(rows["levels"][order], whole.levels)
