@@ -46,8 +46,9 @@ from gpcnn_training.trainer.compute import (
 from gpcnn_training.trainer.device import local_processes
 from gpcnn_training.trainer.display import Display
 from gpcnn_training.trainer.metrics import Metrics
+from gpcnn_training.trainer.optimizer import make_optimizer, restore_moments
 from gpcnn_training.trainer.settings import Settings
-from gpcnn_training.trainer.state import Restored, TrainingState, restore_optimizer, save_state
+from gpcnn_training.trainer.state import Restored, TrainingState, save_state
 
 STEPS_BETWEEN_REPORTS = 10
 SECONDS_BETWEEN_SAVES = 60.0
@@ -125,14 +126,14 @@ class Trainer:
         average.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._average = AveragedModel(average, multi_avg_fn=self._follow)
         self._average.n_averaged += 1  # what follows is no first copy
-        self._optimizer = _optimizer(model, settings)
+        self._optimizer = make_optimizer(model, settings)
         before = restored.state.compute if restored else None
         if before and (before.device, before.processes) == (self.device.type, fabric.world_size):
             self.compute = before
         else:
             self.compute = self._choose(precision, compiling, note)
         if restored and restored.moments:
-            restore_optimizer(self._optimizer, model, restored.moments, self.step)
+            restore_moments(self._optimizer, model, restored.moments, self.step)
         self._network, self._fabric_optimizer = fabric.setup(prepared(model, self.compute), self._optimizer)
         self._metrics = Metrics(run / METRICS, self.step) if fabric.is_global_zero else None
         self._metrics_failed = False
@@ -455,12 +456,6 @@ def hold_out(data: DataSet, subpixels: int) -> tuple[npt.NDArray[np.int64], npt.
         return np.arange(count), np.arange(count)[-max(1, count // 4) :]
     validation = np.linspace(0, count, held, endpoint=False, dtype=np.int64)
     return np.setdiff1d(np.arange(count), validation), validation
-
-
-def _optimizer(model: GatedPixelCNN, settings: Settings) -> torch.optim.Optimizer:
-    if settings.optimizer == "rmsprop":
-        return torch.optim.RMSprop(model.parameters(), settings.learning_rate, alpha=0.95, eps=1e-8)
-    return torch.optim.AdamW(model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
 
 
 def resumed(

@@ -68,7 +68,9 @@ class TrainRequest:
         resumed=True,
     )
     batch_size: int | None = flag(click.IntRange(1), "Images in a step, of all processes together.")
-    optimizer: OptimizerName | None = flag(click.Choice(["adamw", "rmsprop"]), "Which optimizer (default: adamw).")
+    optimizer: OptimizerName | None = flag(
+        click.Choice(["adamw", "muon", "rmsprop"]), "Which optimizer (default: adamw). Muon learns more from a step."
+    )
     learning_rate: float | None = flag(
         FiniteRange(0, 1, min_open=True),
         "Highest learning rate. It warms up to this, then falls along a cosine.",
@@ -77,7 +79,7 @@ class TrainRequest:
     warm_up: float | None = flag(
         FiniteRange(0, 1), "Share of the run in which the learning rate rises (default: 0.03)."
     )
-    weight_decay: float | None = flag(FiniteRange(0), "Weight decay of AdamW (default: 0.1).")
+    weight_decay: float | None = flag(FiniteRange(0), "Weight decay of AdamW and Muon (default: 0.1).")
     clip: float | None = flag(
         FiniteRange(0, min_open=True), "Largest norm of a gradient, with the loss in nats a sub-pixel (default: 1)."
     )
