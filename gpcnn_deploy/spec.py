@@ -9,10 +9,12 @@ import msgspec
 from gpcnn_deploy.errors import SpecError
 
 Conditioning = Literal["none", "label", "embedding"]
+Head = Literal["categorical", "mixture"]
 
 MAX_PIXELS = 1 << 20
 MAX_FEATURES = 4096
 MAX_LAYERS = 512
+MAX_MIXTURES = 128
 
 Features = Annotated[int, msgspec.Meta(ge=1, le=MAX_FEATURES)]
 Quantization = Literal["stochastic-binary", "nearest"]
@@ -36,6 +38,9 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         head_features: hidden features per channel of the 1×1 head behind the skip sum.
         conditioning: what the gates are conditioned on: nothing, a class label, or an embedding vector h.
         conditioning_size: number of classes, or length of h; 0 without conditioning.
+        head: the distribution of a sub-pixel: a softmax over the levels, or a discretized mixture of logistics
+            (PixelCNN++, Salimans et al. 2017, arXiv 1701.05517).
+        mixtures: M, logistics of a mixture; 0 for a softmax.
 
     Raises:
         SpecError: a dimension is out of range or two of them contradict each other.
@@ -52,6 +57,8 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     head_features: int = 64
     conditioning: Conditioning = "none"
     conditioning_size: int = 0
+    head: Head = "categorical"
+    mixtures: int = 0
 
     def __post_init__(self) -> None:
         _between("height", self.height, 1, MAX_PIXELS)
@@ -71,6 +78,10 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             raise SpecError(f"conditioning_size is {self.conditioning_size} but conditioning is none: expected 0")
         if self.conditioning != "none":
             _between(f"conditioning_size ({self.conditioning})", self.conditioning_size, 1, 1_000_000)
+        if self.head == "categorical" and self.mixtures != 0:
+            raise SpecError(f"mixtures is {self.mixtures} but head is categorical: expected 0")
+        if self.head == "mixture":
+            _between("mixtures", self.mixtures, 1, MAX_MIXTURES)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -82,6 +93,12 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         """C × H × W, the number of conditionals in the factorization of one image."""
         return self.channels * self.height * self.width
 
+    @property
+    def head_outputs(self) -> int:
+        """Numbers that the head gives for a pixel: K logits a channel, or 10 (in grey 3) for each logistic."""
+        c = self.channels
+        return c * self.levels if self.head == "categorical" else self.mixtures * (1 + 2 * c + c * (c - 1) // 2)
+
     def multiply_adds(self) -> int:
         """Multiply-adds of one image when each row and column is evaluated once: the arithmetic floor of a sampler."""
         f, c, above, taps = self.features, self.channels, self.kernel_size // 2 + 1, self.kernel_size // 2 + 1
@@ -90,8 +107,12 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         link = self.layers * 2 * f * 2 * f
         horizontal = (k1 // 2) * c * 2 * f + (self.layers - 1) * taps * f * 2 * f
         out = (self.layers - 1) * f * f + self.layers * f * f  # the last layer's residual output is not used
-        head = f * c * self.head_features + c * self.head_features * self.levels
-        head += (c * (c - 1) // 2) * self.head_features  # earlier channels of the same pixel
+        head = f * c * self.head_features
+        if self.head == "categorical":
+            head += self.head_features * self.head_outputs
+            head += (c * (c - 1) // 2) * self.head_features  # earlier channels of the same pixel
+        else:
+            head += c * self.head_features * self.head_outputs
         return (vertical + link + horizontal + out + head) * self.height * self.width
 
 

@@ -74,6 +74,22 @@ static void pack_layer(network *net, const void *file, size_t l, const gpcnn_lay
   for (size_t o = 0; o < f; o++) net->skip_bias[o] += number(tensor_at(file, at->skip_bias), o);
 }
 
+/* The head of a mixture: outputs [kinds, M] go to [kinds][M'']. */
+static void pack_mixture(network *net, const void *file, const gpcnn_head_offsets *at) {
+  const gpcnn_spec *spec = &net->model.spec;
+  const size_t c = spec->channels, s = spec->head_features, m = spec->mixtures, count = net->components;
+  const tensor weight = tensor_at(file, at->mixture_weight), bias = tensor_at(file, at->mixture_bias);
+  pack_pointwise(&net->hidden, tensor_at(file, at->hidden_weight), c * s, spec->features, s, 0);
+  for (size_t o = 0; o < c * s; o++)
+    net->hidden_bias[o / s * net->head_features + o % s] = number(tensor_at(file, at->hidden_bias), o);
+  for (size_t o = 0; o < count; o++) net->mixture_bias[o] = -__builtin_inff();
+  for (size_t o = 0; o < component_numbers(spec) * m; o++) {
+    const size_t to = o / m * count + o % m;
+    net->mixture_bias[to] = number(bias, o);
+    for (size_t i = 0; i < c * s; i++) put(&net->mixture, to, i, number(weight, (uint64_t)o * c * s + i));
+  }
+}
+
 static void pack_head(network *net, const void *file, const gpcnn_head_offsets *at) {
   const gpcnn_spec *spec = &net->model.spec;
   const size_t c = spec->channels, s = spec->head_features, k = spec->levels;
@@ -119,7 +135,8 @@ static void pack_network(network *net, const void *file, const gpcnn_head_offset
     gpcnn_file_layer(file, &net->model.spec, l, &at);
     pack_layer(net, file, l, &at);
   }
-  pack_head(net, file, head);
+  if (net->components) pack_mixture(net, file, head);
+  else pack_head(net, file, head);
   pack_condition(net, file, head);
 }
 

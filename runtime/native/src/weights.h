@@ -14,8 +14,9 @@ typedef struct gpcnn_layer_offsets {
 
 typedef struct gpcnn_head_offsets {
   uint64_t hidden_weight, hidden_bias;         /* [C*S, F, 1, 1] [C*S] */
-  uint64_t earlier_weight;                     /* [C*S, C, 1, 1]; 0 for one channel; not yet masked */
-  uint64_t logits_weight, logits_bias;         /* [C*K, S, 1, 1] [C*K] */
+  uint64_t earlier_weight;                     /* [C*S, C, 1, 1]; 0 for one channel or a mixture; not yet masked */
+  uint64_t logits_weight, logits_bias;         /* [C*K, S, 1, 1] [C*K]; 0 for a mixture */
+  uint64_t mixture_weight, mixture_bias;       /* [kinds*M, C*S, 1, 1] [kinds*M]; 0 for a softmax */
   uint64_t condition_weight;                   /* label: [classes, L*2*2F]; embedding: [L*2*2F, E]; else 0 */
 } gpcnn_head_offsets;
 

@@ -30,6 +30,7 @@ from gpcnn_training.checkpoint import checkpoint_header, save_checkpoint, tool_v
 from gpcnn_training.data.dataset import DataSet
 from gpcnn_training.data.quantize import stream, to_levels
 from gpcnn_training.evaluation.likelihood import bits_per_dim, negative_log_likelihood, sample_sheet
+from gpcnn_training.conditionals import conditionals
 from gpcnn_training.model import GatedPixelCNN
 from gpcnn_training.runs import CHECKPOINT, LAST, METRICS, TENSORBOARD
 from gpcnn_training.trainer.board import Board
@@ -365,8 +366,10 @@ class Trainer:
         """The loss of the step at hand, in nats a sub-pixel."""
         levels, labels = self._batch()
         with autocast(self.device, compute):
-            logits = network(levels, labels)
-        return functional.cross_entropy(logits.float(), levels)
+            outputs = network(levels, labels)
+        if self.spec.head == "categorical":
+            return functional.cross_entropy(outputs.float(), levels)
+        return -conditionals(self.spec, outputs.float(), levels).log_probability(levels).mean()
 
     def _follow(self, average: Sequence[Tensor], now: Sequence[Tensor], count: object) -> None:
         """One step of the moving average."""
