@@ -27,8 +27,9 @@ import onnx
 from gpcnn_deploy import ports
 from gpcnn_deploy.schedule import Schedule
 from gpcnn_export.graphs.builder import Graph
+from gpcnn_export.graphs.mixture import mixture_constants
 from gpcnn_export.graphs.weights import condition_weights, gate_biases, head_weights, layer_weights
-from gpcnn_export.graphs.window import Windows, column_taps
+from gpcnn_export.graphs.window import Windows, column_taps, is_binary
 from gpcnn_training.model import GatedPixelCNN
 
 
@@ -100,7 +101,7 @@ class _SamplerGraph:
         self.window = window + self.whole_row
         self.columns = spec.width + self.whole_row
         self.padded_width = -(-self.columns // self.window) * self.window
-        self.binary = spec.levels == 2
+        self.binary = is_binary(spec)
 
     def build(self, inputs: _Inputs) -> list[str]:
         """Add the nodes; returns the names of image, log_prob and evaluations."""
@@ -118,6 +119,7 @@ class _SamplerGraph:
             windows=self.padded_width // self.window,
             zero_column=self.whole_row,
             inverse_temperature=g.op("Reciprocal", inputs.temperature),
+            mixture=mixture_constants(g, self.spec),
         )
         return self._finish(*self._scan_rows(*self._rows(inputs)))
 
