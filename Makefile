@@ -5,6 +5,9 @@ BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 DEMO := demo
 NATIVE := $(wildcard runtime/native/*.py runtime/native/src/* runtime/native/include/*)
+TRITON := build/triton
+SYSTEM_PYTHON ?= /usr/bin/python3
+SERVED := $(shell find gpcnn_deploy runtime/gpcnn_runtime export/gpcnn_export -name '*.py')
 WHEELS := x86-64-linux arm64-linux armv7-linux riscv64-linux x86-64-macos arm64-macos x86-64-windows arm64-windows
 
 # Plans: tensorrt-rtx builds them, also without a GPU. The demo installs it where it is known to work.
@@ -12,8 +15,8 @@ SYSTEM = $(shell $(PYTHON) -c "import platform; print(platform.system() + '-' + 
 PLAN_SYSTEMS := Linux-x86_64 Windows-AMD64
 HAS_RTX = $(shell test -f $(VENV)/.rtx && echo yes)
 
-.PHONY: demo rtx test lint test-slow test-targets test-browser test-pythons test-oldest web wheels bench bench-native gpu-test \
-  clean help
+.PHONY: demo rtx test lint test-slow test-targets test-browser test-triton test-compat test-pythons test-oldest web wheels bench \
+  bench-native gpu-test clean help
 
 help:
 	@echo "make demo          train digits for 90 s, export, also to TensorRT, check parity, sample every class"
@@ -21,6 +24,8 @@ help:
 	@echo "make test-slow     the tests that take minutes; GPCNN_DATA_DIR=folder adds real MNIST"
 	@echo "make test-targets  the native engine on other CPUs, under qemu-user: the same images, the same bits"
 	@echo "make test-browser  the page in Chromium (apt install chromium), and its modules in Node where that is"
+	@echo "make test-triton   a real Triton server (x86-64 Linux): the images of gpcnn-sample; Docker's and Kubernetes's files"
+	@echo "make test-compat   ONNX engines in OpenVINO, onnxruntime-web, emx-onnx-cgen, OpenCV and tract (under 4 minutes)"
 	@echo "make web           the page's WebAssembly modules anew: after a change of the C sources"
 	@echo "make wheels        into dist/: wheels for Linux, macOS and Windows, compiled on this machine"
 	@echo "make test-pythons  the runtime alone, on every Python 3.10+ found, with only its own extra"
@@ -70,10 +75,10 @@ lint: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/python -m pytest -m "not slow and not gpu and not browser" --numprocesses auto --dist worksteal
+	$(BIN)/python -m pytest -m "not slow and not gpu and not browser and not triton and not compat" --numprocesses auto --dist worksteal
 
 test-slow: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "slow and not gpu and not browser"
+	$(BIN)/python -m pytest -m "slow and not gpu and not browser and not triton and not compat"
 
 test-targets: $(VENV)/.cross
 	$(BIN)/python -m pytest -m slow tests/native/targets.py tests/native/test_c_source.py
@@ -84,6 +89,36 @@ $(VENV)/.browser: $(VENV)/.dev
 
 test-browser: $(VENV)/.browser
 	$(BIN)/python -m pytest -m browser tests/browser
+
+$(VENV)/.triton: $(VENV)/.dev
+	$(PIP) --editable '.[triton]'
+	@touch $@
+
+# Never fails: where there is no Triton for this machine, the tests are skipped and say so. The server's Python backend is linked
+# against the libpython of the system, so it is the system's Python that runs it; nvidia-pytriton brings numpy 1.
+$(TRITON)/.ready: Makefile pyproject.toml hatch_build.py $(NATIVE) $(SERVED)
+	@rm -rf $(TRITON) && mkdir -p $(TRITON)
+	{ $(SYSTEM_PYTHON) -m venv $(TRITON) && \
+	  $(TRITON)/bin/python -m pip install --quiet --disable-pip-version-check . 'numpy<2' && \
+	  $(TRITON)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps nvidia-pytriton==0.7.0; } || \
+	  echo "No Triton here: pip could not install it (its message is above)."
+	@touch $@
+
+test-triton: $(VENV)/.triton $(TRITON)/.ready
+	$(BIN)/python -m pytest -m triton tests/triton
+
+# Other people's runtimes, each in its pinned version; the tests of one that cannot be had are skipped and say so.
+COMPAT := build/compat
+COMPAT_BIN := $(COMPAT)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
+$(COMPAT)/.made: tests/compat/requirements.txt $(VENV)/.dev
+	$(PYTHON) -m venv $(COMPAT)
+	grep -v '^#' tests/compat/requirements.txt | while read package; do \
+	  $(COMPAT_BIN)/python -m pip install --quiet --disable-pip-version-check "$$package" || true; done
+	npm install --prefix $(COMPAT) --no-save --ignore-scripts --no-audit --no-fund --silent onnxruntime-web@1.30.0 || true
+	@touch $@
+
+test-compat: $(COMPAT)/.made
+	$(BIN)/python -m pytest -m compat tests/compat
 
 web: $(VENV)/.cross
 	$(BIN)/python runtime/native/build.py --browser

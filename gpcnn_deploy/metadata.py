@@ -21,6 +21,8 @@ from gpcnn_deploy.spec import ModelSpec
 SCHEMA = 1
 METADATA_KEY = "gpcnn"
 MAX_METADATA_BYTES = 1 << 20
+MAX_BATCH = 65536
+"""Most images in one call of an engine that is made for a number of them."""
 
 Role = Literal["sampler", "step", "encoder", "weights"]
 Precision = Literal["fp32", "fp16"]
@@ -73,6 +75,7 @@ class EngineMetadata(msgspec.Struct, frozen=True, kw_only=True):
         precision: arithmetic of the network; the head and the sampling are fp32 always.
         window: columns sampled at a time by a `sampler`; None for others.
         batch_window, batch_from: of a sampler that has another window for larger batches, as in `Schedule`.
+        batch: images in every call of an engine whose shapes are all fixed; None for any number.
         parameters: number of trained weights in the engine.
         checkpoint_digest: SHA-256 of the checkpoint that the engine was made from.
         encoder_digest: SHA-256 of the encoder engine that was written beside a sampler or step; None without one.
@@ -90,6 +93,7 @@ class EngineMetadata(msgspec.Struct, frozen=True, kw_only=True):
     window: int | None = None
     batch_window: int | None = None
     batch_from: int | None = None
+    batch: int | None = None
     parameters: int
     checkpoint_digest: str
     encoder_digest: str | None = None
@@ -104,10 +108,11 @@ class EngineMetadata(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def role_words(self) -> str:
-        """`step`, `model file`, or `sampler, window 28`."""
+        """`step`, `model file`, or `sampler, window 28`; of a fixed batch with `, batch 4`."""
         if self.role == "weights":
             return "model file"
-        return self.role if self.schedule is None else f"{self.role}, {self.schedule}"
+        words = self.role if self.schedule is None else f"{self.role}, {self.schedule}"
+        return words if self.batch is None else f"{words}, batch {self.batch}"
 
     def label_number(self, text: str) -> int:
         """Number of a label given as a class name, or as a number where classes are not named by numbers themselves.
@@ -183,6 +188,11 @@ def check_metadata(metadata: EngineMetadata, source: str) -> None:
         raise EngineError(f"{source}: an encoder for a model that takes no embeddings: export it anew")
     if metadata.role == "sampler" and not 1 <= (metadata.window or 0) <= spec.width:
         raise EngineError(f"{source}: window is {metadata.window}; expected 1 to {spec.width}: export it anew")
+    if metadata.batch is not None:
+        if metadata.role not in ("sampler", "step") or metadata.batch_window is not None:
+            raise EngineError(f"{source}: role {metadata.role_words}, of a fixed batch: export it anew")
+        if not 1 <= metadata.batch <= MAX_BATCH:
+            raise EngineError(f"{source}: batch is {metadata.batch}; expected 1 to {MAX_BATCH}: export it anew")
     if metadata.schedule is not None and not metadata.schedule.fits(spec.width):
         raise EngineError(
             f"{source}: window of batches is {metadata.batch_window}, from {metadata.batch_from} images on; expected 1 "

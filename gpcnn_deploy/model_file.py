@@ -61,7 +61,7 @@ def tensor_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
     elif spec.conditioning == "embedding":
         shapes["condition_projection.weight"] = (gates, spec.conditioning_size)
     if c > 1 and spec.head == "categorical":
-        shapes["head.earlier.weight"] = (c * s, c, 1, 1)
+        shapes["head.earlier.weight"] = (c * s, spec.inputs, 1, 1)
     shapes["head.hidden.bias"] = (c * s,)
     shapes["head.hidden.weight"] = (c * s, f, 1, 1)
     if spec.head == "categorical":
@@ -70,9 +70,11 @@ def tensor_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
     else:
         shapes["head.mixture.bias"] = (spec.head_outputs,)
         shapes["head.mixture.weight"] = (spec.head_outputs, c * s, 1, 1)
+    if spec.input == "categorical":
+        shapes["input_embedding.weight"] = (spec.levels, spec.input_size)
     for layer in sorted(range(spec.layers), key=str):
         first = layer == 0
-        inputs, size = (c, spec.first_kernel_size) if first else (f, spec.kernel_size)
+        inputs, size = (spec.inputs, spec.first_kernel_size) if first else (f, spec.kernel_size)
         half, this = size // 2, 0 if first else 1
         name = f"layers.{layer}"
         shapes[f"{name}.horizontal.bias"] = (2 * f,)

@@ -1,7 +1,7 @@
 """Inputs and outputs of every role, said once: graphs declare them, and each runtime checks its file against them.
 
 Shape legend: N images, C channels, H rows, W columns, E length of an embedding. A length is a number, or "N": the
-batch, which the engine leaves open.
+batch, which the engine leaves open unless it was made for a fixed one.
 """
 
 from __future__ import annotations
@@ -31,38 +31,40 @@ class Port(NamedTuple):
 Ports = dict[str, Port]
 
 
-def inputs(role: Role, spec: ModelSpec) -> Ports:
-    """Inputs of an engine by name.
+def inputs(role: Role, spec: ModelSpec, batch: int | None = None) -> Ports:
+    """Inputs of an engine by name; `batch` is its fixed number of images, None for any number.
 
     `image` (levels: the guess of a step, the picture of an encoder), `noise` (uniforms in [0, 1)), `known` (levels
     where `mask` is true), `temperature` (divides the logits before drawing), and the condition.
     """
-    image = Port("int32", ("N", *spec.image_shape))
+    n: int | Literal["N"] = batch or "N"
+    image = Port("int32", (n, *spec.image_shape))
     if role == "encoder":
         return {"image": image}
     ports: Ports = {"image": image} if role == "step" else {}
     ports["noise"] = Port("float32", image.shape)
     if spec.conditioning == "label":
-        ports["label"] = Port("int32", ("N",))
+        ports["label"] = Port("int32", (n,))
     elif spec.conditioning == "embedding":
-        ports["embedding"] = Port("float32", ("N", spec.conditioning_size))
+        ports["embedding"] = Port("float32", (n, spec.conditioning_size))
     ports["known"] = image
     ports["mask"] = Port("bool", image.shape)
     ports["temperature"] = Port("float32", ())
     return ports
 
 
-def outputs(role: Role, spec: ModelSpec) -> Ports:
-    """Outputs of an engine by name.
+def outputs(role: Role, spec: ModelSpec, batch: int | None = None) -> Ports:
+    """Outputs of an engine by name; `batch` as of `inputs`.
 
     `image` or `image_next` (levels), `log_prob` (nats of each sub-pixel at temperature 1, of the image that comes out
     of a sampler or goes into a step), `changed` (sub-pixels of each image that the step changed), `evaluations` (of the
     sampler's windows), `embedding` (of an encoder).
     """
+    n: int | Literal["N"] = batch or "N"
     if role == "encoder":
-        return {"embedding": Port("float32", ("N", spec.conditioning_size))}
-    image = Port("int32", ("N", *spec.image_shape))
+        return {"embedding": Port("float32", (n, spec.conditioning_size))}
+    image = Port("int32", (n, *spec.image_shape))
     log_prob = Port("float32", image.shape)
     if role == "step":
-        return {"image_next": image, "log_prob": log_prob, "changed": Port("int32", ("N",))}
+        return {"image_next": image, "log_prob": log_prob, "changed": Port("int32", (n,))}
     return {"image": image, "log_prob": log_prob, "evaluations": Port("int32", (), optional=True)}

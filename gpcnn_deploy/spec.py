@@ -14,9 +14,13 @@ Head = Literal["categorical", "mixture"]
 MAX_PIXELS = 1 << 20
 MAX_FEATURES = 4096
 MAX_LAYERS = 512
+MAX_CATEGORIES = 4096
+"""Levels of a model whose levels are categories; others have at most 256."""
 MAX_MIXTURES = 128
+"""Logistics of a mixture."""
 
 Features = Annotated[int, msgspec.Meta(ge=1, le=MAX_FEATURES)]
+Input = Literal["values", "categorical"]
 Quantization = Literal["stochastic-binary", "nearest"]
 """How pixels become levels: binarized at random, or rounded to the nearest level."""
 
@@ -30,7 +34,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         height: H, image rows.
         width: W, image columns.
         channels: C, 1 (grey) or 3 (R, then G given R, then B given R and G).
-        levels: K, values a sub-pixel can take, 2 to 256.
+        levels: K, values a sub-pixel can take: 2 to 256, or to 4,096 where they are categories.
         features: F, feature maps of each stack; gates work on 2F.
         layers: L, gated layers of each stack.
         first_kernel_size: odd k of layer 1, which sees pixels: k//2 rows above × k, and k//2 pixels to the left.
@@ -38,6 +42,8 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         head_features: hidden features per channel of the 1×1 head behind the skip sum.
         conditioning: what the gates are conditioned on: nothing, a class label, or an embedding vector h.
         conditioning_size: number of classes, or length of h; 0 without conditioning.
+        input: how the network reads a level: as a value from -1 to 1, or as a category, by a learned vector.
+        input_size: D, length of the vector of a category; 0 for values.
         head: the distribution of a sub-pixel: a softmax over the levels, or a discretized mixture of logistics
             (PixelCNN++, Salimans et al. 2017, arXiv 1701.05517).
         mixtures: M, logistics of a mixture; 0 for a softmax.
@@ -57,6 +63,8 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     head_features: int = 64
     conditioning: Conditioning = "none"
     conditioning_size: int = 0
+    input: Input = "values"
+    input_size: int = 0
     head: Head = "categorical"
     mixtures: int = 0
 
@@ -66,7 +74,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         _between("height × width", self.height * self.width, 1, MAX_PIXELS)
         if self.channels not in (1, 3):
             raise SpecError(f"channels is {self.channels}: expected 1 (grey) or 3 (RGB)")
-        _between("levels", self.levels, 2, 256)
+        _between("levels", self.levels, 2, 256 if self.input == "values" else MAX_CATEGORIES)
         _between("features", self.features, 1, MAX_FEATURES)
         _between("layers", self.layers, 1, MAX_LAYERS)
         _between("head_features", self.head_features, 1, MAX_FEATURES)
@@ -78,10 +86,16 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             raise SpecError(f"conditioning_size is {self.conditioning_size} but conditioning is none: expected 0")
         if self.conditioning != "none":
             _between(f"conditioning_size ({self.conditioning})", self.conditioning_size, 1, 1_000_000)
+        if self.input == "values" and self.input_size != 0:
+            raise SpecError(f"input_size is {self.input_size} but input is values: expected 0")
+        if self.input == "categorical":
+            _between("input_size (categorical)", self.input_size, 1, MAX_FEATURES)
         if self.head == "categorical" and self.mixtures != 0:
             raise SpecError(f"mixtures is {self.mixtures} but head is categorical: expected 0")
         if self.head == "mixture":
             _between("mixtures", self.mixtures, 1, MAX_MIXTURES)
+            if self.input == "categorical":
+                raise SpecError("head is mixture but input is categorical: expected values, whose order logistics need")
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -94,6 +108,11 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         return self.channels * self.height * self.width
 
     @property
+    def inputs(self) -> int:
+        """Numbers of a pixel that the network reads: C, or C · D of categories."""
+        return self.channels * (self.input_size or 1)
+
+    @property
     def head_outputs(self) -> int:
         """Numbers that the head gives for a pixel: K logits a channel, or 10 (in grey 3) for each logistic."""
         c = self.channels
@@ -102,21 +121,35 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     def multiply_adds(self) -> int:
         """Multiply-adds of one image when each row and column is evaluated once: the arithmetic floor of a sampler."""
         f, c, above, taps = self.features, self.channels, self.kernel_size // 2 + 1, self.kernel_size // 2 + 1
-        k1 = self.first_kernel_size
-        vertical = (k1 // 2) * k1 * c * 2 * f + (self.layers - 1) * above * self.kernel_size * f * 2 * f
+        k1, inputs = self.first_kernel_size, self.inputs
+        vertical = (k1 // 2) * k1 * inputs * 2 * f + (self.layers - 1) * above * self.kernel_size * f * 2 * f
         link = self.layers * 2 * f * 2 * f
-        horizontal = (k1 // 2) * c * 2 * f + (self.layers - 1) * taps * f * 2 * f
+        horizontal = (k1 // 2) * inputs * 2 * f + (self.layers - 1) * taps * f * 2 * f
         out = (self.layers - 1) * f * f + self.layers * f * f  # the last layer's residual output is not used
         head = f * c * self.head_features
         if self.head == "categorical":
             head += self.head_features * self.head_outputs
-            head += (c * (c - 1) // 2) * self.head_features  # earlier channels of the same pixel
+            head += c * (c - 1) // 2 * (self.input_size or 1) * self.head_features  # earlier channels of the pixel
         else:
             head += c * self.head_features * self.head_outputs
         return (vertical + link + horizontal + out + head) * self.height * self.width
 
 
-_FIRST_VERSION = [
+def levels_in_words(spec: ModelSpec) -> str:
+    """How the levels are read and drawn.
+
+    `16 levels`, `512 levels, categories that are read as vectors of 16 numbers`, or `256 levels by mixtures of 10
+    logistics`.
+    """
+    if spec.head == "mixture":
+        what = f"mixtures of {spec.mixtures} logistics" if spec.mixtures > 1 else "logistics"
+        return f"{spec.levels} levels by {what}"
+    if spec.input == "values":
+        return f"{spec.levels} levels"
+    return f"{spec.levels} levels, categories that are read as vectors of {spec.input_size} numbers"
+
+
+FIRST_FIELDS: Final = (
     "height",
     "width",
     "channels",
@@ -128,9 +161,11 @@ _FIRST_VERSION = [
     "head_features",
     "conditioning",
     "conditioning_size",
-]
+)
+"""Those of the first version, in order, which every file has."""
+
 LATER_FIELDS: Final[dict[str, Any]] = {
-    field.name: field.default for field in msgspec.structs.fields(ModelSpec) if field.name not in _FIRST_VERSION
+    field.name: field.default for field in msgspec.structs.fields(ModelSpec) if field.name not in FIRST_FIELDS
 }
 """Fields that the first version had not, and their defaults: the values that make a model of that version."""
 

@@ -28,9 +28,12 @@ def _one_torch_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-# A shell that runs the tests in the background lets them ignore Ctrl-C, and so all programs that they start.
+# A shell that runs the tests in the background lets them ignore Ctrl-C, and nohup lets them ignore a closed terminal.
+# All programs that they start would ignore it, too.
 with contextlib.suppress(ValueError):  # not the main thread
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 
 from gpcnn_deploy.errors import UsageError
-from gpcnn_deploy.metadata import Role, encoder_path
+from gpcnn_deploy.metadata import MAX_BATCH, Role, encoder_path
 from gpcnn_deploy.schedule import LARGEST_FROM, Schedule
 from gpcnn_deploy.system.files import write_together
 from gpcnn_export.onnx_engine import OnnxEngine, draft_engine
@@ -32,6 +32,7 @@ def make_engine(
     *,
     window: int | Schedule | Literal["auto"] = "auto",
     tune_batch: int | None = None,
+    batch: int | None = None,
     encoder: OnnxEngine | None = None,
     tell: Tell = lambda line: None,
 ) -> OnnxEngine:
@@ -45,12 +46,15 @@ def make_engine(
         window: columns that a sampler draws at a time, 1 to W, or a schedule of two windows; `auto` measures on this
             machine.
         tune_batch: batch size that `auto` measures with; None makes an engine that is fast with few images and many.
+        batch: images in every call, for an engine of fixed shapes and one window; None for any number. An encoder
+            takes any number always.
         encoder: the encoder that was exported of this checkpoint with another engine, so that both share it.
         tell: progress, one line at a time.
 
     Raises:
         CheckpointError, EngineError: the checkpoint or the model file is missing, damaged, foreign or newer.
-        UsageError: the window does not fit the image, tune_batch is not positive, or there is no encoder to export.
+        UsageError: the window does not fit the image, tune_batch or batch is not positive, or there is no encoder to
+            export.
         ParityError: the engine does not draw, or encode, what eager PyTorch does.
         MissingExtraError: ONNX Runtime, which runs the check, is not installed.
     """
@@ -64,6 +68,10 @@ def make_engine(
         )
     if tune_batch is not None and tune_batch < 1:
         raise UsageError(f"--tune-batch is {tune_batch}: expected 1 or more")
+    if batch is not None and not 1 <= batch <= MAX_BATCH:
+        raise UsageError(f"--batch is {batch}: expected 1 to {MAX_BATCH} images")
+    if batch is not None and isinstance(schedule, Schedule) and schedule.batch_window is not None:
+        raise UsageError(f"--window is {schedule.text}: expected one window, as {schedule.window}, with --static")
     if role == "encoder":
         return make_encoder(source)
     if encoder is None and source.encoder is not None:
@@ -76,6 +84,8 @@ def make_engine(
         tell("exporting the single-step network")
     elif schedule != "auto":
         chosen = schedule
+    elif batch is not None:
+        chosen = Schedule(tune_window(model, batch, tell))
     else:
         chosen = tune_schedule(model, tell) if tune_batch is None else Schedule(tune_window(model, tune_batch, tell))
     if chosen is not None:
@@ -87,6 +97,7 @@ def make_engine(
         class_names=source.class_names,
         checkpoint_digest=source.checkpoint_digest,
         encoder=encoder,
+        batch=batch,
     )
     tell("checking images against eager PyTorch")
     with draft.load() as engine:

@@ -76,6 +76,8 @@ def draft_engine(
     class_names: tuple[str, ...] | None = None,
     checkpoint_digest: str = "",
     encoder: OnnxEngine | None = None,
+    batch: int | None = None,
+    many: bool = False,
 ) -> OnnxEngine:
     """An engine of a model, unproven: to be timed or proven, and what benchmarks and tests of untrained models run.
 
@@ -86,13 +88,15 @@ def draft_engine(
         class_names: of a model with labels; None numbers them.
         checkpoint_digest: of the checkpoint that the model is from.
         encoder: that belongs beside it.
+        batch: images in every call of a sampler or step whose shapes are all fixed; None for any number.
+        many: of a sampler of one window: as it would be the window for larger batches, to be timed.
     """
     spec = model.spec
     if role == "sampler":
         schedule = schedule or spec.width
-        graph = sampler_graph(model, schedule)
+        graph = sampler_graph(model, schedule, batch, many)
     elif role == "step":
-        graph, schedule = step_graph(model), None
+        graph, schedule = step_graph(model, batch), None
     else:
         assert model.encoder is not None
         graph, schedule = encoder_graph(model.encoder, spec), None
@@ -105,6 +109,7 @@ def draft_engine(
         spec=spec,
         class_names=class_names,
         **window_fields(schedule),
+        batch=None if role == "encoder" else batch,
         parameters=encoders if role == "encoder" else parameter_count(model) - encoders,
         checkpoint_digest=checkpoint_digest,
         encoder_digest=None if encoder is None else encoder.digest,

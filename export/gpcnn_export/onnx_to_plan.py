@@ -15,7 +15,7 @@ import msgspec
 
 from gpcnn_deploy.commands.extras import require
 from gpcnn_deploy.errors import EngineError, GpcnnError, MissingExtraError, NotHereError, OutputError, UsageError
-from gpcnn_deploy.metadata import EngineMetadata, Precision, encoder_path
+from gpcnn_deploy.metadata import MAX_BATCH, EngineMetadata, Precision, encoder_path
 from gpcnn_deploy.system.files import atomic_path
 from gpcnn_runtime.engines.base import EXPORT_ANEW
 from gpcnn_runtime.engines.onnxruntime.session import onnx_metadata, read_onnx
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     import onnx
 
 FlavorChoice = Literal["auto", "tensorrt", "tensorrt-rtx"]
-MAX_BATCH = 65536
 OPT_BATCH = 8
 
 
@@ -120,6 +119,11 @@ def build_plan(
     metadata, model = onnx_metadata(onnx_path, content), _graph(content, onnx_path)
     if metadata.role == "encoder":
         raise EngineError(f"{onnx_path} is an encoder, which ONNX Runtime runs as it is: name the engine beside it")
+    if metadata.batch is not None:
+        raise EngineError(
+            f"{onnx_path} takes {metadata.batch} images in every call: plans are built from engines of any batch; "
+            "export it without --static"
+        )
     library, gpu = choose(flavor)
     encoder = _encoder(onnx_path, metadata)
     portable_bytes = _portable(portable, portable_path(out), onnx_path, content, metadata)

@@ -6,24 +6,22 @@ into the same folder go by it: nobody else's file is ever replaced or removed.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 import gpcnn_deploy
-from gpcnn_deploy.errors import EngineError, OutputError, UsageError
+from gpcnn_deploy.errors import EngineError, UsageError
 from gpcnn_deploy.metadata import EngineMetadata
 from gpcnn_deploy.model_file import decode_model_file
-from gpcnn_deploy.system.files import sha256, write_atomic
+from gpcnn_export.owned_folder import digests, owned_files, write_owned
 
 _PACKAGE = Path(__file__).parent
 PAGES = (_PACKAGE / "browser", _PACKAGE.parents[1] / "runtime" / "browser")  # in an installed package; in a clone
 SUFFIXES = (".html", ".css", ".js", ".ts", ".svg", ".wasm")
 MANIFEST = "site.json"
 MODEL = "model.gpcnn"
-MAX_MANIFEST_BYTES = 1 << 20
 MAX_MODEL_BYTES = 256 << 20
 """Of a model file: WebAssembly's memory and a visitor's patience end beyond."""
 
@@ -70,8 +68,7 @@ class Site:
         return sum(map(len, self.files.values())) + len(self._manifest())
 
     def _manifest(self) -> bytes:
-        digests = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(self.files.items())}
-        manifest = Manifest(name=self.name, engine=self.engine, files=digests)
+        manifest = Manifest(name=self.name, engine=self.engine, files=digests(self.files))
         return msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
 
     def write(self, folder: Path) -> None:
@@ -80,19 +77,7 @@ class Site:
         Raises:
             OutputError: the folder has files that are not ours, or cannot be written.
         """
-        ours = refuse_place(folder)
-        for name, content in self.files.items():
-            found = folder / name
-            if name not in ours and found.exists() and found.read_bytes() != content:
-                raise _not_ours(folder, name)
-        manifest = self._manifest()
-        if not ours:  # first, so that a folder that was left half written is known as ours
-            write_atomic(folder / MANIFEST, manifest)
-        for name, content in self.files.items():
-            write_atomic(folder / name, content)
-        for name in ours.keys() - self.files.keys() - {MANIFEST}:
-            (folder / name).unlink(missing_ok=True)
-        write_atomic(folder / MANIFEST, manifest)
+        write_owned(folder, self.files, MANIFEST, self._manifest(), refuse_place(folder))
 
 
 def make_site(content: bytes, source: str, name: str, engine: str) -> Site:
@@ -126,41 +111,9 @@ def refuse_place(folder: Path) -> dict[str, str]:
     """Our files in a folder, name → digest, if it may be written to; none if it is new or empty.
 
     Raises:
-        OutputError: the folder is no folder, has files but no `site.json` of ours, or one of our files was changed.
+        OutputError: as `owned_files`.
     """
-    try:
-        if folder.exists() and not folder.is_dir():
-            raise OutputError(f"cannot write {folder}: it is a file; name a folder with -o")
-        if not folder.exists() or next(folder.iterdir(), None) is None:
-            return {}
-        ours = _read_manifest(folder)
-        for name, digest in ours.items():
-            if (folder / name).is_file() and sha256(folder / name) != digest:
-                raise OutputError(
-                    f"{folder / name} was changed since it was exported, and would be lost: move it away, or name "
-                    "another folder with -o"
-                )
-    except OSError as error:
-        raise OutputError(f"cannot read {folder}: {error.strerror or error}; name another folder with -o") from error
-    return ours
-
-
-def _read_manifest(folder: Path) -> dict[str, str]:
-    try:
-        with (folder / MANIFEST).open("rb") as stream:
-            manifest = msgspec.json.decode(stream.read(MAX_MANIFEST_BYTES), type=Manifest)
-    except (FileNotFoundError, IsADirectoryError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise _not_ours(folder) from None
-    plain = all(Path(name).name == name and name not in (".", "..") for name in manifest.files)
-    if not plain or not manifest.generator.startswith("gpcnn-deploy"):
-        raise _not_ours(folder)
-    return manifest.files
-
-
-def _not_ours(folder: Path, name: str = "") -> OutputError:
-    what = f"has a file {name} that" if name else "has files, and none of them says that this command"
-    wrote = "this command did not write" if name else "wrote them"
-    return OutputError(f"{folder} {what} {wrote}: name a new or an empty folder with -o")
+    return owned_files(folder, MANIFEST)
 
 
 def _page_files() -> dict[str, bytes]:

@@ -37,10 +37,10 @@ def tune_schedule(model: GatedPixelCNN, tell: Callable[[str], None]) -> Schedule
     A second window must win clearly, for it makes the file twice as large. It serves batches of 32 images on, or of 16,
     8, 4 or 2, as long as it wins at each.
     """
-    window, batch_window = tune_window(model, 1, tell), tune_window(model, LARGE_BATCH, tell)
+    window, batch_window = tune_window(model, 1, tell), tune_window(model, LARGE_BATCH, tell, many=True)
     if window == batch_window:
         return Schedule(window)
-    few, many = _Draw(model, window), _Draw(model, batch_window)
+    few, many = _Draw(model, window), _Draw(model, batch_window, many=True)
     batch_from, batch, shown = None, LARGE_BATCH, []
     started = time.perf_counter()
     while batch > 1 and (batch_from is None or time.perf_counter() - started < PATIENCE):
@@ -56,8 +56,8 @@ def tune_schedule(model: GatedPixelCNN, tell: Callable[[str], None]) -> Schedule
     return schedule
 
 
-def tune_window(model: GatedPixelCNN, batch: int, tell: Callable[[str], None]) -> int:
-    """The window that samples `batch` images fastest on one core of this machine.
+def tune_window(model: GatedPixelCNN, batch: int, tell: Callable[[str], None], many: bool = False) -> int:
+    """The window that samples `batch` images fastest on one core of this machine; `many`: as a second window.
 
     Every candidate draws the same images; the median of a few runs counts. A window other than 1 must win clearly.
     """
@@ -67,7 +67,7 @@ def tune_window(model: GatedPixelCNN, batch: int, tell: Callable[[str], None]) -
         if time.perf_counter() - started > PATIENCE:
             break
         tell(f"measuring window {window} at batch {batch}")
-        seconds = _Draw(model, window).seconds(batch, 2 * best_seconds)
+        seconds = _Draw(model, window, many).seconds(batch, 2 * best_seconds)
         shown.append(f"{window}: {_ms(seconds, batch)}")
         if window == 1 or seconds < WORTH * best_seconds:
             best, best_seconds = window, seconds
@@ -82,8 +82,8 @@ def _ms(seconds: float, batch: int) -> str:
 class _Draw:
     """A sampler of one window, to be timed."""
 
-    def __init__(self, model: GatedPixelCNN, window: int) -> None:
-        self._spec, self._draw = model.spec, draw_on(draft_engine(model, "sampler", window).load())
+    def __init__(self, model: GatedPixelCNN, window: int, many: bool = False) -> None:
+        self._spec, self._draw = model.spec, draw_on(draft_engine(model, "sampler", window, many=many).load())
 
     def seconds(self, batch: int, enough: float = math.inf) -> float:
         """Median time of a batch, of fewer runs where one takes over `enough` seconds or all over LONG."""

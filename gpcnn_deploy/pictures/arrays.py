@@ -36,6 +36,14 @@ FAMILIES: dict[Part, tuple[Keys, ...]] = {
 }
 """Ours and MedMNIST's names, and those of Keras; upper and lower case are alike."""
 CLASS_NAMES = "class_names"
+EMBEDDINGS: dict[Part, tuple[str, ...]] = {
+    "train": ("embeddings", "train_embeddings"),
+    "validation": ("val_embeddings",),
+    "test": ("test_embeddings",),
+}
+"""Names of the vectors that describe the images of a part; upper and lower case are alike."""
+MAX_EMBEDDING = 65_536
+"""Most numbers of one."""
 
 
 def find_keys(part: Part, names: Iterable[str]) -> Keys | None:
@@ -81,6 +89,25 @@ def image_shape(shape: Sequence[int], layout: Layout) -> tuple[int, int, int]:
     if layout == "NHW":
         return 1, shape[1], shape[2]
     return (shape[3], shape[1], shape[2]) if layout == "NHWC" else (shape[1], shape[2], shape[3])
+
+
+def checked_vectors(source: str, vectors: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """Vectors of an array, [N, E], as float32.
+
+    Raises:
+        DataError: another shape or type, or numbers that are not finite.
+    """
+    if vectors.dtype.kind != "f" or vectors.ndim != 2 or not 1 <= vectors.shape[1] <= MAX_EMBEDDING:
+        raise DataError(
+            f"{source} are {vectors.dtype} of shape {list(vectors.shape)}: expected floats [N, E], a row of 1 to "
+            f"{MAX_EMBEDDING} numbers for each image"
+        )
+    with np.errstate(over="ignore"):
+        found = np.ascontiguousarray(vectors, np.float32)
+    wrong = np.flatnonzero(~np.isfinite(found).all(axis=1))
+    if len(wrong):
+        raise DataError(f"{source} hold nan or infinite numbers, first in row {wrong[0]}: expected finite ones")
+    return found
 
 
 def images_to_pixels(source: str, images: npt.NDArray[Any], layout: Layout) -> npt.NDArray[np.uint8]:

@@ -13,6 +13,16 @@ import numpy.typing as npt
 from gpcnn_deploy.system.files import write_atomic
 
 
+def level_dtype(levels: int) -> type[np.uint8] | type[np.uint16]:
+    """What levels 0..K-1 are kept as: uint8, or uint16 where there are more than 256."""
+    return np.uint8 if levels <= 256 else np.uint16
+
+
+def compact(levels_NCHW: npt.NDArray[Any], levels: int) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
+    """Levels 0..K-1 as `level_dtype` keeps them; same shape."""
+    return levels_NCHW.astype(np.uint8) if levels <= 256 else levels_NCHW.astype(np.uint16)
+
+
 def pixels_from_levels(levels_NCHW: npt.NDArray[Any], levels: int) -> npt.NDArray[np.uint8]:
     """Spread levels 0..K-1 evenly over pixel values 0..255; same shape, uint8."""
     return np.rint(np.asarray(levels_NCHW, np.float64) * (255 / (levels - 1))).astype(np.uint8)

@@ -30,7 +30,7 @@ export class Easel {
     this.#scale = Math.max(1, Math.floor(SIDE / Math.max(spec.width, spec.height)));
     canvas.width = spec.width * this.#scale;
     canvas.height = spec.height * this.#scale;
-    this.levels = new Uint8Array(spec.channels * spec.height * spec.width);
+    this.levels = new Uint16Array(spec.channels * spec.height * spec.width);
     this.kept = new Uint8Array(spec.height * spec.width).fill(1);
     this.listen = new AbortController();
     const on = (name, call) => canvas.addEventListener(name, call, { signal: this.listen.signal });
@@ -52,12 +52,12 @@ export class Easel {
   }
 
   show(levels) {
-    this.levels = Uint8Array.from(levels);
+    this.levels = Uint16Array.from(levels);
     this.paint();
   }
 
   clear() {
-    this.show(new Uint8Array(this.levels.length));
+    this.show(new Uint16Array(this.levels.length));
   }
 
   invert() {

@@ -31,6 +31,12 @@ export interface ModelSpec {
   readonly conditioning: "none" | "label" | "embedding";
   /** M labels, or E numbers; 0 without conditioning. */
   readonly conditioningSize: number;
+  /** Numbers of a vector that stands for a level, where levels are categories; 0 where they are values. */
+  readonly inputSize: number;
+  /** What a sub-pixel is drawn from: a probability for every level, or a mixture of logistics. */
+  readonly head: "categorical" | "mixture";
+  /** Logistics of a mixture; 0 where there is none. */
+  readonly mixtures: number;
 }
 
 /** A label by its number or by its class name. */
@@ -49,7 +55,7 @@ export interface DrawRequest {
   seed?: Seed;
   /** Noise stream of the first image; image p of the call has stream first + p. Default: 0. */
   first?: Seed;
-  /** Divides the logits before drawing; above 0. Default: 1. */
+  /** Divides the logits before drawing; of a mixture, the log-weights, and multiplies the scales. Default: 1. */
   temperature?: number;
   /** [N, C, H, W] in [0, 1), instead of that of the seed. */
   noise?: ArrayLike<number>;
@@ -65,7 +71,7 @@ export interface DrawRequest {
 
 export interface Drawn {
   /** Levels [N, C, H, W]. */
-  levels: Uint8Array;
+  levels: Uint8Array | Uint16Array;
   /** Nats [N, C, H, W] of each sub-pixel given those before it, at temperature 1. */
   logProb: Float32Array;
   /** [N, C, H, W]. */
@@ -84,7 +90,7 @@ export interface Row {
   first: number;
   shape: [number, number, number, number];
   /** Model: the kernel's memory, levels [N, C, H, W] so far, to be read at once. Worker: a copy of the row, [N, C, W]. */
-  levels: Int32Array | Uint8Array;
+  levels: Int32Array | Uint8Array | Uint16Array;
 }
 
 export interface CompleteRequest {
@@ -154,7 +160,7 @@ export interface Model extends About {
   complete(request: CompleteRequest, onRow?: (row: Row) => boolean | void): Completed;
   score(request: ScoreRequest): Scored;
   /** SHA-256 of each image of [N, C, H, W], one byte a level: as `levels_sha256` of gpcnn-sample --json. */
-  digests(levels: Uint8Array): string[];
+  digests(levels: Uint8Array | Uint16Array): string[];
 }
 
 export interface CallOptions {
@@ -169,7 +175,7 @@ export interface RemoteModel extends About {
   draw(request?: DrawRequest, options?: CallOptions): Promise<Drawn>;
   complete(request: CompleteRequest, options?: CallOptions): Promise<Completed>;
   score(request: ScoreRequest, options?: { signal?: AbortSignal }): Promise<Scored>;
-  digests(levels: Uint8Array): Promise<string[]>;
+  digests(levels: Uint8Array | Uint16Array): Promise<string[]>;
   close(): void;
 }
 

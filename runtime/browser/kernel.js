@@ -7,7 +7,7 @@ export class GpcnnError extends Error {
   name = "GpcnnError";
 }
 
-const ABI = 2;
+const ABI = 3;
 const PAGE = 65536;
 const STATUS = { 1: "damaged", 2: "damaged", 3: "argument", 4: "memory", 5: "cancelled", 6: "newer" };
 const CONDITIONING = ["none", "label", "embedding"];
@@ -66,8 +66,8 @@ export class Kernel {
     this.spec = Object.freeze({
       height: word(0), width: word(1), channels: word(2), levels: word(3), features: word(4), layers: word(5),
       firstKernelSize: word(6), kernelSize: word(7), headFeatures: word(8),
-      conditioning: CONDITIONING[word(9)], conditioningSize: word(10),
-      head: HEAD[word(11)], mixtures: word(12),
+      conditioning: CONDITIONING[word(9)], conditioningSize: word(10), inputSize: word(11),
+      head: HEAD[word(12)], mixtures: word(13),
     });
     this.metadata = readMetadata(file.subarray(number(INFO.metadataOffset), number(INFO.metadataOffset) + number(INFO.metadataBytes)));
     const memory = at;

@@ -36,7 +36,8 @@ export class Model {
     const all = { noise: noise && floats("noise", noise, images * size), label: each && Int32Array.from({ length: images }, (_, k) => each[Math.floor(k / count)]) };
     if (mask) Object.assign(all, { mask: this.#mask(mask, images), known: this.#known(known, images) });
     if (this.spec.conditioning === "embedding") all.embedding = this.#embedding(embedding, images);
-    const out = { levels: new Uint8Array(images * size), logProb: new Float32Array(images * size), evaluations: 0 };
+    const Levels = this.spec.levels > 256 ? Uint16Array : Uint8Array;
+    const out = { levels: new Levels(images * size), logProb: new Float32Array(images * size), evaluations: 0 };
     const parts = Math.ceil(images / BATCH);
     for (let part = 0, start = 0, n; part < parts; part++, start += n) {
       n = Math.floor((images - start) / (parts - part));
@@ -124,9 +125,10 @@ export class Model {
     };
   }
 
-  /** SHA-256 of each image's levels, one byte a sub-pixel, in order [C, H, W]: as in gpcnn-sample --json. */
+  /** SHA-256 of each image's levels, one byte a sub-pixel (two of more than 256 levels), in order [C, H, W]: as in gpcnn-sample --json. */
   digests(levels) {
-    return Array.from({ length: levels.length / this.#size }, (_, k) => sha256(Uint8Array.from(levels.subarray(k * this.#size, (k + 1) * this.#size))));
+    const Levels = this.spec.levels > 256 ? Uint16Array : Uint8Array;
+    return Array.from({ length: levels.length / this.#size }, (_, k) => sha256(new Uint8Array(Levels.from(levels.subarray(k * this.#size, (k + 1) * this.#size)).buffer)));
   }
 
   get #size() {

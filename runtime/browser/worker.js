@@ -21,9 +21,9 @@ self.onmessage = async ({ data: { id, method, given, rows } }) => {
   }
 };
 
-/** One row of all images: Uint8Array [N, C, W]. */
+/** One row of all images: [N, C, W]. */
 function rowOf(levels, row, [images, channels, height, width]) {
-  const out = new Uint8Array(images * channels * width);
+  const out = new levels.constructor(images * channels * width);
   for (let plane = 0; plane < images * channels; plane++)
     out.set(levels.subarray((plane * height + row) * width, (plane * height + row + 1) * width), plane * width);
   return out;

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from gpcnn_runtime.inputs.masks import keep_outside, keep_rows, read_mask
     from gpcnn_runtime.inputs.picture import read_levels
     from gpcnn_runtime.inspection import Inspection, inspect_engine
+    from gpcnn_runtime.interpolation import interpolate
     from gpcnn_runtime.sampler import Sampler
     from gpcnn_runtime.samples import Samples
     from gpcnn_runtime.scores import Scores, score
@@ -58,6 +59,7 @@ _MODULES = {
     "gpcnn_runtime.inputs.masks": ("keep_outside", "keep_rows", "read_mask"),
     "gpcnn_runtime.inputs.picture": ("read_levels",),
     "gpcnn_runtime.inspection": ("Inspection", "inspect_engine"),
+    "gpcnn_runtime.interpolation": ("interpolate",),
     "gpcnn_runtime.sampler": ("Sampler",),
     "gpcnn_runtime.samples": ("Samples",),
     "gpcnn_runtime.scores": ("Scores", "score"),
@@ -91,6 +93,7 @@ __all__ = [
     "complete",
     "examine",
     "inspect_engine",
+    "interpolate",
     "keep_outside",
     "keep_rows",
     "load_engine",

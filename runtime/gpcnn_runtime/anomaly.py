@@ -101,8 +101,8 @@ def calibrate(scores: npt.NDArray[np.float64], quantile: float) -> float:
     if rank > len(scores):
         needed = math.ceil(1 / quantile - 1e-9) - 1
         raise DataError(
-            f"{len(scores)} usual pictures are too few for a quantile of {quantile:g}: expected at least {needed}; add "
-            "pictures, or choose a larger --quantile"
+            f"a quantile of {quantile:g} needs at least {needed} usual {'picture' if needed == 1 else 'pictures'}, and "
+            f"there {'is' if len(scores) == 1 else 'are'} {len(scores)}: add pictures, or choose a larger --quantile"
         )
     return float(np.sort(scores)[rank - 1])
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gpcnn_deploy.errors import UsageError
-from gpcnn_deploy.pictures.levels import grid, pixels_from_levels
+from gpcnn_deploy.pictures.levels import compact, grid, pixels_from_levels
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_runtime.conditions import check_conditions
 from gpcnn_runtime.engines.base import Strategy
@@ -38,13 +38,13 @@ class Completions(Samples):
     `positions` are noise streams: `sampler.sample(label, seed, first=position, known=…, mask=…)` draws one again.
 
     Attributes:
-        original: uint8 [C, H, W], the levels that were handed in.
+        original: uint8 [C, H, W], the levels that were handed in; uint16 of more than 256 levels.
         mask: bool [C, H, W]; true was kept.
         drawn: how many images were drawn, of which these are the best.
         rank_by: what the best are.
     """
 
-    original: npt.NDArray[np.uint8]
+    original: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
     mask: npt.NDArray[np.bool_]
     drawn: int
     rank_by: RankBy
@@ -219,7 +219,7 @@ def _joined(before: Samples | None, new: Samples) -> Samples:
     )
 
 
-def _image(spec: ModelSpec, levels: npt.ArrayLike) -> npt.NDArray[np.uint8]:
+def _image(spec: ModelSpec, levels: npt.ArrayLike) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
     image = np.asarray(levels)
     if image.shape != spec.image_shape:
         raise UsageError(f"levels has shape {list(image.shape)}: expected {list(spec.image_shape)}")
@@ -227,7 +227,7 @@ def _image(spec: ModelSpec, levels: npt.ArrayLike) -> npt.NDArray[np.uint8]:
         raise UsageError(f"levels has dtype {image.dtype}: expected integers 0 to {spec.levels - 1}")
     if image.min() < 0 or image.max() >= spec.levels:
         raise UsageError(f"levels holds {image.min()} to {image.max()}: expected 0 to {spec.levels - 1}")
-    return image.astype(np.uint8)
+    return compact(image, spec.levels)
 
 
 def _mask(spec: ModelSpec, mask: npt.ArrayLike) -> npt.NDArray[np.bool_]:

@@ -31,6 +31,7 @@ class Conditions:
         embedding: float32 [M, E], or None.
         known: int32 [1 or N, C, H, W], 0 where the mask is false; None if nothing is known.
         mask: bool of the same shape, or None.
+        same_noise: so many images in a row share a noise stream.
     """
 
     seed: int
@@ -41,6 +42,7 @@ class Conditions:
     embedding: npt.NDArray[np.float32] | None
     known: npt.NDArray[np.int32] | None
     mask: npt.NDArray[np.bool_] | None
+    same_noise: int = 1
 
     @property
     def total(self) -> int:
@@ -59,6 +61,7 @@ def check_conditions(
     mask: npt.ArrayLike | None = None,
     embedding: npt.ArrayLike | None = None,
     first: int = 0,
+    same_noise: int = 1,
 ) -> Conditions:
     """Check the arguments of `Sampler.sample`, which describes them.
 
@@ -75,8 +78,10 @@ def check_conditions(
         raise UsageError(
             f"temperature is {temperature:g}: expected {MIN_TEMPERATURE:g} or more (above 0); 1 is the model itself"
         )
+    if same_noise < 1:
+        raise UsageError(f"same_noise is {same_noise}: expected at least 1, which gives each image its own noise")
     label, vectors = _labels(metadata, labels), _embedding(metadata, embedding)
-    conditions = Conditions(seed, first, count, temperature, label, vectors, None, None)
+    conditions = Conditions(seed, first, count, temperature, label, vectors, None, None, same_noise)
     total = conditions.total
     if first < 0 or first + total > MAX_SEED:
         raise UsageError(f"noise streams {first} to {first + total - 1}: expected 0 to 2**64 - 2")

@@ -81,8 +81,8 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
         parameters: number of weights.
         multiply_adds: of one image, each row and column evaluated once: the arithmetic floor of a sampler; None for an
             encoder.
-        role, precision, window, batch_window, batch_from, checkpoint_digest, encoder_digest, parity, encoder_parity: of
-            an engine, as in `EngineMetadata`; None for a checkpoint.
+        role, precision, window, batch_window, batch_from, batch, checkpoint_digest, encoder_digest, parity,
+            encoder_parity: of an engine, as in `EngineMetadata`; None for a checkpoint.
         tools: package → version that wrote the file.
         plan: a plan's own facts; None for other files.
         checkpoint: a checkpoint's own facts; None for engines.
@@ -103,6 +103,7 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     window: int | None = None
     batch_window: int | None = None
     batch_from: int | None = None
+    batch: int | None = None
     checkpoint_digest: str | None = None
     encoder_digest: str | None = None
     parity: ParityReport | None = None
@@ -138,6 +139,8 @@ def inspect_engine(path: str | Path) -> Inspection:
         return _plan(path)
     if suffix == ".safetensors":
         return _checkpoint(path)
+    if not path.exists():
+        raise EngineError(f"{path}: no such file or folder; name an engine, a checkpoint or zoo:NAME")
     raise EngineError(
         f"{path}: expected an engine whose name ends in {SUFFIX}, .onnx or .plan, or a checkpoint that ends in "
         ".safetensors"
@@ -219,6 +222,7 @@ def _engine(
         window=metadata.window,
         batch_window=metadata.batch_window,
         batch_from=metadata.batch_from,
+        batch=metadata.batch,
         checkpoint_digest=metadata.checkpoint_digest,
         encoder_digest=metadata.encoder_digest,
         parity=metadata.parity,

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from gpcnn_deploy.errors import EngineError, UsageError
 from gpcnn_deploy.metadata import EngineMetadata
 from gpcnn_deploy.philox import noise
+from gpcnn_deploy.pictures.levels import compact
 from gpcnn_deploy.system.machine import default_threads, of_memory
 from gpcnn_runtime.conditions import Conditions, check_conditions
 from gpcnn_runtime.engines.base import (
@@ -56,7 +57,8 @@ class Sampler(Closing):
     Attributes:
         engine: the engine; the sampler closes it.
         threads: parts of a batch that are drawn at the same time.
-        batch_size: most images that one of the threads draws at a time: the bound on memory.
+        batch_size: most images that one of the threads draws at a time: the bound on memory; of an engine of a fixed
+            batch, that batch.
     """
 
     def __init__(self, engine: Engine, threads: int | None = None, batch_size: int = BATCH_SIZE) -> None:
@@ -71,7 +73,7 @@ class Sampler(Closing):
             raise UsageError(f"batch size is {batch_size}: expected at least 1")
         self.engine = engine
         self.threads = (threads or default_threads()) if engine.concurrent else 1
-        self.batch_size = min(batch_size, engine.max_batch or batch_size)
+        self.batch_size = engine.metadata.batch or min(batch_size, engine.max_batch or batch_size)
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
         self._closed = False
@@ -131,6 +133,7 @@ class Sampler(Closing):
         mask: npt.ArrayLike | None = None,
         embedding: npt.ArrayLike | None = None,
         first: int = 0,
+        same_noise: int = 1,
         strategy: Strategy = "jacobi",
     ) -> Samples:
         """Draw `count` images of each condition; with `known` and `mask`, complete or score images.
@@ -144,6 +147,8 @@ class Sampler(Closing):
             mask: bool of the same shapes: true keeps `known`, false draws. All true scores `known`.
             embedding: float [E] or [M, E] for a model with embeddings.
             first: number of the first image's noise stream.
+            same_noise: so many images in a row share a noise stream: the image at position p has stream
+                first + p // same_noise.
             strategy: schedule of a step engine; every one draws the same images.
 
         Raises:
@@ -161,6 +166,7 @@ class Sampler(Closing):
                 mask=mask,
                 embedding=embedding,
                 first=first,
+                same_noise=same_noise,
                 strategy=strategy,
             )
         )
@@ -218,6 +224,7 @@ class Sampler(Closing):
         mask: npt.ArrayLike | None = None,
         embedding: npt.ArrayLike | None = None,
         first: int = 0,
+        same_noise: int = 1,
         strategy: Strategy = "jacobi",
         positions: Sequence[int] | None = None,
     ) -> Generator[Samples, None, None]:
@@ -230,7 +237,9 @@ class Sampler(Closing):
             UsageError, EngineError: as `sample`; the request is checked before this returns.
         """
         self._check_open()
-        conditions = check_conditions(self.metadata, labels, seed, count, temperature, known, mask, embedding, first)
+        conditions = check_conditions(
+            self.metadata, labels, seed, count, temperature, known, mask, embedding, first, same_noise
+        )
         return self.draw(conditions, strategy, positions)
 
     def draw(
@@ -254,10 +263,21 @@ class Sampler(Closing):
             raise UsageError(f"positions: expected each in 0 to {conditions.total - 1}")
         return self._stream(conditions, positions, strategy)
 
+    def run(self, request: Request, strategy: Strategy = "jacobi") -> Result:
+        """Draw one batch that is put together already, on this thread; refuse what no engine of this model can draw.
+
+        Raises:
+            UsageError, EngineError: as `stream`.
+        """
+        self._check_open()
+        result = self.engine.run(request, strategy)
+        self._check(result, request.noise.shape)
+        return result
+
     def _stream(
         self, conditions: Conditions, positions: Sequence[int], strategy: Strategy
     ) -> Generator[Samples, None, None]:
-        parts = split(len(positions), self.threads, self.batch_size)
+        parts = self.parts(len(positions))
         from concurrent.futures import CancelledError
 
         cancellation = Cancellation()
@@ -284,6 +304,13 @@ class Sampler(Closing):
             for future in pending:
                 future.cancel()
 
+    def parts(self, total: int) -> Iterator[tuple[int, int]]:
+        """[start, stop) of what each call of the engine draws: as `split`, or full calls of a fixed batch."""
+        batch = self.metadata.batch
+        if batch is None:
+            return split(total, self.threads, self.batch_size)
+        return ((start, min(start + batch, total)) for start in range(0, total, batch))
+
     def _check_open(self) -> None:
         if self._closed:
             raise EngineError(f"{self.engine.info.path}: the engine is closed: load it again")
@@ -304,13 +331,12 @@ class Sampler(Closing):
         begin = time.perf_counter()
         where = np.asarray(positions, np.int64)
         try:
-            request = _request(self.metadata, conditions, where, cancellation)
-            result = self.engine.run(request, strategy)
+            request = make_request(self.metadata, conditions, where, cancellation)
+            result = self.run(request, strategy)
         except (OutOfMemoryError, MemoryError) as error:
             raise self._advise(len(positions)) from error
-        self._check(result, request.noise.shape)
         return Samples(
-            result.levels.astype(np.uint8),
+            compact(result.levels, self.metadata.spec.levels),
             result.log_prob,
             request.label,
             where,
@@ -320,7 +346,7 @@ class Sampler(Closing):
         )
 
     def _check(self, result: Result, shape: tuple[int, ...]) -> None:
-        """Refuse what no engine of this model can draw, before it is cut to uint8."""
+        """Refuse what no engine of this model can draw, before it is cut to 8 or 16 bits."""
         path, levels, top = self.engine.info.path, result.levels, self.metadata.spec.levels - 1
         for found in (levels.shape, result.log_prob.shape):
             if found != shape:
@@ -329,7 +355,9 @@ class Sampler(Closing):
             raise EngineError(f"{path}: drew levels outside 0 to {top}: {EXPORT_ANEW}")
 
     def _advise(self, count: int) -> OutOfMemoryError:
-        if count > 1:
+        if self.metadata.batch is not None:
+            count, advice = self.metadata.batch, "export it with a smaller --batch, or try --threads 1"
+        elif count > 1:
             advice = f"try --batch-size {count // 2}"
         elif self.threads > 1:
             advice = "try --threads 1"
@@ -351,11 +379,12 @@ def split(total: int, threads: int, batch_size: int) -> Iterator[tuple[int, int]
     return ((total * k // parts, total * (k + 1) // parts) for k in range(parts))
 
 
-def _request(
+def make_request(
     metadata: EngineMetadata, conditions: Conditions, where: npt.NDArray[np.int64], cancellation: Cancellation
 ) -> Request:
+    """The batch of the images at the positions `where`: their noise, and what each is conditioned on."""
     spec = metadata.spec
-    streams = (conditions.first + int(position) for position in where)
+    streams = (conditions.first + int(position) // conditions.same_noise for position in where)
     noise_NCHW = np.concatenate([noise(spec, conditions.seed, 1, stream) for stream in streams])
     shape = noise_NCHW.shape
     known, mask = conditions.known, conditions.mask

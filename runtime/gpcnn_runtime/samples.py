@@ -15,7 +15,7 @@ class Samples:
     """Images drawn, in the order of their positions in the call: condition by condition, `count` images of each.
 
     Attributes:
-        levels: uint8 [N, C, H, W], each in [0, K).
+        levels: uint8 [N, C, H, W], each in [0, K); uint16 of more than 256 levels.
         log_prob: float32 [N, C, H, W], nats of each sub-pixel given those before it, at temperature 1.
         labels: int32 [N], or None for a model without labels.
         positions: int64 [N], each image's place in the call; its noise is stream (seed, first + position).
@@ -24,7 +24,7 @@ class Samples:
         depth: K, the number of levels.
     """
 
-    levels: npt.NDArray[np.uint8]
+    levels: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
     log_prob: npt.NDArray[np.float32]
     labels: npt.NDArray[np.int32] | None
     positions: npt.NDArray[np.int64]

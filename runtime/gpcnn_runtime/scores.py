@@ -107,8 +107,8 @@ def check_has_likelihood(sampler: Sampler) -> None:
     """
     if sampler.metadata.spec.conditioning == "embedding":
         raise UsageError(
-            f"{sampler.engine.info.path}: is conditioned on an embedding, without which it has no likelihood: expected"
-            " a model with labels or without conditioning"
+            f"{sampler.engine.info.path}: is conditioned on an embedding, without which it has no likelihood: give it "
+            "with --embeddings, or name a model with labels or without conditioning"
         )
 
 

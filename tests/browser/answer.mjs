@@ -41,7 +41,7 @@ async function answer({ method, given = {}, ...which }) {
   if (method === "noise") return model.noise(given.seed, given.first, given.count);
   if (method === "rows") return rows(model, given);
   if (method === "time") return time(model, given);
-  if (method === "digests") return model.digests(Uint8Array.from(given.levels));
+  if (method === "digests") return model.digests(Int32Array.from(given.levels));
   return model[method](given);
 }
 

@@ -24,7 +24,16 @@ BAD = [
     ({"first_kernel_size": 65}, "first_kernel_size is 65"),
     ({"conditioning_size": 3}, "conditioning is none"),
     ({"conditioning": "label"}, "conditioning_size"),
+    ({"input_size": 3}, "input is values"),
+    ({"input": "categorical"}, "input_size (categorical) is 0: expected 1 to"),
+    ({"input": "categorical", "input_size": 3, "levels": 4097}, "levels is 4097: expected 2 to 4096"),
+    ({"input_size": 3, "levels": 300}, "levels is 300: expected 2 to 256"),
     ({"conditioning": "embedding", "conditioning_size": 2_000_000}, "conditioning_size"),
+    ({"mixtures": 3}, "head is categorical: expected 0"),
+    ({"head": "mixture"}, "mixtures is 0: expected 1 to 128"),
+    ({"head": "mixture", "mixtures": 129}, "mixtures is 129"),
+    ({"head": "mixture", "mixtures": 5, "levels": 300}, "levels is 300: expected 2 to 256"),
+    ({"head": "mixture", "mixtures": 5, "input": "categorical", "input_size": 3}, "expected values, whose order"),
 ]
 
 
@@ -53,7 +62,11 @@ def test_unknown_missing_and_mistyped_fields_are_refused(text: str) -> None:
 def test_json_keeps_every_dimension() -> None:
     spec = ModelSpec(
         height=3, width=5, channels=3, levels=17, features=6, layers=2, first_kernel_size=5, kernel_size=7,
-        head_features=9, conditioning="embedding", conditioning_size=4,
+        head_features=9, conditioning="embedding", conditioning_size=4, input="categorical", input_size=8,
     )  # fmt: skip
     assert msgspec.json.decode(msgspec.json.encode(spec), type=ModelSpec) == spec
     assert (spec.image_shape, spec.subpixels) == ((3, 3, 5), 45)
+    mixture = msgspec.structs.replace(spec, input="values", input_size=0, head="mixture", mixtures=10)
+    assert msgspec.json.decode(msgspec.json.encode(mixture), type=ModelSpec) == mixture
+    assert (spec.head_outputs, mixture.head_outputs) == (3 * 17, 100)
+    assert msgspec.structs.replace(mixture, channels=1).head_outputs == 30

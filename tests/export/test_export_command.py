@@ -156,7 +156,7 @@ def test_auto_changes_the_window_where_that_pays(
     monkeypatch: pytest.MonkeyPatch, seconds: dict[int, Callable[[int], float]], expected: Schedule
 ) -> None:
     class Timed:
-        def __init__(self, model: GatedPixelCNN, window: int) -> None:
+        def __init__(self, model: GatedPixelCNN, window: int, many: bool = False) -> None:
             self.window = window
 
         def seconds(self, batch: int, enough: float = 0.0) -> float:
@@ -185,12 +185,12 @@ def test_auto_makes_an_engine_for_one_image_and_for_many(checkpoint: Path) -> No
 def test_an_engine_that_draws_otherwise_is_an_error_and_leaves_no_file(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def other_weights(model: GatedPixelCNN, window: Schedule) -> onnx.ModelProto:
+    def other_weights(model: GatedPixelCNN, window: Schedule, batch: int | None, many: bool) -> onnx.ModelProto:
         with torch.no_grad():
             wrong = GatedPixelCNN(model.spec)
             wrong.load_state_dict(model.state_dict())
             wrong.layers[1].link.weight.mul_(1.5)
-        return sampler_graph(wrong, window)
+        return sampler_graph(wrong, window, batch, many)
 
     Path("model.onnx").write_bytes(b"older")
     monkeypatch.setattr(gpcnn_export.onnx_engine, "sampler_graph", other_weights)

@@ -115,7 +115,7 @@ def test_an_interrupted_export_is_taken_up_again(monkeypatch: pytest.MonkeyPatch
         path.write_bytes(content)
 
     with monkeypatch.context() as patch:
-        patch.setattr("gpcnn_export.site.write_atomic", stopping)
+        patch.setattr("gpcnn_export.owned_folder.write_atomic", stopping)
         with pytest.raises(KeyboardInterrupt):
             site.write(Path("site"))
     site.write(Path("site"))

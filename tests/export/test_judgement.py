@@ -179,7 +179,7 @@ def test_an_autoencoder_scores_images_given_their_own_codes() -> None:
     np.testing.assert_array_equal(arrays["data.embedding"], codes.numpy())
     prepared, arrays = prepare(job(spec=spec), random_model(spec), header)
     assert prepared.data_skipped is not None
-    assert "no encoder to make them" in prepared.data_skipped
+    assert "has no array 'embeddings'" in prepared.data_skipped
     assert not any(name.startswith("data.") for name in arrays)
-    with pytest.raises(DataError, match="no encoder"):
+    with pytest.raises(DataError, match="has no array 'embeddings'"):
         prepare(job(spec=spec, data="digits"), random_model(spec), header)

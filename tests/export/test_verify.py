@@ -37,6 +37,7 @@ from gpcnn_export.commands.verify.cli import main
 from gpcnn_export.commands.verify.judge import main as judge_main
 from gpcnn_export.commands.verify.verification import Verification, verify
 from gpcnn_export.graphs.half import half_precision
+from gpcnn_export.onnx_engine import draft_engine
 from gpcnn_training.checkpoint import checkpoint_digest
 from gpcnn_training.model import GatedPixelCNN
 
@@ -112,6 +113,20 @@ def test_both_windows_are_proven(tmp_path: Path, checkpoint: Path) -> None:
         *(("completions", "window 8", 5), ("completions", "window 1", 5), ("scores", "graph", 5)),
     ]
     assert (found.window, found.batch_window, found.batch_from) == (8, 1, 5)
+    assert found.proven
+
+
+def test_a_fixed_batch_is_proven(tmp_path: Path, checkpoint: Path) -> None:
+    engine, digest = tmp_path / "e.onnx", checkpoint_digest(checkpoint)
+    draft = draft_engine(model_of(DIGITS), "sampler", 4, class_names=NAMES, checkpoint_digest=digest, batch=3)
+    engine.write_bytes(draft.content)
+    found = verify(engine, checkpoint, images=4, test_images=3, data="digits", threads=2)
+    assert [(row.inputs, row.images, row.identical) for row in found.rows] == [
+        ("samples", 4, 4),
+        ("completions", 4, 4),
+        ("scores", 4, 4),
+    ]
+    assert (found.window, found.batch) == (4, 3)
     assert found.proven
 
 

@@ -32,6 +32,7 @@ BASES = [
     ROOT / "gpcnn_deploy",
 ]
 WRITTEN = {
+    "build",
     "runs",
     "site",
     "demo",
@@ -39,6 +40,7 @@ WRITTEN = {
     "heat",
     "dist",
     "tensorboard",
+    "models/mnist-conditional",
     "commands/VERB",
     "training/recipes/NAME.toml",
 }

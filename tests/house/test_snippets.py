@@ -48,6 +48,24 @@ def test_drawing_like_a_picture(folder: Path) -> None:
     assert names["drawn"].levels.any(axis=(1, 2, 3)).all()
 
 
+def test_drawing_under_vectors(folder: Path) -> None:
+    """docs/conditioning.md: the first piece writes arrays that training reads, the second draws under two of them."""
+    from gpcnn_training.data.own_arrays import load_npz
+
+    page = (DOCS / "conditioning.md").read_text("utf-8")
+    data, code = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(compile(data, "conditioning.md", "exec"), {})
+    vectors = load_npz(Path("my.npz")).train_embeddings
+    assert vectors is not None
+    assert vectors.shape == (450, 2)
+    np.save("h.npy", np.random.default_rng(0).standard_normal((2, 10)).astype(np.float32))
+    names: dict[str, Any] = {}
+    exec(compile(code.replace("model.gpcnn", "zoo:mnist-autoencoder"), "conditioning.md", "exec"), names)
+    assert len(names["images"]) == 4
+    assert len({image.tobytes() for image in names["row"].levels}) > 1
+    assert np.allclose(names["log_prob"], names["row"].log_prob, atol=1e-4)
+
+
 def test_the_first_noise_numbers() -> None:
     """docs/engines.md: those of seed 7, image 3."""
     told = re.search(r"first four numbers of seed 7, image 3 are ([\d., ]+)\.\n", (DOCS / "engines.md").read_text())

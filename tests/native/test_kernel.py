@@ -149,11 +149,13 @@ def prove(
 @st.composite
 def specs(draw: st.DrawFn) -> ModelSpec:
     conditioning = draw(st.sampled_from(["none", "label", "embedding"]))
+    categorical = draw(st.booleans())
+    mixture = not categorical and draw(st.booleans())
     return ModelSpec(
         height=draw(st.integers(1, 6)),
         width=draw(st.integers(1, 11)),
         channels=draw(st.sampled_from([1, 3])),
-        levels=draw(st.sampled_from([2, 3, 16, 17, 31, 256])),
+        levels=draw(st.sampled_from([2, 3, 16, 17, 31, 256, *([300, 4096] if categorical else [])])),
         features=draw(st.integers(1, 40)),
         layers=draw(st.integers(1, 4)),
         first_kernel_size=draw(st.sampled_from([3, 5, 7, 9])),
@@ -161,6 +163,10 @@ def specs(draw: st.DrawFn) -> ModelSpec:
         head_features=draw(st.integers(1, 40)),
         conditioning=conditioning,
         conditioning_size=0 if conditioning == "none" else draw(st.integers(1, 9)),
+        input="categorical" if categorical else "values",
+        input_size=draw(st.integers(1, 19)) if categorical else 0,
+        head="mixture" if mixture else "categorical",
+        mixtures=draw(st.sampled_from([1, 2, 10, 16, 17, 128])) if mixture else 0,
     )
 
 

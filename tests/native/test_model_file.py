@@ -25,7 +25,7 @@ from gpcnn_deploy.model_file import (
     read_model_file,
     tensor_shapes,
 )
-from gpcnn_deploy.spec import ModelSpec
+from gpcnn_deploy.spec import LATER_FIELDS, ModelSpec
 from gpcnn_training.model import GatedPixelCNN
 
 OK, BAD_FILE, BAD_SPEC, NEWER_FILE = 0, 1, 2, 6
@@ -35,6 +35,21 @@ SPECS = {
         height=2, width=2, levels=5, features=3, layers=1, conditioning="label", conditioning_size=3, head_features=2
     ),
     "colour": ModelSpec(height=2, width=3, channels=3, levels=7, features=2, layers=3, kernel_size=5, head_features=2),
+    "categories": ModelSpec(
+        height=2,
+        width=2,
+        channels=3,
+        levels=300,
+        features=2,
+        layers=2,
+        head_features=2,
+        input="categorical",
+        input_size=3,
+    ),
+    "a mixture in colour": ModelSpec(
+        height=2, width=3, channels=3, levels=256, features=2, layers=2, head_features=3, head="mixture", mixtures=5
+    ),
+    "a mixture in grey": ModelSpec(height=2, width=2, levels=16, features=2, layers=1, head="mixture", mixtures=128),
     "embedding": ModelSpec(height=2, width=2, features=2, layers=12, conditioning="embedding", conditioning_size=4),
     "deep": ModelSpec(height=1, width=1, features=1, layers=123, head_features=1),
 }
@@ -167,12 +182,15 @@ def expected_answer(content: bytes) -> list[int]:
     found = {name: array.ctypes.data - begin for name, array in weights.items()}
     numbers = [getattr(spec, name) for name in spec.__struct_fields__[:9]]
     numbers += [("none", "label", "embedding").index(spec.conditioning), spec.conditioning_size]
+    numbers += [spec.input_size, ("categorical", "mixture").index(spec.head), spec.mixtures]
     header = content[8 : 8 + int.from_bytes(content[:8], "little")].decode()
     quote = header.index(':"') + 1
     _, after = json.JSONDecoder().raw_decode(header, quote)
     numbers += [8 + quote + 1, len(header[quote:after].encode()) - 2]
     head = ["hidden.weight", "hidden.bias", "earlier.weight", "logits.weight", "logits.bias"]
-    numbers += [found.get(f"head.{name}", 0) for name in head] + [found.get("condition_projection.weight", 0)]
+    head += ["mixture.weight", "mixture.bias"]
+    numbers += [found.get(f"head.{name}", 0) for name in head]
+    numbers += [found.get(f"{name}.weight", 0) for name in ("input_embedding", "condition_projection")]
     layer_names = "vertical.weight vertical.bias link.weight horizontal.weight horizontal.bias out.weight skip.weight"
     for layer in range(spec.layers):
         numbers += [found.get(f"layers.{layer}.{name}", 0) for name in [*layer_names.split(), "skip.bias"]]
@@ -259,6 +277,10 @@ SPEC_CHANGES = [
     ("conditioning", "map"), ("conditioning", "Label"), ("conditioning", ""), ("conditioning", "label"),
     ("conditioning", 1),
     ("conditioning_size", 1), ("conditioning_size", -1), ("extra", 1),
+    ("input", "categorical"), ("input", "value"), ("input", 1), ("input", None), ("input", ""),
+    ("input_size", 1), ("input_size", -1), ("input_size", 0.5), ("input_size", None), ("input_size", 2**32),
+    ("head", "mixture"), ("head", "softmax"), ("head", ""), ("head", 1), ("head", None), ("head", "Categorical"),
+    ("mixtures", 1), ("mixtures", -1), ("mixtures", 10), ("mixtures", None), ("mixtures", 2**32),
 ]  # fmt: skip
 
 
@@ -268,7 +290,60 @@ def test_hostile_specs(reader: Reader, model_file: Callable[..., bytes], field: 
     both_refuse(reader, content, "damaged", BAD_SPEC)
 
 
-@pytest.mark.parametrize("field", ModelSpec.__struct_fields__)
+CATEGORY_CHANGES = [
+    ("levels", 4097), ("levels", 1), ("input_size", 0), ("input_size", 4097), ("input_size", "3"), ("input", "values"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("field", "value"), CATEGORY_CHANGES)
+def test_hostile_categories(reader: Reader, model_file: Callable[..., bytes], field: str, value: Any) -> None:
+    content = with_metadata(model_file(SPECS["categories"]), lambda written: written["spec"].update({field: value}))
+    both_refuse(reader, content, "damaged", BAD_SPEC)
+
+
+MIXTURE_CHANGES = [
+    ("mixtures", 0), ("mixtures", 129), ("mixtures", 6), ("mixtures", 4), ("mixtures", 2**32 + 5), ("mixtures", "5"),
+    ("mixtures", 5.5), ("head", "categorical"), ("head", "logistic"), ("levels", 257), ("levels", 300),
+    ("input", "categorical"), ("input_size", 2), ("channels", 1), ("head_features", 4),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("field", "value"), MIXTURE_CHANGES)
+def test_hostile_mixtures(reader: Reader, model_file: Callable[..., bytes], field: str, value: Any) -> None:
+    content = model_file(SPECS["a mixture in colour"])
+    content = with_metadata(content, lambda written: written["spec"].update({field: value}))
+    both_refuse(reader, content, "damaged", BAD_SPEC)
+
+
+def test_a_mixture_of_categories_is_refused(reader: Reader, model_file: Callable[..., bytes]) -> None:
+    both = {"input": "categorical", "input_size": 3}
+    content = with_metadata(model_file(SPECS["a mixture in colour"]), lambda written: written["spec"].update(both))
+    both_refuse(reader, content, "expected values, whose order logistics need", BAD_SPEC)
+
+
+@pytest.mark.parametrize("field", ["head", "mixtures"])
+def test_half_of_what_says_mixtures_is_refused(reader: Reader, model_file: Callable[..., bytes], field: str) -> None:
+    content = model_file(SPECS["a mixture in grey"])
+    both_refuse(reader, with_metadata(content, lambda written: written["spec"].pop(field)), "damaged", BAD_SPEC)
+
+
+@pytest.mark.parametrize("field", ["input", "input_size"])
+def test_half_of_what_says_categories_is_refused(reader: Reader, model_file: Callable[..., bytes], field: str) -> None:
+    content = with_metadata(model_file(SPECS["categories"]), lambda written: written["spec"].pop(field))
+    both_refuse(reader, content, "damaged", BAD_SPEC)
+
+
+def test_values_may_be_said_or_left_out(reader: Reader, model_file: Callable[..., bytes]) -> None:
+    content = model_file(SPECS["grey"])
+    assert '"input' not in parts(content)[0], "earlier versions read files of values"
+    assert '"head":' not in parts(content)[0], "and of a probability for every level"
+    defaults = {"input": "values", "input_size": 0, "head": "categorical", "mixtures": 0}
+    said = with_metadata(content, lambda written: written["spec"].update(defaults))
+    assert python_refuses(said) is None
+    assert reader(said)[0] == OK
+
+
+@pytest.mark.parametrize("field", [name for name in ModelSpec.__struct_fields__ if name not in LATER_FIELDS])
 def test_a_spec_says_every_dimension(reader: Reader, model_file: Callable[..., bytes], field: str) -> None:
     content = with_metadata(model_file(SPECS["grey"]), lambda written: written["spec"].pop(field))
     both_refuse(reader, content, field, BAD_SPEC)
@@ -289,7 +364,8 @@ def test_a_spec_that_contradicts_the_tensors(reader: Reader, model_file: Callabl
 
 def test_huge_dimensions_allocate_nothing(reader: Reader, model_file: Callable[..., bytes]) -> None:
     huge: dict[str, Any] = {"features": 4096, "layers": 512, "kernel_size": 63, "first_kernel_size": 63}
-    huge |= {"head_features": 4096, "levels": 256, "channels": 3}
+    huge |= {"head_features": 4096, "levels": 4096, "channels": 3}
+    huge |= {"input": "categorical", "input_size": 4096}
     huge |= {"conditioning": "embedding", "conditioning_size": 1_000_000}
     content = with_metadata(model_file(SPECS["grey"]), lambda written: written["spec"].update(huge))
     both_refuse(reader, content, "header does not fit its spec", BAD_SPEC)
@@ -475,6 +551,10 @@ dimensions = st.integers(1, 3)
             "head_features": dimensions,
             "conditioning": st.sampled_from(["none", "label", "embedding"]),
             "conditioning_size": st.integers(0, 4),
+            "input": st.sampled_from(["values", "categorical"]),
+            "input_size": st.integers(0, 3),
+            "head": st.sampled_from(["categorical", "mixture"]),
+            "mixtures": st.integers(0, 3),
         }
     )
 )

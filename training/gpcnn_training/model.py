@@ -1,6 +1,7 @@
 """Gated PixelCNN (van den Oord et al. 2016, arXiv 1606.05328) and its three cuts.
 
-Shape legend: N images, C channels, H rows, W columns, K levels, F features, L layers; a suffix names the axes.
+Shape legend: N images, C channels, H rows, W columns, K levels, F features, L layers, I numbers of a pixel that the
+network reads (C values, or C vectors of categories one after another); a suffix names the axes.
 
 Layer l of the paper (figure 2), with v the vertical and h the horizontal stack:
 
@@ -43,7 +44,7 @@ class GatedLayer(nn.Module):
     def __init__(self, spec: ModelSpec, index: int) -> None:
         super().__init__()
         first, last = index == 0, index == spec.layers - 1
-        inputs = spec.channels if first else spec.features
+        inputs = spec.inputs if first else spec.features
         size = spec.first_kernel_size if first else spec.kernel_size
         f = spec.features
         self.above = size // 2
@@ -66,16 +67,16 @@ class Head(nn.Module):
         c, s = spec.channels, spec.head_features
         self.channels, self.levels = c, spec.levels
         self.hidden = nn.Conv2d(spec.features, c * s, 1)
-        self.earlier = nn.Conv2d(c, c * s, 1, bias=False) if c > 1 else None
+        self.earlier = nn.Conv2d(spec.inputs, c * s, 1, bias=False) if c > 1 else None
         self.logits = nn.Conv2d(c * s, c * spec.levels, 1, groups=c)
-        mask = torch.ones(c, c).tril(-1).repeat_interleave(s, 0)[:, :, None, None]
-        self.register_buffer("earlier_mask", mask, persistent=False)
+        mask = torch.ones(c, c).tril(-1).repeat_interleave(s, 0).repeat_interleave(spec.inputs // c, 1)
+        self.register_buffer("earlier_mask", mask[:, :, None, None], persistent=False)
 
-    def forward(self, skip_NFHW: Tensor, values_NCHW: Tensor) -> Tensor:
-        """Logits float32 [N, K, C, H, W]; channel c reads channels 0..c-1 of `values_NCHW` at its own pixel."""
+    def forward(self, skip_NFHW: Tensor, values_NIHW: Tensor) -> Tensor:
+        """Logits float32 [N, K, C, H, W]; channel c reads channels 0..c-1 of `values_NIHW` at its own pixel."""
         hidden = self.hidden(torch.relu(skip_NFHW))
         if self.earlier is not None:
-            hidden = hidden + functional.conv2d(values_NCHW, self.earlier.weight * self.earlier_mask)
+            hidden = hidden + functional.conv2d(values_NIHW, self.earlier.weight * self.earlier_mask)
         logits: Tensor = self.logits(torch.relu(hidden))
         n, _, h, w = logits.shape
         return logits.view(n, self.channels, self.levels, h, w).transpose(1, 2)
@@ -122,17 +123,27 @@ class GatedPixelCNN(nn.Module):
             nn.init.normal_(self.condition_projection.weight, std=0.05)
         elif spec.conditioning == "embedding":
             self.condition_projection = nn.Linear(spec.conditioning_size, gates, bias=False)
+        self.input_embedding: nn.Embedding | None = None
+        if spec.input == "categorical":
+            self.input_embedding = nn.Embedding(spec.levels, spec.input_size)
         self.encoder = None if encoder is None else Encoder(encoder, spec)
 
     def values(self, levels_NCHW: Tensor) -> Tensor:
-        """Levels 0..K-1 → network inputs in [-1, 1]: 2x - (K-1) is exact, so one rounding everywhere."""
+        """Levels 0..K-1 → network inputs [N, I, H, W]: values in [-1, 1], or the vectors of categories."""
+        if self.input_embedding is None:
+            return self.brightness(levels_NCHW)
+        vectors_NCHWD: Tensor = self.input_embedding(levels_NCHW)
+        return vectors_NCHWD.permute(0, 1, 4, 2, 3).flatten(1, 2)
+
+    def brightness(self, levels_NCHW: Tensor) -> Tensor:
+        """Levels 0..K-1 → [-1, 1]: 2x - (K-1) is exact, so one rounding everywhere."""
         top = self.spec.levels - 1
         return (2 * levels_NCHW - top).to(self.head.hidden.weight.dtype) * (1 / top)
 
     def embed(self, levels_NCHW: Tensor) -> Tensor:
         """Code float [N, E] of images, int [N, C, H, W]; for autoencoders alone."""
         assert self.encoder is not None
-        code: Tensor = self.encoder(self.values(levels_NCHW))
+        code: Tensor = self.encoder(self.brightness(levels_NCHW))
         return code
 
     def condition(self, condition: Tensor | None) -> Tensor | None:
@@ -168,7 +179,7 @@ class GatedPixelCNN(nn.Module):
         """
         values = self.values(levels_NCHW)
         if condition is None and self.encoder is not None:
-            condition = self.encoder(values)
+            condition = self.embed(levels_NCHW)
         bias = self.condition(condition)
         height, width = values.shape[2:]
         v = h = values
@@ -193,12 +204,12 @@ class GatedPixelCNN(nn.Module):
         return logits
 
     def vertical_row(
-        self, above_NCAW: Tensor, caches: list[Tensor], bias: Tensor | None
+        self, above_NIAW: Tensor, caches: list[Tensor], bias: Tensor | None
     ) -> tuple[list[Tensor], list[Tensor]]:
         """The vertical stack at one row.
 
         Args:
-            above_NCAW: values [N, C, k1//2, W] of the rows above, zero outside the image.
+            above_NIAW: values [N, I, k1//2, W] of the rows above, zero outside the image.
             caches: per layer 2..L, v [N, F, k//2, W] of the rows above, zero outside the image.
             bias: what `condition` returned.
 
@@ -208,7 +219,7 @@ class GatedPixelCNN(nn.Module):
         """
         links: list[Tensor] = []
         new_caches: list[Tensor] = []
-        rows = above_NCAW
+        rows = above_NIAW
         for index, layer in enumerate(self.layers):
             assert isinstance(layer, GatedLayer)
             p_v = layer.vertical(functional.pad(rows, (layer.left, layer.left, 0, 0)))
@@ -222,22 +233,23 @@ class GatedPixelCNN(nn.Module):
         return links, new_caches
 
     def horizontal_window(
-        self, values_NC1X: Tensor, caches: list[Tensor], links: list[Tensor]
+        self, values_NI1X: Tensor, caches: list[Tensor], links: list[Tensor]
     ) -> tuple[Tensor, list[Tensor]]:
         """The horizontal stack and the head at one window of w columns of one row.
 
         Args:
-            values_NC1X: values [N, C, 1, k1//2 + w]: the pixels left of the window (zero outside the image), then the
+            values_NI1X: values [N, I, 1, k1//2 + w]: the pixels left of the window (zero outside the image), then the
                 window itself (a guess; column j of the result reads columns < j, and channels < c of column j).
             caches: per layer 2..L, h [N, F, 1, k//2] left of the window, zero outside the image.
             links: per layer, `vertical_row`'s links cut to the window, [N, 2F, 1, w].
 
         Returns:
-            (logits [N, K, C, 1, w], or [N, P, 1, w] of a mixture head; features): features holds per layer 2..L its input [N, F, 1, k//2 + w], whose last
-            k//2 columns are the next window's cache once the guess has become the image.
+            (logits [N, K, C, 1, w], or the numbers [N, P, 1, w] of a mixture head; features): features holds per layer
+            2..L its input [N, F, 1, k//2 + w], whose last k//2 columns are the next window's cache once the guess has
+            become the image.
         """
         width = links[0].shape[3]
-        x = values_NC1X[:, :, :, :-1]  # layer 1 does not see the pixel itself
+        x = values_NI1X[:, :, :, :-1]  # layer 1 does not see the pixel itself
         skip: Tensor | None = None
         h: Tensor | None = None
         features: list[Tensor] = []
@@ -250,7 +262,7 @@ class GatedPixelCNN(nn.Module):
                 x = torch.cat([caches[index], h], dim=3)
                 features.append(x)
         assert skip is not None
-        return self.head(skip, values_NC1X[:, :, :, -width:]), features
+        return self.head(skip, values_NI1X[:, :, :, -width:]), features
 
 
 def parameter_count(model: nn.Module) -> int:

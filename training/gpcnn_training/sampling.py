@@ -110,12 +110,12 @@ def sample_cached(
     assert isinstance(last, GatedLayer)
     bias = model.condition(condition)
     v_caches = [noise.new_zeros(n, spec.features, last.above, width) for _ in range(spec.layers - 1)]
-    above = noise.new_zeros(n, c, first.above, width)
+    above = noise.new_zeros(n, spec.inputs, first.above, width)
     log_prob = torch.empty_like(noise)
     for i in range(height):
         links, v_caches = model.vertical_row(above, v_caches, bias)
         h_caches = [noise.new_zeros(n, spec.features, 1, last.left) for _ in range(spec.layers - 1)]
-        row = noise.new_zeros(n, c, 1, first.left + width)
+        row = noise.new_zeros(n, spec.inputs, 1, first.left + width)
         for start in range(0, width, window):
             here = slice(start, min(start + window, width))
             values_here = slice(first.left + here.start, first.left + here.stop)

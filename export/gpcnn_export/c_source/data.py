@@ -8,15 +8,11 @@ from typing import Final
 import numpy as np
 
 from gpcnn_deploy.metadata import EngineMetadata
-from gpcnn_deploy.spec import ModelSpec
+from gpcnn_deploy.spec import FIRST_FIELDS, ModelSpec
 from gpcnn_runtime.engines.native.packing import PackedWeights
 
 _CONDITIONING: Final = {"none": "GPCNN_UNCONDITIONAL", "label": "GPCNN_LABEL", "embedding": "GPCNN_EMBEDDING"}
-_NUMBERS: Final = (
-    *("height", "width", "channels", "levels", "features", "layers", "first_kernel_size", "kernel_size"),
-    "head_features",
-)
-"""Fields of `gpcnn_spec` before the conditioning."""
+_HEAD: Final = {"categorical": "GPCNN_CATEGORICAL", "mixture": "GPCNN_MIXTURE"}
 _WORDS_A_LINE: Final = 11
 
 
@@ -75,13 +71,12 @@ def model_c(metadata: EngineMetadata, content: bytes, static: PackedWeights | No
     spec = metadata.spec
     parts = ['/* Written by gpcnn-export; do not edit. */\n#include "model.h"\n']
     if static is not None:
-        numbers = ", ".join(str(getattr(spec, name)) for name in _NUMBERS)
-        head = {"categorical": "GPCNN_CATEGORICAL", "mixture": "GPCNN_MIXTURE"}[spec.head]
+        numbers = ", ".join(str(getattr(spec, name)) for name in FIRST_FIELDS if name[:7] != "conditi")
         parts.append(_array(static.content))
         parts.append(
             "\nconst gpcnn_packed model_packed = {\n"
-            f"    {{{numbers}, {_CONDITIONING[spec.conditioning]}, {spec.conditioning_size}, {head}, "
-            f"{spec.mixtures}}},\n"
+            f"    {{{numbers}, {_CONDITIONING[spec.conditioning]}, {spec.conditioning_size}, "
+            f"{spec.input_size}, {_HEAD[spec.head]}, {spec.mixtures}}},\n"
             f"    GPCNN_PACKED_BLOCK, data.numbers, {len(static.content)}}};\n"
         )
     elif in_file:

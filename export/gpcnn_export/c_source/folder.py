@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from gpcnn_deploy.errors import OutputError, UsageError
+from gpcnn_deploy.errors import OutputError
 from gpcnn_deploy.metadata import EngineMetadata
 from gpcnn_deploy.system.files import atomic_path
 from gpcnn_export.c_source.amalgamation import MARK, amalgamation, header
@@ -23,8 +23,7 @@ def check_ours(folder: Path) -> None:
     """Refuse a folder that holds anything but an earlier export.
 
     Raises:
-        UsageError: it does; nothing of it was touched.
-        OutputError: it cannot be looked at.
+        OutputError: it does, and nothing of it was touched; or it cannot be looked at.
     """
     try:
         if not folder.exists() or not any(folder.iterdir()):
@@ -36,7 +35,7 @@ def check_ours(folder: Path) -> None:
                     return
     except OSError as error:
         raise OutputError(f"cannot read {folder}: {error.strerror or error}") from error
-    raise UsageError(
+    raise OutputError(
         f"{folder} holds files that are not of an earlier gpcnn-export --format c: name a new folder, or an empty one"
     )
 

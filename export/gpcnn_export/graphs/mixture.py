@@ -110,7 +110,7 @@ def draw_mixture(
 
 
 def _inverse_cdf(b: Graph, spec: ModelSpec, weights: str, mean: str, steep: str, noise: str) -> str:
-    """The level #{k < K-1 : CDF(k) <= u}, int32 [M, 1], by bisection; a step is a few nodes, and K levels take log2 K."""
+    """The level #{k < K-1 : CDF(k) <= u}, int32 [M, 1], by bisection: a few nodes a step, log2 K steps for K levels."""
     k = spec.levels
     scale = np.float32(1 / (k - 1))
     drawn = ""

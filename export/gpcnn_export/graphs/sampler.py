@@ -4,15 +4,16 @@ Layout. Inside the graph everything is a matrix whose rows are (column, image) p
 are features: a shift by one image column is a shift by N rows, a window is a run of rows, and every convolution is a
 Gather (im2col) and a Gemm whose C input adds what is already known. Zero padding is a block of N zero rows that the
 indices of im2col point to. Where the window is the whole row (w = W), that block is an extra last column of every
-matrix: its gate biases are zero, hence tanh(0) · sigmoid(0) = 0, and it stays zero through all layers by itself.
+matrix: its gate biases are zero, hence tanh(0) · sigmoid(0) = 0, and it stays zero through all layers by itself. The
+window for large batches filters the vertical stack's columns by fewer products (`gpcnn_export.graphs.filtering`).
 
 Shape legend as in `gpcnn_training.model`; V is the number of columns that the vertical stack computes (W, or W + 1 with
-the zero column), Wp that of the windows together (a multiple of w at least W, or W + 1).
+the zero column), Wp that of the windows together (a multiple of w at least W, or W + 1), I the numbers of a pixel.
 
     If                  two schedules in one file: many images to draw at once, or few (absent where there is one)
-      Scan over rows      carries  above   values of the k//2 rows above               V·N  k//2·C
-                                   rows    per layer, v of the k//2 rows above         V·N  F
-                                   guess   the row above: where Jacobi starts         Wp·N  C
+      Scan over rows      carries  above   values of the k//2 rows above               V·N  k//2·I
+                                   rows    per layer, v of the k//2 rows above         V·N  F, or transformed
+                                   guess   the row above: where Jacobi starts         Wp·N  I
         vertical stack    links    per layer, what it adds to the horizontal gates    Wp·N  F and Wp·N F
         windows           see `gpcnn_export.graphs.window`
 """
@@ -27,19 +28,32 @@ import onnx
 from gpcnn_deploy import ports
 from gpcnn_deploy.schedule import Schedule
 from gpcnn_export.graphs.builder import Graph
+from gpcnn_export.graphs.filtering import KERNEL, Filtering
 from gpcnn_export.graphs.mixture import mixture_constants
-from gpcnn_export.graphs.weights import condition_weights, gate_biases, head_weights, layer_weights
-from gpcnn_export.graphs.window import Windows, column_taps, is_binary
+from gpcnn_export.graphs.shapes import with_all_shapes
+from gpcnn_export.graphs.weights import (
+    condition_weights,
+    gate_biases,
+    head_weights,
+    is_binary,
+    layer_weights,
+    level_values,
+)
+from gpcnn_export.graphs.window import Windows, column_taps
 from gpcnn_training.model import GatedPixelCNN
 
 
-def sampler_graph(model: GatedPixelCNN, schedule: Schedule | int) -> onnx.ModelProto:
-    """The sampler of a model, a window of columns at a time, batch dynamic.
+def sampler_graph(
+    model: GatedPixelCNN, schedule: Schedule | int, batch: int | None = None, many: bool = False
+) -> onnx.ModelProto:
+    """The sampler of a model, a window of columns at a time.
 
     Args:
         model: a trained Gated PixelCNN.
         schedule: w, 1 to W: one pixel at a time (least arithmetic) to the whole row at once (least latency); or a
             second window for larger batches, too, which has matrices of its own.
+        batch: images of every call, for a graph in which all shapes are numbers; None for any number.
+        many: of a single window: as the window for larger batches, to be timed.
 
     Returns:
         A model with the inputs and outputs that `gpcnn_deploy.ports` gives a sampler. Metadata is not set yet.
@@ -47,24 +61,25 @@ def sampler_graph(model: GatedPixelCNN, schedule: Schedule | int) -> onnx.ModelP
     if isinstance(schedule, int):
         schedule = Schedule(schedule)
     spec = model.spec
-    g = Graph("sampler")
-    g.take(ports.inputs("sampler", spec))
+    g = Graph("sampler", batch=batch)
+    g.take(ports.inputs("sampler", spec, batch))
     condition = None if spec.conditioning == "none" else spec.conditioning
     inputs = _Inputs("noise", condition, "known", "mask", "temperature")
-    results = ports.outputs("sampler", spec)
+    results = ports.outputs("sampler", spec, batch)
     if schedule.batch_window is None:
-        values = _SamplerGraph(model, g, schedule.window).build(inputs)
+        values = _SamplerGraph(model, g, schedule.window, many).build(inputs)
     else:
         branches = {}
         for name, window in (("then_branch", schedule.batch_window), ("else_branch", schedule.window)):
             body = g.body(name)
-            for value, port in zip(_SamplerGraph(model, body, window).build(inputs), results.values(), strict=True):
+            built = _SamplerGraph(model, body, window, name == "then_branch").build(inputs)
+            for value, port in zip(built, results.values(), strict=True):
                 body.output(value, port.dtype, port.shape)
             branches[name] = body.proto()
         values = g.ops("If", len(results), _many(g, inputs, schedule), **branches)
     for value, (name, port) in zip(values, results.items(), strict=True):
         g.output(value, port.dtype, port.shape, name)
-    return g.model()
+    return g.model() if batch is None else with_all_shapes(g.model())
 
 
 @dataclass(frozen=True)
@@ -80,7 +95,7 @@ class _Inputs:
 
 def _many(g: Graph, inputs: _Inputs, schedule: Schedule) -> str:
     """Whether to take the window for many images; where all is known, the wider one is best: an evaluation a window."""
-    enough = g.op("GreaterOrEqual", g.op("Shape", inputs.noise, start=0, end=1), g.int64(schedule.batch_from or 1))
+    enough = g.op("GreaterOrEqual", g.images(inputs.noise), g.int64(schedule.batch_from or 1))
     known = g.op("ReduceMin", g.op("Cast", inputs.mask, to=onnx.TensorProto.INT32), keepdims=0)
     enough, known = g.op("Squeeze", enough), g.op("Cast", known, to=onnx.TensorProto.BOOL)
     if schedule.batch_window is not None and schedule.batch_window > schedule.window:
@@ -89,9 +104,9 @@ def _many(g: Graph, inputs: _Inputs, schedule: Schedule) -> str:
 
 
 class _SamplerGraph:
-    """Builds the scan over rows, for one window, in a graph of its own or in a branch."""
+    """Builds the scan over rows, for one window, in a graph of its own or in a branch; `many`: for large batches."""
 
-    def __init__(self, model: GatedPixelCNN, graph: Graph, window: int) -> None:
+    def __init__(self, model: GatedPixelCNN, graph: Graph, window: int, many: bool) -> None:
         self.spec = spec = model.spec
         self.layers = layer_weights(model)
         self.head = head_weights(model)
@@ -102,18 +117,23 @@ class _SamplerGraph:
         self.columns = spec.width + self.whole_row
         self.padded_width = -(-self.columns // self.window) * self.window
         self.binary = is_binary(spec)
+        self.values = level_values(model)
+        self.many = many and not self.whole_row and spec.kernel_size == KERNEL
 
     def build(self, inputs: _Inputs) -> list[str]:
         """Add the nodes; returns the names of image, log_prob and evaluations."""
         g = self.graph
-        self.n = g.op("Shape", inputs.noise, start=0, end=1)
+        self.n = g.images(inputs.noise)
         self._biases(inputs.condition)
         self._taps()
+        spec = self.spec
+        self.filtering = Filtering(g, self.n, spec.width, spec.features) if self.many else None
         self.windows = Windows(
             graph=g,
             spec=self.spec,
             layers=self.layers,
             head=self.head,
+            values=self.values,
             n=self.n,
             window=self.window,
             windows=self.padded_width // self.window,
@@ -150,9 +170,9 @@ class _SamplerGraph:
         self.vn = g.op("Mul", self.n, g.int64(self.columns))
         self.no_rows = g.zeros(self.vn, f)
         self.zero_block = g.zeros(self.n, f)
-        self.zero_pixel = g.zeros(self.n, spec.channels)
+        self.zero_pixel = g.zeros(self.n, spec.inputs)
         self.missing = g.zeros(g.op("Mul", self.n, g.int64(self.padded_width - self.columns)), f)
-        self.zero_values = g.zeros(self.n, spec.first_kernel_size // 2 * spec.channels)
+        self.zero_values = g.zeros(self.n, spec.first_kernel_size // 2 * spec.inputs)
 
     def _taps(self) -> None:
         """im2col indices of the vertical stack, in blocks of N rows; see `column_taps`."""
@@ -197,34 +217,43 @@ class _SamplerGraph:
         free = g.op("Cast", free, to=onnx.TensorProto.BOOL)
         # What `known` holds where nothing is known may be anything: it must not be looked up.
         levels = g.op("Cast", g.op("Where", free, np.array(0, np.float32), known), to=onnx.TensorProto.INT32)
-        start = [] if self.window == 1 else [free, g.op("Gather", self.windows.values, levels, axis=0)]
+        start = [] if self.window == 1 else [self._each(free), self.windows.look_up(g, levels, 3)]
         if self.binary:
             # A level 1 is drawn where p(0) <= u: u = 2 makes it certain, u = -1 impossible.
             forced = g.op("Sub", g.op("Mul", known, np.array(3, np.float32)), np.array(1, np.float32))
             return [g.op("Where", free, noise, forced)], start
         return [noise, levels, free], start
 
+    def _each(self, free: str) -> str:
+        """Whether each number of a pixel is free, [H, Wp · N, I], of whether each channel is."""
+        spec = self.spec
+        if spec.inputs == spec.channels:
+            return free
+        repeated = np.repeat(np.arange(spec.channels), spec.input_size)
+        return self.graph.op("Gather", free, repeated, axis=2)
+
     def _scan_rows(self, rows: list[str], start: list[str]) -> tuple[str, str, str]:
         """One image row per iteration; returns (image [H, Wp·N, C], logits or log_prob [H, Wp·N, C], evaluations)."""
         g, spec = self.graph, self.spec
-        c, first_above, above = spec.channels, spec.first_kernel_size // 2, spec.kernel_size // 2
-        guess_shape = g.op("Concat", g.op("Mul", self.n, g.int64(self.padded_width)), g.int64(c), axis=0)
+        c, inputs = spec.channels, spec.inputs
+        first_above, above = spec.first_kernel_size // 2, spec.kernel_size // 2
+        guess_shape = g.op("Concat", g.op("Mul", self.n, g.int64(self.padded_width)), g.int64(inputs), axis=0)
         states = [
-            g.zeros(self.vn, first_above * c),
-            g.op("Expand", g.constant(self.windows.values[:1].reshape(1, 1)), guess_shape),
+            g.zeros(self.vn, first_above * inputs),
+            g.op("Expand", g.constant(np.tile(self.values[:1], spec.channels)), guess_shape),
             g.constant(0, np.int32),
-            *[self.no_rows] * (above * (spec.layers - 1)),
+            *[self.no_rows if self.filtering is None else self.filtering.zero_row] * (above * (spec.layers - 1)),
         ]
-        r = g.body("row")
+        r = g.repeated("row")
         in_above = r.input("above", "float32", None)
         guess = r.input("guess", "float32", None)
         count = r.input("count", "int32", None)
         in_rows = [[r.input("v", "float32", None) for _ in range(above)] for _ in self.layers[1:]]
-        scanned = [r.input("noise", "float32", None)]
+        scanned = [r.item("noise", "float32", rows[0])]
         if not self.binary:
-            scanned += [r.input("known", "int32", None), r.input("free", "bool", None)]
+            scanned += [r.item("known", "int32", rows[1]), r.item("free", "bool", rows[2])]
         if start:  # from what is known, and else from the row above
-            guess = r.op("Where", r.input("free", "bool", None), guess, r.input("value", "float32", None))
+            guess = r.op("Where", r.item("free", "bool", start[0]), guess, r.item("value", "float32", start[1]))
 
         links, out_rows = self._vertical_row(r, in_above, in_rows)
         drawn = self.windows.row(r, guess, links, scanned, count)
@@ -235,17 +264,16 @@ class _SamplerGraph:
         if self.whole_row:
             row = r.op("Concat", row, self.zero_pixel, axis=0)
         if first_above > 1:
-            row = r.op("Concat", r.slice(in_above, 1, c, first_above * c), row, axis=1)
-        r.output(row, "float32", [None, first_above * c])
-        r.output(drawn.values, "float32", [None, c])
+            row = r.op("Concat", r.slice(in_above, 1, inputs, first_above * inputs), row, axis=1)
+        r.output(row, "float32", [None, first_above * inputs])
+        r.output(drawn.values, "float32", [None, inputs])
         r.output(drawn.count, "int32", [])
         for layer_rows in out_rows:
             for v in layer_rows:
-                r.output(v, "float32", [None, spec.features])
+                r.output(v, "float32", [*[None] * (1 if self.filtering is None else 2), spec.features])
         r.output(drawn.image, "float32" if self.binary else "int32", [None, c])
         r.output(drawn.extra, "float32", [None, c])
-        rows = [*rows, *start]
-        results = g.ops("Scan", len(states) + 2, *states, *rows, body=r.proto(), num_scan_inputs=len(rows))
+        results = g.repeat(r, states, [*rows, *start], spec.height)
         return results[-2], results[-1], results[2]
 
     def _vertical_row(self, r: Graph, above: str, rows: list[list[str]]) -> tuple[list[str], list[list[str]]]:
@@ -254,15 +282,19 @@ class _SamplerGraph:
         out_rows: list[list[str]] = []
         v = ""
         for index, layer in enumerate(self.layers):
-            if index == 0:
-                blocks, taps = [above] if self.whole_row else [above, self.zero_values], self.first_taps
-            else:
-                seen = [*rows[index - 1], v]
+            if index > 0:
+                seen = [*rows[index - 1], v if self.filtering is None else self.filtering.transform(r, v)]
                 out_rows.append(seen[1:])
-                blocks, taps = seen if self.whole_row else [*seen, self.zero_block], self.taps
-            stacked = blocks[0] if len(blocks) == 1 else r.op("Concat", *blocks, axis=0)
-            columns = r.reshape(r.op("Gather", stacked, taps, axis=0), -1, layer.vertical.shape[0])
-            p_v = r.op("Gemm", columns, r.matrix(layer.vertical), self.vertical_bias[index])
+            if index > 0 and self.filtering is not None:
+                p_v = self.filtering.convolve(r, seen, layer.vertical, self.vertical_bias[index])
+            else:
+                if index == 0:
+                    blocks, taps = [above] if self.whole_row else [above, self.zero_values], self.first_taps
+                else:
+                    blocks, taps = seen if self.whole_row else [*seen, self.zero_block], self.taps
+                stacked = blocks[0] if len(blocks) == 1 else r.op("Concat", *blocks, axis=0)
+                columns = r.reshape(r.op("Gather", stacked, taps, axis=0), -1, layer.vertical.shape[0])
+                p_v = r.op("Gemm", columns, r.matrix(layer.vertical), self.vertical_bias[index])
             links += [
                 r.op("Gemm", p_v, r.matrix(weight), bias)
                 for weight, bias in zip(layer.link, self.horizontal_bias[index], strict=True)

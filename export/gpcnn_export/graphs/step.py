@@ -17,7 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from gpcnn_deploy import ports
+from gpcnn_deploy.metadata import MAX_BATCH
 from gpcnn_export.graphs.builder import OPSET
+from gpcnn_export.graphs.shapes import with_all_shapes
 from gpcnn_training.conditionals import conditionals
 from gpcnn_training.model import GatedPixelCNN
 
@@ -58,14 +60,18 @@ class StepNetwork(nn.Module):
         return image_next, given.log_probability(image), changed
 
 
-def step_graph(model: GatedPixelCNN) -> onnx.ModelProto:
-    """Export the single-step network, batch dynamic, with no trace of where it was made.
+def step_graph(model: GatedPixelCNN, batch: int | None = None) -> onnx.ModelProto:
+    """Export the single-step network, with no trace of where it was made.
+
+    Args:
+        model: a trained Gated PixelCNN.
+        batch: images of every call, for a graph in which all shapes are numbers; None for any number.
 
     Returns:
         A model with the inputs and outputs that `gpcnn_deploy.ports` gives a step. Metadata is not set yet.
     """
     spec = model.spec
-    n = 2  # torch.export takes 0 and 1 for constants
+    n = batch or 2  # of an open batch, torch.export takes 0 and 1 for constants
     shape = (n, *spec.image_shape)
     image = torch.zeros(shape, dtype=torch.int32)
     arguments = (
@@ -75,16 +81,16 @@ def step_graph(model: GatedPixelCNN) -> onnx.ModelProto:
         torch.zeros(shape, dtype=torch.bool),
         torch.tensor(1.0),
     )
-    batch = torch.export.Dim("N", min=1, max=65536)
+    open_batch = torch.export.Dim("N", min=1, max=MAX_BATCH)
     shapes: dict[str, dict[int, torch.export.Dim] | None] = {
-        name: {0: batch} for name in ("image", "noise", "known", "mask")
+        name: {0: open_batch} for name in ("image", "noise", "known", "mask")
     }
     shapes["temperature"] = None
     names = ["image", "noise", "known", "mask", "temperature"]
     keywords: dict[str, Tensor] = {}
     if spec.conditioning != "none":
         names.append(spec.conditioning)
-        shapes["condition"] = {0: batch}
+        shapes["condition"] = {0: open_batch}
         keywords["condition"] = (
             torch.zeros(n, dtype=torch.int32)
             if spec.conditioning == "label"
@@ -98,14 +104,14 @@ def step_graph(model: GatedPixelCNN) -> onnx.ModelProto:
             kwargs=keywords,
             input_names=names,
             output_names=list(ports.outputs("step", spec)),
-            dynamic_shapes=shapes,
+            dynamic_shapes=shapes if batch is None else None,
             dynamo=True,
             opset_version=OPSET,
             verbose=False,
         )
     assert program is not None
     graph = program.model_proto
-    return without_traces(graph)
+    return without_traces(graph) if batch is None else with_all_shapes(without_traces(graph))
 
 
 def without_traces(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -43,8 +43,8 @@ class HeadWeights:
         skip_bias: [F], the sum of theirs.
         hidden: per channel [F, S].
         hidden_bias: per channel [S].
-        earlier: per channel c [c, S]: the channels of the same pixel before it.
-        logits: per channel [S, K], or for two levels [S, 1], which gives logit(0) - logit(1).
+        earlier: per channel c [c · D, S]: the channels of the same pixel before it.
+        logits: per channel [S, K], or for two values [S, 1], which gives logit(0) - logit(1).
         logits_bias: per channel [K], or [1].
 
     Of a mixture there is one `hidden` [F, C · S], no `earlier`, and one `logits` [C · S, P].
@@ -101,20 +101,32 @@ def head_weights(model: GatedPixelCNN) -> HeadWeights:
         )
     hidden = array(head.hidden.weight)[:, :, 0, 0].reshape(c, s, -1)
     hidden_bias = array(head.hidden.bias).reshape(c, s)
-    earlier = np.zeros((c, s, c), np.float32) if head.earlier is None else array(head.earlier.weight).reshape(c, s, c)
+    earlier = np.zeros((c, s, c), np.float32) if head.earlier is None else array(head.earlier.weight).reshape(c, s, -1)
     logits = array(head.logits.weight)[:, :, 0, 0].reshape(c, k, s)
     logits_bias = array(head.logits.bias).reshape(c, k)
-    if k == 2:
+    if is_binary(spec):
         logits, logits_bias = logits[:, :1] - logits[:, 1:], logits_bias[:, :1] - logits_bias[:, 1:]
     return HeadWeights(
         skip=skip,
         skip_bias=skip_bias,
         hidden=[hidden[i].T for i in range(c)],
         hidden_bias=list(hidden_bias),
-        earlier=[earlier[i, :, :i].T for i in range(c)],
+        earlier=[earlier[i, :, : i * (spec.inputs // c)].T for i in range(c)],
         logits=[logits[i].T for i in range(c)],
         logits_bias=list(logits_bias),
     )
+
+
+def is_binary(spec: ModelSpec) -> bool:
+    """Whether graphs take two levels for ±1, and draw by one comparison."""
+    return spec.levels == 2 and spec.input == "values" and spec.head == "categorical"
+
+
+def level_values(model: GatedPixelCNN) -> Array:
+    """What the network reads of each level, float32 [K, D]; D is 1 for values."""
+    levels = torch.arange(model.spec.levels).reshape(-1, 1, 1, 1)
+    with torch.no_grad():
+        return array(model.values(levels)).reshape(model.spec.levels, -1)
 
 
 def condition_weights(model: GatedPixelCNN) -> Array | None:

@@ -11,7 +11,7 @@ Layout as in `gpcnn_export.graphs.sampler`; M = w · N. Where w = 1 a cache is [
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
@@ -19,7 +19,7 @@ import onnx
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_export.graphs.builder import Array, Graph
 from gpcnn_export.graphs.mixture import MixtureConstants, draw_mixture
-from gpcnn_export.graphs.weights import HeadWeights, LayerWeights
+from gpcnn_export.graphs.weights import HeadWeights, LayerWeights, is_binary
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Drawn:
     """What a window gave.
 
     Attributes:
-        values: float32 [M, C], network inputs of the drawn levels.
-        image: what the graph's image is made of: the values for two levels, else the levels int32 [M, C].
-        extra: what its log-probabilities are made of: logits [M, C] for two levels, else log-probabilities [M, C].
+        values: float32 [M, I], network inputs of the drawn levels; I is C values, or C · D of categories.
+        image: what the graph's image is made of: the values where there are two, else the levels int32 [M, C].
+        extra: what its log-probabilities are made of: logits [M, C] for two values, else log-probabilities [M, C].
         count: evaluations so far, int32 scalar.
         caches: of the next window; empty where one window is the row.
     """
@@ -43,7 +43,7 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One evaluation: values [M, C], levels [M, C] (none for two), logits per channel, inputs of layers 2..L.
+    """One evaluation: values [M, I], levels [M, C] (none for two values), logits per channel, inputs of layers 2..L.
 
     Of a mixture, log-probabilities [M, 1] take the place of logits.
     """
@@ -61,6 +61,7 @@ class Windows:
     Attributes:
         graph: the graph, or branch of it, around the scans: for what is computed once.
         spec, layers, head: the model.
+        values: what the network reads of each level, [K, D].
         n: N, int64 [1].
         window: w, columns of a window, the zero column included.
         windows: windows of a row.
@@ -73,22 +74,20 @@ class Windows:
     spec: ModelSpec
     layers: list[LayerWeights]
     head: HeadWeights
+    values: Array
     n: str
     window: int
     windows: int
     zero_column: bool
     inverse_temperature: str
     mixture: MixtureConstants | None
-    values: Array = field(init=False)
 
     def __post_init__(self) -> None:
         g, spec, w = self.graph, self.spec, self.window
-        top = spec.levels - 1
-        self.values = (2 * np.arange(spec.levels, dtype=np.int32) - top).astype(np.float32) * np.float32(1 / top)
         self.binary = is_binary(spec)
         left_1, left = spec.first_kernel_size // 2, spec.kernel_size // 2
         if w == 1:
-            self.start = [g.zeros(self.n, left_1 * spec.channels)]
+            self.start = [g.zeros(self.n, left_1 * spec.inputs)]
             self.start += [g.zeros(self.n, left * spec.features)] * (spec.layers - 1)
             return
         # Layer 1 reads columns j - left_1 .. j - 1 of [left of the window | window], the others j - left .. j.
@@ -96,11 +95,11 @@ class Windows:
             zero = w - 1
             first = [[j - d + 1 if d <= j < zero else 0 for d in range(left_1, 0, -1)] for j in range(w)]
             later = [[j - d if d <= j < zero else zero for d in range(left, -1, -1)] for j in range(w)]
-            self.start = [g.zeros(self.n, spec.channels)]
+            self.start = [g.zeros(self.n, spec.inputs)]
         else:
             first = [list(range(j, j + left_1)) for j in range(w)]
             later = [list(range(j, j + left + 1)) for j in range(w)]
-            self.start = [g.zeros(g.op("Mul", self.n, g.int64(left_1)), spec.channels)]
+            self.start = [g.zeros(g.op("Mul", self.n, g.int64(left_1)), spec.inputs)]
             self.start += [g.zeros(g.op("Mul", self.n, g.int64(left)), spec.features)] * (spec.layers - 1)
         self.first_taps, self.taps = column_taps(g, self.n, first), column_taps(g, self.n, later)
 
@@ -109,7 +108,7 @@ class Windows:
 
         Args:
             r: the body of the scan over rows.
-            guess: values [windows · M, C] that Jacobi starts from; not read where w = 1.
+            guess: values [windows · M, I] that Jacobi starts from; not read where w = 1.
             links: per layer and half, [windows · M, F].
             scanned: noise [windows · M, C], and for more than two levels known int32 and free bool of that shape.
             count: evaluations so far.
@@ -122,15 +121,15 @@ class Windows:
             return self._window(r, guess, links, scanned, self.start, count)
         pieces = [*links, *scanned] if self.window == 1 else [*links, guess, *scanned]
         dtypes = ["float32"] * (len(pieces) - len(scanned)) + ["float32", "int32", "bool"][: len(scanned)]
-        widths = [spec.features] * len(links) + [spec.channels] * (len(pieces) - len(links))
+        widths = [spec.features] * len(links) + [spec.inputs] * (self.window > 1) + [spec.channels] * len(scanned)
         pieces = [
             r.op("Reshape", piece, self.graph.int64(self.windows, -1, width))
             for piece, width in zip(pieces, widths, strict=True)
         ]
-        b = r.body("window")
+        b = r.repeated("window")
         in_count = b.input("count", "int32", None)
         in_caches = [b.input("cache", "float32", None) for _ in self.start]
-        in_pieces = [b.input("piece", dtype, None) for dtype in dtypes]
+        in_pieces = [b.item("piece", dtype, piece) for dtype, piece in zip(dtypes, pieces, strict=True)]
         in_links, in_scanned = in_pieces[: len(links)], in_pieces[len(links) :]
         in_guess = "" if self.window == 1 else in_scanned.pop(0)
         drawn = self._window(b, in_guess, in_links, in_scanned, in_caches, in_count)
@@ -138,13 +137,12 @@ class Windows:
         for cache in drawn.caches:
             b.output(cache, "float32", [None, None])
         results = [drawn.values, drawn.extra] if self.binary else [drawn.values, drawn.extra, drawn.image]
-        for result, dtype in zip(results, ["float32", "float32", "int32"], strict=False):
-            b.output(result, dtype, [None, spec.channels])
+        sizes = [spec.inputs, spec.channels, spec.channels]
+        for result, dtype, width in zip(results, ["float32", "float32", "int32"], sizes, strict=False):
+            b.output(result, dtype, [None, width])
         states = [count, *self.start]
-        outputs = r.ops(
-            "Scan", len(states) + len(results), *states, *pieces, body=b.proto(), num_scan_inputs=len(pieces)
-        )
-        whole = [r.reshape(output, -1, spec.channels) for output in outputs[len(states) :]]
+        outputs = r.repeat(b, states, pieces, self.windows)
+        whole = [r.reshape(output, -1, width) for output, width in zip(outputs[len(states) :], sizes, strict=False)]
         return Drawn(whole[0], whole[0 if self.binary else 2], whole[1], outputs[0], [])
 
     def _window(
@@ -207,7 +205,7 @@ class Windows:
         spec = self.spec
         new = []
         for index, newest in enumerate([drawn.values, *drawn.inputs]):
-            width = spec.channels if index == 0 else spec.features
+            width = spec.inputs if index == 0 else spec.features
             columns = (spec.first_kernel_size if index == 0 else spec.kernel_size) // 2
             if columns > 1:
                 newest = b.op("Concat", b.slice(caches[index], 1, width, columns * width), newest, axis=1)
@@ -261,7 +259,7 @@ class Windows:
         return Evaluation(values, levels, logits, inputs)
 
     def _head(self, b: Graph, skip: str, scanned: list[str]) -> tuple[str, str, list[str]]:
-        """Draw the channels of each pixel one after another: (values [M, C], levels int32 [M, C], logits)."""
+        """Draw the channels of each pixel one after another: (values [M, I], levels int32 [M, C], logits)."""
         spec, head = self.spec, self.head
         per_channel = [scanned]
         if spec.channels > 1:
@@ -284,17 +282,25 @@ class Windows:
             scaled = b.op("Mul", logits[-1], self.inverse_temperature)
             if self.binary:
                 one = b.op("LessOrEqual", b.op("Sigmoid", scaled), noise)
-                values.append(b.op("Where", one, self.values[1:], self.values[:1]))
+                values.append(b.op("Where", one, self.values[1:, 0], self.values[:1, 0]))
                 continue
             known, free = rest
             cdf = b.op("CumSum", b.op("Softmax", scaled, axis=1), np.array(1, np.int64))
             below = b.op("LessOrEqual", b.slice(cdf, 1, 0, spec.levels - 1), noise)
             drawn = b.op("ReduceSum", b.op("Cast", below, to=onnx.TensorProto.INT32), np.array([1]), keepdims=1)
             levels.append(b.op("Where", free, drawn, known))
-            values.append(b.op("Gather", self.values, levels[-1], axis=0))
+            values.append(self.look_up(b, levels[-1], 2))
         if spec.channels == 1:
             return values[0], levels[0] if levels else "", logits
         return b.op("Concat", *values, axis=1), b.op("Concat", *levels, axis=1) if levels else "", logits
+
+    def look_up(self, b: Graph, levels: str, axes: int) -> str:
+        """Network inputs [..., I] of levels int32 [..., C], of so many axes in all."""
+        width = self.values.shape[1]
+        if width == 1:
+            return b.op("Gather", self.values[:, 0], levels, axis=0)
+        vectors = b.op("Gather", self.values, levels, axis=0)
+        return b.op("Reshape", vectors, self.graph.int64(*[0] * (axes - 1), -1))
 
     def _log_prob(self, b: Graph, logits: list[str], levels: str) -> str:
         """Log-probability [M, C] of the drawn levels at temperature 1, for more than two levels."""
@@ -305,11 +311,6 @@ class Windows:
             for logit, level in zip(logits, drawn, strict=True)
         ]
         return parts[0] if channels == 1 else b.op("Concat", *parts, axis=1)
-
-
-def is_binary(spec: ModelSpec) -> bool:
-    """Whether one logit decides a sub-pixel: then levels stay values in the graph, and known ones are forced by u."""
-    return spec.levels == 2 and spec.head == "categorical"
 
 
 def _joined(b: Graph, channels: list[str]) -> str:

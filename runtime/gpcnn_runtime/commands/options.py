@@ -93,6 +93,26 @@ like_option = click.option(
     help="Draw pictures like this one. Needs the engine of an autoencoder. May be repeated.",
 )
 
+embedding_option = click.option(
+    "--embedding",
+    "embeddings",
+    multiple=True,
+    metavar="FILE[:ROW]",
+    help="Draw under the vectors of an .npy or .npz file, or under one row of it. Needs a model that is conditioned on "
+    "embeddings. May be repeated.",
+)
+interpolate_option = click.option(
+    "--interpolate",
+    "ways",
+    multiple=True,
+    metavar="A,B",
+    help="Draw images on the way from A to B, all with the same noise: two labels, two vectors (FILE:ROW), or two "
+    "pictures of an autoencoder. May be repeated, for a row each.",
+)
+spherical_option = click.option(
+    "--spherical", is_flag=True, help="For --interpolate: go along a great circle in place of a line."
+)
+
 Decorated = TypeVar("Decorated", bound=Callable[..., object])
 
 

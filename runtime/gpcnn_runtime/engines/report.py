@@ -15,7 +15,7 @@ class EngineReport(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         path: its file, or `zoo:NAME`.
         digest: SHA-256 of the file.
-        role, window, batch_window, batch_from, precision: as in its metadata.
+        role, window, batch_window, batch_from, batch, precision: as in its metadata.
         runtime, version, provider: what ran it.
         threads: parts drawn at the same time.
     """
@@ -26,6 +26,7 @@ class EngineReport(msgspec.Struct, frozen=True, kw_only=True):
     window: int | None
     batch_window: int | None
     batch_from: int | None
+    batch: int | None
     precision: Precision
     runtime: str
     version: str
@@ -43,6 +44,7 @@ def engine_report(engine: Engine, threads: int) -> EngineReport:
         window=metadata.window,
         batch_window=metadata.batch_window,
         batch_from=metadata.batch_from,
+        batch=metadata.batch,
         precision=metadata.precision,
         runtime=info.runtime,
         version=info.version,

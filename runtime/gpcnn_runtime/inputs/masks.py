@@ -22,7 +22,7 @@ def keep_rows(spec: ModelSpec, rows: int) -> npt.NDArray[np.bool_]:
         UsageError: so many rows keep nothing, or everything.
     """
     if not 1 <= rows < spec.height:
-        raise UsageError(f"--rows {rows}: expected 1 to {spec.height - 1} of the {spec.height} rows, which are kept")
+        raise UsageError(f"--rows {rows}: expected 1 to {spec.height - 1}, the rows to keep of the {spec.height}")
     mask = np.zeros((spec.height, spec.width), np.bool_)
     mask[:rows] = True
     return mask

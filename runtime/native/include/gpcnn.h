@@ -19,7 +19,7 @@
 extern "C" {
 #endif
 
-#define GPCNN_ABI 2
+#define GPCNN_ABI 3
 #define GPCNN_ALIGNMENT 64 /* of `memory` and `workspace`; other pointers need only their type's alignment */
 
 typedef enum gpcnn_status {
@@ -48,6 +48,7 @@ typedef struct gpcnn_spec {
   uint32_t height, width, channels, levels, features, layers;
   uint32_t first_kernel_size, kernel_size, head_features;
   uint32_t conditioning, conditioning_size;
+  uint32_t input_size; /* D, numbers of a category's vector; 0: levels are read as values */
   uint32_t head, mixtures; /* mixtures: 0 for GPCNN_CATEGORICAL */
 } gpcnn_spec;
 

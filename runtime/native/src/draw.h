@@ -29,9 +29,10 @@ INLINE int is_known(const batch *b, size_t at) { return b->request->mask && b->r
 /* Sets the level of a column, and what the network reads of it. */
 INLINE void put_level(batch *b, size_t column, size_t image, size_t channel, int32_t level) {
   const gpcnn_spec *spec = &b->w.net->model.spec;
-  const size_t n = b->w.images, c = spec->channels;
+  const size_t n = b->w.images, c = spec->channels, numbers = numbers_of_channel(spec);
   b->w.row[(column * n + image) * c + channel] = level;
-  input_row(&b->w, 0, b->row)[((reach(b->w.net, 0) + column) * n + image) * c + channel] = value_of(spec, level);
+  float *to = input_row(&b->w, 0, b->row) + (((reach(b->w.net, 0) + column) * n + image) * c + channel) * numbers;
+  for (size_t x = 0; x < numbers; x++) to[x] = input_of(b->w.net, level, x);
 }
 
 static void prepare_condition(batch *b) {

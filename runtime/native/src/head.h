@@ -3,10 +3,17 @@
 #define GPCNN_HEAD_H
 #include "workspace.h"
 
-/* Network input of a level: 2x - (K-1) is exact, so one rounding everywhere. */
+/* Network input of a level that is a value: 2x - (K-1) is exact, so one rounding everywhere. */
 INLINE float value_of(const gpcnn_spec *spec, int32_t level) {
   const int32_t top = (int32_t)spec->levels - 1;
   return (float)(2 * level - top) * (1.0f / (float)top);
+}
+
+/* Numbers of a channel that the network reads, D, or 1 of a value; and the x-th of them. */
+INLINE size_t numbers_of_channel(const gpcnn_spec *spec) { return spec->input_size ? spec->input_size : 1; }
+INLINE float input_of(const network *net, int32_t level, size_t x) {
+  const gpcnn_spec *spec = &net->model.spec;
+  return spec->input_size ? net->input_embedding[(size_t)level * spec->input_size + x] : value_of(spec, level);
 }
 
 INLINE void relu_rows(float *x, size_t floats) {
@@ -29,13 +36,13 @@ static void head_hidden(const workspace *w, size_t rows) {
 static float *head_logits(const workspace *w, size_t channel, size_t rows) {
   const network *net = w->net;
   const gpcnn_spec *spec = &net->model.spec;
-  const size_t s = net->head_features, c = spec->channels;
+  const size_t s = net->head_features, c = spec->channels, numbers = numbers_of_channel(spec);
   float *logits = w->logits + channel * rows * net->levels;
   for (size_t r = 0; r < rows; r++) {
     float *hidden = w->hidden + (r * c + channel) * s;
-    for (size_t e = 0; e < channel; e++) {
-      const vec value = splat(value_of(spec, w->drawn[e * rows + r]));
-      const float *weight = net->earlier + (channel * c + e) * s;
+    for (size_t e = 0; e < channel * numbers; e++) {
+      const vec value = splat(input_of(net, w->drawn[e / numbers * rows + r], e % numbers));
+      const float *weight = net->earlier + (channel * c * numbers + e) * s;
       for (size_t x = 0; x < s; x += LANES) store(hidden + x, multiply_add(load(weight + x), value, load(hidden + x)));
     }
     relu_rows(hidden, s);

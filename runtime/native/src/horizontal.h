@@ -21,9 +21,9 @@ static void horizontal_window(const workspace *w, size_t row, size_t from, size_
                  .init = w->links + (l * spec->width + from) * n * net->gates, .init_period = rows,
                  .init_stride = net->gates, .out = w->horizontal, .rows = rows, .out_stride = net->gates,
                  .init_ahead = l + 1 < spec->layers ? spec->width * n * net->gates : 0};
-    run[0] = l ? h_column(w, l, from) : input_row(w, 0, row) + from * n * spec->channels;
+    run[0] = l ? h_column(w, l, from) : input_row(w, 0, row) + from * n * gpcnn_inputs(spec);
     if (l) run_over_columns(&p, n, left + 1, spec->features, net->features);
-    else run_over_columns(&p, n, reach(net, 0), spec->channels, spec->channels);
+    else run_over_columns(&p, n, reach(net, 0), gpcnn_inputs(spec), gpcnn_inputs(spec));
     multiply(&p);
     gate_rows(net, w->horizontal, g, rows);
     if (l + 1 == spec->layers) break;

@@ -10,51 +10,75 @@ enum {
   SCHEMA = 1,
   MAX_METADATA_BYTES = 1 << 20,
   MAX_HEADER_BYTES = 2 << 20,
-  MAX_PIXELS = 1 << 20
+  MAX_PIXELS = 1 << 20,
+  MAX_LEVELS = 256,
+  MAX_CATEGORIES = 4096,
+  MAX_FEATURES = 4096,
+  MAX_MIXTURES = 128
 };
 
 /* ---- the metadata ---- */
 
 /* Dimensions in the order of gpcnn_spec, which follows that of ModelSpec, and their bounds. */
 static const struct { const char *name; uint32_t low, high; } dimensions[] = {
-  {"height", 1, MAX_PIXELS}, {"width", 1, MAX_PIXELS}, {"channels", 1, 3}, {"levels", 2, 256}, {"features", 1, 4096},
+  {"height", 1, MAX_PIXELS}, {"width", 1, MAX_PIXELS}, {"channels", 1, 3}, {"levels", 2, MAX_CATEGORIES}, {"features", 1, 4096},
   {"layers", 1, 512}, {"first_kernel_size", 3, 63}, {"kernel_size", 3, 63}, {"head_features", 1, 4096},
-  {"conditioning_size", 0, 1000000}, {"mixtures", 0, 128},
+  {"conditioning_size", 0, 1000000},
 };
-enum { DIMENSIONS = sizeof dimensions / sizeof *dimensions, CONDITIONING = DIMENSIONS, HEAD, NAMES };
+enum { DIMENSIONS = sizeof dimensions / sizeof *dimensions };
 
-/* Fields that the first version had not: absent, they have their default, a number 0. */
-static int is_later(int field) { return field == DIMENSIONS - 1 || field == HEAD; }
+/* The input, which files of the first version do not say: values. */
+static gpcnn_status read_input(gpcnn_json *input, gpcnn_json *input_size, gpcnn_spec *spec) {
+  char word[GPCNN_JSON_WORD] = "values";
+  int64_t size = 0;
+  if (input->now != GPCNN_JSON_BAD && !gpcnn_json_string(input, word)) return GPCNN_BAD_SPEC;
+  if (input_size->now != GPCNN_JSON_BAD && !gpcnn_json_number(input_size, &size)) return GPCNN_BAD_SPEC;
+  const int categorical = same_text(word, "categorical");
+  if (!categorical && !same_text(word, "values")) return GPCNN_BAD_SPEC;
+  if (size < categorical || size > (categorical ? MAX_FEATURES : 0)) return GPCNN_BAD_SPEC;
+  if (!categorical && spec->levels > MAX_LEVELS) return GPCNN_BAD_SPEC;
+  spec->input_size = (uint32_t)size;
+  return GPCNN_OK;
+}
+
+/* The head, which earlier files do not say: a softmax. A mixture of logistics needs levels in an order. */
+static gpcnn_status read_head(gpcnn_json *head, gpcnn_json *mixtures, gpcnn_spec *spec) {
+  char word[GPCNN_JSON_WORD] = "categorical";
+  int64_t count = 0;
+  if (head->now != GPCNN_JSON_BAD && !gpcnn_json_string(head, word)) return GPCNN_BAD_SPEC;
+  if (mixtures->now != GPCNN_JSON_BAD && !gpcnn_json_number(mixtures, &count)) return GPCNN_BAD_SPEC;
+  const int mixture = same_text(word, "mixture");
+  if (!mixture && !same_text(word, "categorical")) return GPCNN_BAD_SPEC;
+  if (count < mixture || count > (mixture ? MAX_MIXTURES : 0)) return GPCNN_BAD_SPEC;
+  if (mixture && spec->input_size) return GPCNN_BAD_SPEC;
+  spec->head = mixture ? GPCNN_MIXTURE : GPCNN_CATEGORICAL;
+  spec->mixtures = (uint32_t)count;
+  return GPCNN_OK;
+}
+
+enum { CONDITIONING = DIMENSIONS, INPUT, INPUT_SIZE, HEAD, MIXTURES, NAMES };
 
 static gpcnn_status read_spec(gpcnn_json at, gpcnn_spec *spec) {
   const char *names[NAMES];
   gpcnn_json values[NAMES];
   uint32_t found[DIMENSIONS];
-  char conditioning[GPCNN_JSON_WORD], head[GPCNN_JSON_WORD];
+  char conditioning[GPCNN_JSON_WORD];
   int others;
   for (int i = 0; i < DIMENSIONS; i++) names[i] = dimensions[i].name;
-  names[CONDITIONING] = "conditioning";
-  names[HEAD] = "head";
+  names[CONDITIONING] = "conditioning", names[INPUT] = "input", names[INPUT_SIZE] = "input_size";
+  names[HEAD] = "head", names[MIXTURES] = "mixtures";
   if (!gpcnn_json_object(&at, 1, names, NAMES, values, &others) || others) return GPCNN_BAD_SPEC;
-  for (int i = 0; i < NAMES; i++)
-    if (values[i].now == GPCNN_JSON_BAD && !is_later(i)) return GPCNN_BAD_SPEC;
   for (int i = 0; i < DIMENSIONS; i++) {
-    int64_t number = 0;
-    if (values[i].now != GPCNN_JSON_BAD && !gpcnn_json_number(&values[i], &number)) return GPCNN_BAD_SPEC;
+    int64_t number;
+    if (values[i].now == GPCNN_JSON_BAD || !gpcnn_json_number(&values[i], &number)) return GPCNN_BAD_SPEC;
     if (number < dimensions[i].low || number > dimensions[i].high) return GPCNN_BAD_SPEC;
     found[i] = (uint32_t)number;
   }
+  if (values[CONDITIONING].now == GPCNN_JSON_BAD) return GPCNN_BAD_SPEC;
   if (!gpcnn_json_string(&values[CONDITIONING], conditioning)) return GPCNN_BAD_SPEC;
   spec->height = found[0], spec->width = found[1], spec->channels = found[2], spec->levels = found[3];
   spec->features = found[4], spec->layers = found[5], spec->first_kernel_size = found[6], spec->kernel_size = found[7];
-  spec->head_features = found[8], spec->conditioning_size = found[9], spec->mixtures = found[10];
-  spec->head = GPCNN_CATEGORICAL;
-  if (values[HEAD].now != GPCNN_JSON_BAD) {
-    if (!gpcnn_json_string(&values[HEAD], head)) return GPCNN_BAD_SPEC;
-    if (same_text(head, "mixture")) spec->head = GPCNN_MIXTURE;
-    else if (!same_text(head, "categorical")) return GPCNN_BAD_SPEC;
-  }
-  if ((spec->head == GPCNN_CATEGORICAL) != (spec->mixtures == 0)) return GPCNN_BAD_SPEC;
+  spec->head_features = found[8], spec->conditioning_size = found[9];
   if (same_text(conditioning, "none")) spec->conditioning = GPCNN_UNCONDITIONAL;
   else if (same_text(conditioning, "label")) spec->conditioning = GPCNN_LABEL;
   else if (same_text(conditioning, "embedding")) spec->conditioning = GPCNN_EMBEDDING;
@@ -62,7 +86,8 @@ static gpcnn_status read_spec(gpcnn_json at, gpcnn_spec *spec) {
   if ((uint64_t)spec->height * spec->width > MAX_PIXELS || spec->channels == 2) return GPCNN_BAD_SPEC;
   if (spec->first_kernel_size % 2 == 0 || spec->kernel_size % 2 == 0) return GPCNN_BAD_SPEC;
   if ((spec->conditioning == GPCNN_UNCONDITIONAL) != (spec->conditioning_size == 0)) return GPCNN_BAD_SPEC;
-  return GPCNN_OK;
+  const gpcnn_status status = read_input(&values[INPUT], &values[INPUT_SIZE], spec);
+  return status ? status : read_head(&values[HEAD], &values[MIXTURES], spec);
 }
 
 /* Reads the metadata; `at` is behind its opening quote and, in the end, behind its closing one. */
@@ -87,8 +112,8 @@ static gpcnn_status read_metadata(const uint8_t **at, const uint8_t *end, gpcnn_
 /* ---- the tensors: all follows from the spec ---- */
 
 typedef enum kind {
-  CONDITION, EARLIER, HIDDEN_BIAS, HIDDEN_WEIGHT, LOGITS_BIAS, LOGITS_WEIGHT,
-  MIXTURE_BIAS, MIXTURE_WEIGHT,
+  CONDITION, EARLIER, HIDDEN_BIAS, HIDDEN_WEIGHT, LOGITS_BIAS, LOGITS_WEIGHT, MIXTURE_BIAS, MIXTURE_WEIGHT,
+  INPUT_EMBEDDING,
   HORIZONTAL_BIAS, HORIZONTAL_WEIGHT, LINK_WEIGHT, OUT_WEIGHT, SKIP_BIAS, SKIP_WEIGHT, VERTICAL_BIAS, VERTICAL_WEIGHT,
   KINDS
 } kind;
@@ -96,7 +121,8 @@ typedef enum kind {
 /* In the file's order: by name. */
 static const char *const names[KINDS] = {
   "condition_projection.weight", "head.earlier.weight", "head.hidden.bias", "head.hidden.weight", "head.logits.bias",
-  "head.logits.weight", "head.mixture.bias", "head.mixture.weight", "horizontal.bias", "horizontal.weight", "link.weight", "out.weight", "skip.bias", "skip.weight",
+  "head.logits.weight", "head.mixture.bias", "head.mixture.weight", "input_embedding.weight", "horizontal.bias",
+  "horizontal.weight", "link.weight", "out.weight", "skip.bias", "skip.weight",
   "vertical.bias", "vertical.weight",
 };
 
@@ -116,22 +142,23 @@ static void give(file_tensor *t, int axes, uint64_t a, uint64_t b, uint64_t c, u
 
 static void give_shape(file_tensor *t, const gpcnn_spec *spec) {
   const uint64_t f = spec->features, c = spec->channels, s = spec->head_features, e = spec->conditioning_size;
-  const uint64_t gates = 4 * f * spec->layers, first = t->layer == 0, inputs = first ? c : f;
+  const uint64_t gates = 4 * f * spec->layers, first = t->layer == 0, numbers = gpcnn_inputs(spec);
+  const uint64_t inputs = first ? numbers : f;
   const uint64_t size = first ? spec->first_kernel_size : spec->kernel_size, taps = size / 2 + !first;
-  const int mixture = spec->head == GPCNN_MIXTURE;
-  const uint64_t numbers = spec->mixtures * (1 + 2 * c + c * (c - 1) / 2);
+  const uint64_t mixture = gpcnn_component_numbers(spec) * spec->mixtures; /* 0: a softmax */
   switch (t->kind) {
     case CONDITION:
       if (spec->conditioning == GPCNN_LABEL) give(t, 2, e, gates, 1, 1);
       else give(t, spec->conditioning == GPCNN_EMBEDDING ? 2 : 0, gates, e, 1, 1);
       return;
-    case EARLIER: give(t, c > 1 && !mixture ? 4 : 0, c * s, c, 1, 1); return;
+    case EARLIER: give(t, c > 1 && !mixture ? 4 : 0, c * s, numbers, 1, 1); return;
     case HIDDEN_BIAS: give(t, 1, c * s, 1, 1, 1); return;
     case HIDDEN_WEIGHT: give(t, 4, c * s, f, 1, 1); return;
     case LOGITS_BIAS: give(t, mixture ? 0 : 1, c * spec->levels, 1, 1, 1); return;
     case LOGITS_WEIGHT: give(t, mixture ? 0 : 4, c * spec->levels, s, 1, 1); return;
-    case MIXTURE_BIAS: give(t, mixture ? 1 : 0, numbers, 1, 1, 1); return;
-    case MIXTURE_WEIGHT: give(t, mixture ? 4 : 0, numbers, c * s, 1, 1); return;
+    case MIXTURE_BIAS: give(t, mixture ? 1 : 0, mixture, 1, 1, 1); return;
+    case MIXTURE_WEIGHT: give(t, mixture ? 4 : 0, mixture, c * s, 1, 1); return;
+    case INPUT_EMBEDDING: give(t, spec->input_size ? 2 : 0, spec->levels, spec->input_size, 1, 1); return;
     case HORIZONTAL_BIAS: case VERTICAL_BIAS: give(t, 1, 2 * f, 1, 1, 1); return;
     case HORIZONTAL_WEIGHT: give(t, 4, 2 * f, inputs, 1, taps); return;
     case LINK_WEIGHT: give(t, 4, 2 * f, 2 * f, 1, 1); return;
@@ -238,6 +265,7 @@ static void note_head(gpcnn_head_offsets *head, const file_tensor *t, uint64_t d
     case LOGITS_WEIGHT: head->logits_weight = offset; return;
     case MIXTURE_BIAS: head->mixture_bias = offset; return;
     case MIXTURE_WEIGHT: head->mixture_weight = offset; return;
+    case INPUT_EMBEDDING: head->input_embedding = offset; return;
     default: return;
   }
 }

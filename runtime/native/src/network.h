@@ -25,7 +25,8 @@ typedef struct network {
   matrix skip, hidden, logits[3]; /* k = (layer, feature); feature; hidden feature */
   float *skip_bias, *hidden_bias; /* [F'] [C][S'] */
   float *logits_bias;          /* [C][K']: minus infinity behind K */
-  float *earlier;              /* [C][C][S']: channel c reads value c' < c */
+  float *earlier;              /* [C][I][S']: channel c reads the numbers of channels c' < c */
+  float *input_embedding;      /* [K][D], of categories */
   size_t components, mixture_row; /* of a mixture head: M'', M padded to GROUP; floats of a pixel's numbers, padded */
   matrix mixture;              /* k = (channel, hidden feature), outputs [kinds][M'']; instead of logits */
   float *mixture_bias;         /* [kinds][M'']: minus infinity for log-weights behind M */
@@ -39,11 +40,6 @@ INLINE size_t reach(const network *net, size_t l) {
 }
 
 enum { GROUP = 16 }; /* levels or components summed as one tree, whatever the width of a vector */
-
-/* Numbers of a component: a log-weight, C means, C log-scales, and what makes means depend on earlier channels. */
-INLINE size_t component_numbers(const gpcnn_spec *spec) {
-  return 1 + 2 * spec->channels + spec->channels * (spec->channels - 1) / 2;
-}
 
 static matrix take_matrix(arena *from, size_t outputs, size_t depth) {
   const size_t blocks = (outputs + BLOCK - 1) / BLOCK;
@@ -63,7 +59,7 @@ static void lay_out_network(network *net, const gpcnn_spec *spec, arena *structs
   net->layers = (layer *)arena_take(structs, sizeof(layer), l, 1, 1, 1);
   for (size_t i = 0; i < l; i++) {
     layer scratch = {0}, *to = net->layers ? &net->layers[i] : &scratch;
-    const size_t k = i ? spec->kernel_size : spec->first_kernel_size, inputs = i ? f : c, rows = k / 2 + (i > 0);
+    const size_t k = i ? spec->kernel_size : spec->first_kernel_size, inputs = i ? f : gpcnn_inputs(spec), rows = k / 2 + (i > 0);
     *to = scratch;
     if (i && net->filter.points)
       for (size_t p = 0; p < net->filter.points; p++) to->vertical[p] = take_matrix(from, net->gates, rows * inputs);
@@ -89,7 +85,7 @@ static void lay_out_network(network *net, const gpcnn_spec *spec, arena *structs
     /* The scale is e^-7 to e^2 at 256 levels, and as many times the distance of two levels at others. */
     const float shift = log2_one((float)(spec->levels - 1) / 255.0f);
     net->components = ((size_t)spec->mixtures + GROUP - 1) / GROUP * GROUP;
-    net->mixture_row = padded(component_numbers(spec) * net->components);
+    net->mixture_row = padded(gpcnn_component_numbers(spec) * net->components);
     net->mixture = take_matrix(from, net->mixture_row, c * spec->head_features);
     net->steepest = 10.098865f + shift, net->flattest = -2.8853901f + shift;
   } else {
@@ -102,9 +98,10 @@ static void lay_out_network(network *net, const gpcnn_spec *spec, arena *structs
     net->logits_bias = net->earlier = NULL;
   } else {
     net->logits_bias = arena_floats(from, c, net->levels, 1, 1);
-    net->earlier = arena_floats(from, c, c, net->head_features, 1);
+    net->earlier = arena_floats(from, c, gpcnn_inputs(spec), net->head_features, 1);
   }
   net->zeros = arena_floats(from, net->gates, 1, 1, 1);
+  net->input_embedding = arena_floats(from, spec->input_size, spec->levels, 1, 1);
 }
 
 static uint64_t model_bytes(const gpcnn_spec *spec) {

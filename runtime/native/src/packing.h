@@ -57,7 +57,7 @@ static void pack_filtered(const matrix *m, const filter *f, tensor t, size_t fea
 static void pack_layer(network *net, const void *file, size_t l, const gpcnn_layer_offsets *at) {
   const gpcnn_spec *spec = &net->model.spec;
   layer *to = &net->layers[l];
-  const size_t f = spec->features, inputs = l ? f : spec->channels;
+  const size_t f = spec->features, inputs = l ? f : gpcnn_inputs(spec);
   const size_t k = l ? spec->kernel_size : spec->first_kernel_size, rows = k / 2 + (l > 0);
   const tensor vertical = tensor_at(file, at->vertical_weight);
   if (l && net->filter.points) pack_filtered(to->vertical, &net->filter, vertical, f, inputs, rows, k);
@@ -83,7 +83,7 @@ static void pack_mixture(network *net, const void *file, const gpcnn_head_offset
   for (size_t o = 0; o < c * s; o++)
     net->hidden_bias[o / s * net->head_features + o % s] = number(tensor_at(file, at->hidden_bias), o);
   for (size_t o = 0; o < count; o++) net->mixture_bias[o] = -__builtin_inff();
-  for (size_t o = 0; o < component_numbers(spec) * m; o++) {
+  for (size_t o = 0; o < gpcnn_component_numbers(spec) * m; o++) {
     const size_t to = o / m * count + o % m;
     net->mixture_bias[to] = number(bias, o);
     for (size_t i = 0; i < c * s; i++) put(&net->mixture, to, i, number(weight, (uint64_t)o * c * s + i));
@@ -92,15 +92,15 @@ static void pack_mixture(network *net, const void *file, const gpcnn_head_offset
 
 static void pack_head(network *net, const void *file, const gpcnn_head_offsets *at) {
   const gpcnn_spec *spec = &net->model.spec;
-  const size_t c = spec->channels, s = spec->head_features, k = spec->levels;
+  const size_t c = spec->channels, s = spec->head_features, k = spec->levels, inputs = gpcnn_inputs(spec);
   pack_pointwise(&net->hidden, tensor_at(file, at->hidden_weight), c * s, spec->features, s, 0);
   for (size_t channel = 0; channel < c; channel++) {
     pack_pointwise(&net->logits[channel], tensor_at(file, at->logits_weight + 4 * (uint64_t)(channel * k * s)), k, s, k, 0);
     for (size_t i = 0; i < s; i++) {
       net->hidden_bias[channel * net->head_features + i] = number(tensor_at(file, at->hidden_bias), channel * s + i);
-      for (size_t earlier = 0; earlier < channel; earlier++)
-        net->earlier[(channel * c + earlier) * net->head_features + i] =
-            number(tensor_at(file, at->earlier_weight), (channel * s + i) * c + earlier);
+      for (size_t earlier = 0; earlier < channel * (inputs / c); earlier++)
+        net->earlier[(channel * inputs + earlier) * net->head_features + i] =
+            number(tensor_at(file, at->earlier_weight), (channel * s + i) * inputs + earlier);
     }
     for (size_t i = 0; i < net->levels; i++)
       net->logits_bias[channel * net->levels + i] =
@@ -128,6 +128,11 @@ static void pack_condition(network *net, const void *file, const gpcnn_head_offs
         }
 }
 
+static void pack_input_embedding(network *net, const void *file, const gpcnn_head_offsets *at) {
+  const size_t floats = (size_t)net->model.spec.levels * net->model.spec.input_size;
+  for (size_t i = 0; i < floats; i++) net->input_embedding[i] = number(tensor_at(file, at->input_embedding), i);
+}
+
 /* Fills a network that was laid out and is zero; `net->model.spec` is the file's. */
 static void pack_network(network *net, const void *file, const gpcnn_head_offsets *head) {
   for (uint32_t l = 0; l < net->model.spec.layers; l++) {
@@ -138,6 +143,7 @@ static void pack_network(network *net, const void *file, const gpcnn_head_offset
   if (net->components) pack_mixture(net, file, head);
   else pack_head(net, file, head);
   pack_condition(net, file, head);
+  pack_input_embedding(net, file, head);
 }
 
 static gpcnn_status load_network(const gpcnn_kernel *kernel, const void *file, const gpcnn_spec *spec,

@@ -5,12 +5,12 @@
 
 enum { MAX_REACH = 31 }; /* 63 // 2 */
 
-/* Row i of the inputs of layer l: [left + columns + left][N][C], or a row of w->features. Rows above the image are zero. */
+/* Row i of the inputs of layer l: [left + columns + left][N][I], or a row of w->features. Rows above the image are zero. */
 INLINE float *input_row(const workspace *w, size_t l, size_t row) {
   const gpcnn_spec *spec = &w->net->model.spec;
   const size_t rows = reach(w->net, l) + 1;
   if (l) return w->features[l - 1] + row % rows * w->features_row;
-  return w->values + row % rows * (spec->width + 2 * reach(w->net, 0)) * w->images * spec->channels;
+  return w->values + row % rows * (spec->width + 2 * reach(w->net, 0)) * w->images * gpcnn_inputs(spec);
 }
 
 /* p_v of layer l at columns from .. to of `row`, into w->vertical. */
@@ -24,7 +24,7 @@ static void vertical_convolution(const workspace *w, size_t l, size_t row, size_
   start_from_bias(w, &p, l, 0);
   for (size_t r = 0; r < rows; r++) run[r] = input_row(w, l, row + slots - above + r);
   if (l == 0 || !net->filter.points) {
-    const size_t inputs = l ? spec->features : spec->channels, stride = l ? net->features : inputs;
+    const size_t inputs = l ? spec->features : gpcnn_inputs(spec), stride = l ? net->features : inputs;
     for (size_t r = 0; r < rows; r++) run[r] += from * n * stride;
     p.weights = &net->layers[l].vertical[0];
     run_over_columns(&p, n, k, inputs, stride);

@@ -18,7 +18,7 @@ typedef struct workspace {
   size_t window_limit;  /* columns at most in a window */
   size_t tiles, columns; /* of the vertical stack: W in tiles of m outputs; columns = tiles · m, at least W */
   size_t chunk;         /* columns of the vertical stack computed at a time, whole tiles */
-  float *values;        /* [k1//2 + 1 rows][k1//2 + W + k1//2][N][C] network inputs, row i in slot i mod rows */
+  float *values;        /* [k1//2 + 1 rows][k1//2 + W + k1//2][N][I] network inputs, row i in slot i mod rows */
   float **features;     /* [L-1] of [k//2 + 1 rows], as v of layers 2..L is read: columns with k//2 zeros at each end
                            [left + columns + left][N][F'], or their B^T: [n][tiles][N][F'] and APART */
   size_t features_row;  /* floats of one such row */
@@ -54,7 +54,7 @@ static void lay_out_workspace(workspace *w, const network *net, size_t images, a
   w->chunk = m * (n < CHUNK_ROWS ? CHUNK_ROWS / n : 1);
   if (w->chunk > w->columns) w->chunk = w->columns;
   const size_t rows = w->window_limit;
-  w->values = arena_floats(from, first + 1, width + 2 * first, n, c);
+  w->values = arena_floats(from, first + 1, width + 2 * first, n, gpcnn_inputs(spec));
   w->features_point = w->tiles * n * net->features + APART;
   w->product_point = w->chunk / m * n * net->gates + APART;
   w->features_row = net->filter.points ? net->filter.points * w->features_point

@@ -283,9 +283,9 @@ ADD = "name it with --complete PICTURE, or leave {0} out"
         ("--resize and --invert are for pictures that are read: add --complete PICTURE, or --like", "--resize"),
         ("--resize and --invert are for pictures that are read: add --complete PICTURE, or --like", "--invert"),
         ("--candidates is 0: expected at least 1", "--complete picture.png --rows 3 --candidates 0"),
-        ("--rows 0: expected 1 to 5 of the 6 rows, which are kept", "--complete picture.png --rows 0"),
-        ("--rows 6: expected 1 to 5 of the 6 rows, which are kept", "--complete picture.png --rows 6"),
-        ("--rows -1: expected 1 to 5 of the 6 rows, which are kept", "--complete picture.png --rows -1"),
+        ("--rows 0: expected 1 to 5, the rows to keep of the 6", "--complete picture.png --rows 0"),
+        ("--rows 6: expected 1 to 5, the rows to keep of the 6", "--complete picture.png --rows 6"),
+        ("--rows -1: expected 1 to 5, the rows to keep of the 6", "--complete picture.png --rows -1"),
         ("count is 0: expected at least 1", "--complete picture.png --rows 3 --count 0"),
         (
             "everything known comes before what is drawn, and is equally likely beside it: rank by image",
@@ -385,7 +385,7 @@ def test_help_says_what_raster_order_means() -> None:
     assert "known pixels below a gap cannot guide what is drawn into it" in told
     assert "white (128 and more) is drawn, black is kept" in told
     assert gpcnn_runtime.completions.COUNT == 4
-    assert "[default: 1; 4 with --like or --complete]" in told
+    assert "[default: 1; 4 with --like or --complete; 9 with --interpolate]" in told
 
 
 def test_the_python_of_the_docs(folder: Path) -> None:

@@ -221,6 +221,8 @@ def test_hostile_checkpoints_get_a_line(tmp_path: Path, header: bytes, length: i
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
+        ("none", None, "none: no such file or folder; name an engine, a checkpoint or zoo:NAME"),
+        ("none.txt", None, "none.txt: no such file or folder"),
         ("none.onnx", None, "no such file"),
         ("none.plan", None, "no such file"),
         ("none.safetensors", None, "no such file: train one with gpcnn-train"),

@@ -279,7 +279,7 @@ def test_what_contradicts_or_is_missing_is_one_line(folder: Path, make: Make) ->
     fails(2, f"{plain} is conditioned on nothing, not on the code of a picture", "--engine", plain, "--like", "a.png")
     bare = make(EMBEDDED, 2)
     fails(2, f"{bare} has no encoder to read pictures with", "--engine", bare, "--like", "a.png")
-    fails(2, f"{bare} draws from an embedding and has no encoder to make one of a picture", "--engine", bare)
+    fails(2, f"{bare} draws from an embedding of 5 numbers: name a file of them with --embedding", "--engine", bare)
     fails(1, "model.encoder.onnx is an encoder, which draws nothing: name the engine beside it",
           "--engine", "model.encoder.onnx", "--like", "a.png")  # fmt: skip
 

@@ -331,14 +331,21 @@ def test_json_tells_what_was_drawn(folder: Path, sampler_path: Path, output_form
         version = sampler.engine.info.version
     assert told.pop("engine") == {
         **{"path": str(sampler_path), "digest": hashlib.sha256(sampler_path.read_bytes()).hexdigest()},
-        **{"role": "sampler", "window": 2, "batch_window": None, "batch_from": None, "precision": "fp32"},
+        **{
+            "role": "sampler",
+            "window": 2,
+            "batch_window": None,
+            "batch_from": None,
+            "batch": None,
+            "precision": "fp32",
+        },
         **{"runtime": "ONNX Runtime", "version": version, "provider": "CPU", "threads": 2},
     }
     images = told.pop("images")
     seconds, each = told.pop("seconds"), told.pop("ms_per_image")
     assert each == pytest.approx(seconds / 4 * 1e3)
     assert seconds > 0
-    assert told.pop("like", None) is None
+    assert [told.pop(name) for name in ("like", "embeddings", "interpolate")] == [None] * 3
     assert told == {
         **{"output": "out", "output_format": output_format, "labels": [2, 0], "count": 2, "seed": 5},
         **{"temperature": 0.9, "drawn_before": 0, "completion": None},

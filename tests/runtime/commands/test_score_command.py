@@ -403,9 +403,7 @@ def test_a_number_too_large_is_no_threshold(usual: Path, sampler_path: Path) -> 
 def test_calibration_needs_enough_pictures(digits: list[Path], sampler_path: Path, folder: Path) -> None:
     result = run("--engine", sampler_path, "pictures", "--calibrate")
     assert result.exit_code == 1
-    message = (
-        "6 usual pictures are too few for a quantile of 0.01: expected at least 99; add pictures, or choose a larger"
-    )
+    message = "a quantile of 0.01 needs at least 99 usual pictures, and there are 6: add pictures, or choose a larger"
     assert result.stderr.startswith(f"Error: {message}")
     assert not (folder / "threshold.json").exists()
     assert run("--engine", sampler_path, "pictures", "--calibrate", "--quantile", "0.2").exit_code == 0

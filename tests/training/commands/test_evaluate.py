@@ -99,7 +99,7 @@ def test_digits_in_all_three_units() -> None:
         f"checkpoint  {path} (step 1,234, 5.2 epochs)",
         "data        digits, 300 test images",
         "protocol    pixels rounded to the nearest of 17 levels",
-        f"test NLL    {expected:.3f} nats/image",
+        f"test NLL    {expected:.3f} nats/image of p(x | y), given the label",
         f"            {expected / 64:.6f} nats/pixel",
         f"            {expected / 64 / math.log(2):.5f} bits/dim",
     ]
@@ -155,7 +155,7 @@ def test_mean_and_deviation_over_draws(stripes: DataSet, stripes_file: Path) -> 
         "mean ± standard deviation of 4 draws from fixed seeds"
     )
     shown = gpcnn_evaluate("c.safetensors", "--data", stripes_file).stdout
-    assert f"test NLL    {mean:.3f} ± {deviation:.3f} nats/image\n" in shown
+    assert f"test NLL    {mean:.3f} ± {deviation:.3f} nats/image of p(x | y), given the label\n" in shown
     two = evaluated("c.safetensors", "--data", stripes_file, "--draws", 2, "--binarization", "stochastic")
     assert two["draws"] == found["draws"][:2]
     one = evaluated("c.safetensors", "--data", stripes_file, "--draws", 1)
@@ -167,7 +167,57 @@ def test_fixed_binarization_is_a_threshold(stripes: DataSet, stripes_file: Path)
     model = checkpoint("c.safetensors", STRIPES, TWO, "stripes", "stochastic-binary")
     found = evaluated("c.safetensors", "--data", stripes_file, "--binarization", "fixed")
     assert found["draws"] == [pytest.approx(by_hand(model, stripes.test_pixels >= 128, stripes.test_labels), rel=1e-6)]
-    assert found["protocol"] == "fixed binarization (a pixel is 1 from 128 up)"
+    assert found["protocol"] == "fixed binarization at 0.5 (a pixel is 1 from 128 up), not the published split"
+
+
+def mixture_by_hand(model: GatedPixelCNN, levels: np.ndarray, classes: int) -> float:
+    """-log of the mean over the labels of p(x | y), image by image, in float64."""
+    total = 0.0
+    for image in levels:
+        scores = [-by_hand(model, image[None], np.array([label])) for label in range(classes)]
+        total -= math.log(sum(math.exp(score - max(scores)) for score in scores) / classes) + max(scores)
+    return total / len(levels)
+
+
+def test_the_mixture_is_the_mean_over_the_labels(stripes: DataSet, stripes_file: Path) -> None:
+    model = checkpoint("c.safetensors", STRIPES, TWO, "stripes", "stochastic-binary", scale=4.0)
+    expected = [mixture_by_hand(model, binarized(stripes, draw), 2) for draw in range(2)]
+    flags = ("c.safetensors", "--data", stripes_file, "--draws", 2)
+    alone, found = evaluated(*flags), evaluated(*flags, "--mixture")
+    assert alone["mixture"] is None
+    assert found["draws"] == pytest.approx(alone["draws"], rel=1e-6)
+    mixture = found["mixture"]
+    assert mixture["draws"] == pytest.approx(expected, rel=1e-6)
+    assert mixture["draws"] != pytest.approx(found["draws"], rel=1e-3)
+    mean = sum(expected) / 2
+    assert mixture["nats_per_image"]["mean"] == pytest.approx(mean, rel=1e-6)
+    assert mixture["bits_per_dim"]["mean"] == pytest.approx(mean / 30 / math.log(2), rel=1e-6)
+    assert f"mixture NLL {mean:.3f} ± " in gpcnn_evaluate(*flags, "--mixture").stdout
+
+
+def test_knowing_the_label_is_worth_log_classes_at_most(stripes: DataSet, stripes_file: Path) -> None:
+    """p(x) >= p(x | y) / classes, with equality where no other label explains the image."""
+    checkpoint("c.safetensors", STRIPES, TWO, "stripes", "stochastic-binary", scale=4.0)
+    found = evaluated("c.safetensors", "--data", stripes_file, "--draws", 1, "--mixture")
+    assert found["mixture"]["draws"][0] <= found["draws"][0] + math.log(2)
+
+
+def test_both_binarizations_one_after_the_other(stripes: DataSet, stripes_file: Path) -> None:
+    model = checkpoint("c.safetensors", STRIPES, TWO, "stripes", "stochastic-binary", scale=4.0)
+    flags = ("c.safetensors", "--data", stripes_file, "--binarization", "both", "--draws", 2, "--mixture")
+    found = evaluated(*flags)
+    assert found["draws"] == [
+        pytest.approx(by_hand(model, binarized(stripes, draw), stripes.test_labels), rel=1e-6) for draw in range(2)
+    ]
+    fixed = found["fixed"]
+    assert fixed["protocol"].startswith("fixed binarization at 0.5")
+    threshold = stripes.test_pixels >= 128
+    assert fixed["draws"] == [pytest.approx(by_hand(model, threshold, stripes.test_labels), rel=1e-6)]
+    assert fixed["mixture"]["draws"] == [pytest.approx(mixture_by_hand(model, threshold, 2), rel=1e-6)]
+    shown = gpcnn_evaluate(*flags).stdout
+    assert [line[:11].strip() for line in shown.splitlines() if line[:11].strip()] == [
+        *("checkpoint", "data", "protocol", "test NLL", "mixture NLL", "protocol", "test NLL", "mixture NLL")
+    ]
 
 
 def test_an_autoencoder_is_scored_under_its_own_codes(stripes: DataSet, stripes_file: Path) -> None:
@@ -204,7 +254,7 @@ def fails(code: int, message: str, *arguments: object) -> Any:
         fails(1, "nowhere: no such file: train one with gpcnn-train", "nowhere"),
         fails(1, "no checkpoint in runs: train one with gpcnn-train"),
         fails(1, "text.npz: not a checkpoint, or a damaged one", "text.npz"),
-        fails(2, "binary was trained on 'stripes', which is none of digits, mnist, fashion-mnist, cifar10: "
+        fails(2, "binary was trained on 'stripes', which is none of digits, mnist, fashion-mnist, cifar10, emoji: "
                  "name its file or folder with --data", "binary"),
         fails(2, "--data nonsense: no such file or folder", "digits", "--data", "nonsense"),
         fails(1, "text.npz: is not an .npz file", "digits", "--data", "text.npz"),
@@ -220,6 +270,11 @@ def fails(code: int, message: str, *arguments: object) -> Any:
         fails(2, "--draws 3 goes with stochastic binarization: here pixels are rounded, leave it out", "digits",
               "--draws", 3),
         fails(2, "--draws 4 goes with stochastic binarization", "binary", "--binarization", "fixed", "--draws", 4),
+        fails(2, "--binarization both goes with grey images of 2 levels", "digits", "--binarization", "both"),
+        fails(2, "--mixture averages over the labels, but this model is unconditional: its figure is that of p(x) "
+                 "already; leave it out", "rgb", "--mixture"),
+        fails(2, "--mixture averages over the labels, but this model is not conditioned on labels", "auto",
+              "--mixture"),
         fails(2, "0 is not in the range", "digits", "--draws", 0),
         fails(2, "0 is not in the range", "digits", "--samples", 0),
         fails(2, "--samples 1005: expected a multiple of 10, equally many of each class", "digits", "--samples", 1005),

@@ -153,7 +153,7 @@ def test_damaged_and_foreign_files_are_named(tmp_path: Path, write: Callable[[Pa
 
 
 def test_no_such_data() -> None:
-    with pytest.raises(UsageError, match="expected digits, mnist, fashion-mnist, cifar10, or the path"):
+    with pytest.raises(UsageError, match="expected digits, mnist, fashion-mnist, cifar10, emoji, or the path"):
         load_data("digit")
 
 

@@ -17,6 +17,7 @@ from gpcnn_deploy.text import valid
 
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
+Embeddings = npt.NDArray[np.float32]
 
 MAX_TEST_IMAGES = 10_000
 
@@ -36,6 +37,8 @@ class DataSet:
             checkpoint by; 0 leaves it to the training.
         preparation: what was done to the pictures; None if they were taken as they are.
         notes: what whoever uses it should know, such as files that were left out; one line each.
+        train_embeddings: float32 [N, E], a vector that describes each image; None without any.
+        test_embeddings: the same of the test images.
 
     Raises:
         DataError: the parts do not fit together.
@@ -50,6 +53,8 @@ class DataSet:
     validation: int = 0
     preparation: Preparation | None = None
     notes: tuple[str, ...] = ()
+    train_embeddings: Embeddings | None = None
+    test_embeddings: Embeddings | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", valid(self.name))  # names of files may be any bytes
@@ -74,6 +79,20 @@ class DataSet:
                 f"{self.name}: training images are {self.train_pixels.shape[1:]}, test images "
                 f"{self.test_pixels.shape[1:]} (channels, height, width): expected one size"
             )
+        self._check_embeddings()
+
+    def _check_embeddings(self) -> None:
+        train, test = self.train_embeddings, self.test_embeddings
+        if train is None and test is None:
+            return
+        if train is None or test is None or train.ndim != 2 or train.shape[1:] != test.shape[1:]:
+            shapes = " and ".join("none" if one is None else str(list(one.shape)) for one in (train, test))
+            raise DataError(f"{self.name}: embeddings of training and test images are {shapes}: expected one length")
+        for part, pixels, vectors in (("training", self.train_pixels, train), ("test", self.test_pixels, test)):
+            if len(vectors) != len(pixels):
+                raise DataError(
+                    f"{self.name}: {len(pixels)} {part} images but {len(vectors)} embeddings: expected one each"
+                )
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -136,6 +155,7 @@ def split(
     validation: int = 0,
     preparation: Preparation | None = None,
     notes: tuple[str, ...] = (),
+    embeddings: Embeddings | None = None,
 ) -> DataSet:
     """Take a tenth of the images (at most 10,000) for testing, but never all of a class.
 
@@ -164,6 +184,8 @@ def split(
         validation,
         preparation,
         notes,
+        None if embeddings is None else embeddings[train],
+        None if embeddings is None else embeddings[test],
     )
 
 

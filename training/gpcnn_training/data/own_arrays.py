@@ -14,6 +14,7 @@ from gpcnn_deploy.class_names import MAX_CLASSES, normalized
 from gpcnn_deploy.errors import DataError
 from gpcnn_deploy.pictures.arrays import (
     CLASS_NAMES,
+    EMBEDDINGS,
     FAMILIES,
     Keys,
     check_white,
@@ -25,6 +26,7 @@ from gpcnn_deploy.pictures.arrays import (
 )
 from gpcnn_deploy.pictures.files import SUFFIXES
 from gpcnn_training.data.dataset import DataSet, Labels, Pixels, shortened, split
+from gpcnn_training.data.own_conditions import embeddings_of, joined
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -37,7 +39,9 @@ def load_npz(path: Path) -> DataSet:
     Arrays: `images`, [N, H, W] for grey, [N, H, W, 3] or [N, 3, H, W] for RGB, integers 0..255, floats 0..1 or bool;
     `labels`, integers [N] or [N, 1], or one-hot [N, M] (left out: no classes, for `--model unconditional`); optional
     `class_names` [M] of text; `test_images`, `test_labels` (left out: a tenth of the images is taken for testing);
-    `val_images`, `val_labels` (left out: see `hold_out`). Or, for all of these, the names of `FAMILIES`.
+    `val_images`, `val_labels` (left out: see `hold_out`). Or, for all of these, the names of `FAMILIES`. Beside or
+    instead of labels, `embeddings`, float [N, E], with `val_embeddings` and `test_embeddings` where there are such
+    images.
 
     Without `class_names` the classes are the numbers that occur among the training labels, each its own name.
 
@@ -56,6 +60,7 @@ def load_npz(path: Path) -> DataSet:
     pixels, numbers = _pixels(path, arrays, train, ranged=True), _numbers(path, arrays, train)
     class_names = () if numbers is None else _class_names(path, arrays, numbers)
     labels = _labels(path, arrays, train, class_names, len(pixels), numbers)
+    embeddings = embeddings_of(path, arrays, "train", len(pixels))
     held = 0
     if validation is not None:
         extra = _pixels(path, arrays, validation)
@@ -67,11 +72,22 @@ def load_npz(path: Path) -> DataSet:
         held = len(extra)
         pixels = np.concatenate([pixels, extra])
         labels = np.concatenate([labels, _labels(path, arrays, validation, class_names, held)])
+        embeddings = joined(embeddings, embeddings_of(path, arrays, "validation", held, embeddings))
     if test is None:
-        return split(path.stem, pixels, labels, class_names, held)
+        return split(path.stem, pixels, labels, class_names, held, embeddings=embeddings)
     test_pixels = _pixels(path, arrays, test)
     test_labels = _labels(path, arrays, test, class_names, len(test_pixels))
-    return DataSet(path.stem, pixels, labels, test_pixels, test_labels, class_names, held)
+    return DataSet(
+        path.stem,
+        pixels,
+        labels,
+        test_pixels,
+        test_labels,
+        class_names,
+        held,
+        train_embeddings=embeddings,
+        test_embeddings=embeddings_of(path, arrays, "test", len(test_pixels), embeddings),
+    )
 
 
 def _read_npz(path: Path) -> Arrays:
@@ -79,7 +95,8 @@ def _read_npz(path: Path) -> Arrays:
         raise DataError(
             f"{path}: is not an .npz file, or a truncated one: write one with numpy.savez(path, images=…, labels=…)"
         )
-    known = {key for part in FAMILIES.values() for keys in part for key in keys} | {CLASS_NAMES}
+    known = {key for part in FAMILIES.values() for keys in part for key in keys}
+    known |= {CLASS_NAMES, *(name for names in EMBEDDINGS.values() for name in names)}
     try:
         with np.load(path, allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in arrays.files if name.lower() in known}

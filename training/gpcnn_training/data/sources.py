@@ -1,4 +1,4 @@
-"""Data sets by name or path: `digits` (shipped), `mnist` and others (downloaded or found), or the user's own."""
+"""Data sets by name or path: `digits` and `emoji` (shipped), `mnist` and others (downloaded or found), or your own."""
 
 from __future__ import annotations
 
@@ -42,6 +42,10 @@ def load_data(name: str, data_dir: Path | None = None, preparation: Preparation 
 def _arrays(name: str, data_dir: Path | None) -> DataSet:
     if name == "digits":
         return _digits()
+    if name == "emoji":
+        from gpcnn_training.data.emoji import load_emoji
+
+        return load_emoji()
     if name in NAMES and data_dir is not None and not data_dir.is_dir():
         raise DataError(
             f"{data_dir}: no such folder, but --data-dir or GPCNN_DATA_DIR names it: mend that, or leave it out to "

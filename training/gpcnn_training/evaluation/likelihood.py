@@ -13,6 +13,7 @@ import torch
 from gpcnn_deploy.philox import noise
 from gpcnn_deploy.pictures.levels import grid, pixels_from_levels, save_png
 from gpcnn_deploy.spec import ModelSpec, Quantization
+from gpcnn_training.data.conditions import Conditions, conditions_of
 from gpcnn_training.data.dataset import DataSet, Labels, Pixels
 from gpcnn_training.data.quantize import quantization_for, stream, to_levels
 from gpcnn_training.model import GatedPixelCNN
@@ -20,6 +21,8 @@ from gpcnn_training.sampling import sample_cached, score
 
 BINARIZATION_SEED = 2016  # of the test images: fixed, so that figures of different runs can be compared
 _SUBPIXELS_AT_ONCE = 100_000
+DRAWN_FROM_IMAGES = ("embedding",)
+"""Kinds of models whose samples show what an image gave them, beside the image."""
 _SUBPIXELS_OF_A_SHEET = 80_000  # drawn in seconds; a sheet of larger images holds fewer
 
 
@@ -39,7 +42,7 @@ def levels_of_draw(
 def negative_log_likelihood(
     model: GatedPixelCNN,
     pixels: Pixels,
-    labels: Labels,
+    conditions: Conditions,
     quantization: Quantization,
     on_progress: Callable[[float], None] | None = None,
     draw: int = 0,
@@ -52,7 +55,8 @@ def negative_log_likelihood(
     Args:
         model: on the device to use; evaluated in float32.
         pixels: uint8 [N, C, H, W].
-        labels: int64 [N]; not used by an unconditional model.
+        conditions: what each image is scored under, as `conditions_of` gives it; not used by an unconditional model or
+            an autoencoder.
         quantization: how pixels become levels.
         on_progress: called with the share that is done.
         draw: which binarization of the images.
@@ -64,9 +68,9 @@ def negative_log_likelihood(
     for start in range(0, len(pixels), batch):
         part = range(start, min(start + batch, len(pixels)))
         levels = levels_of_draw(pixels, spec, quantization, part, draw)
-        condition = (
-            torch.from_numpy(labels[part.start : part.stop]).to(device) if spec.conditioning == "label" else None
-        )
+        condition = None
+        if conditions is not None and spec.conditioning != "none" and model.encoder is None:
+            condition = torch.from_numpy(conditions[part.start : part.stop]).to(device)
         log_prob = score(model, torch.from_numpy(levels).to(device), condition)
         total -= float(log_prob.cpu().double().sum())
         if on_progress is not None:
@@ -74,12 +78,52 @@ def negative_log_likelihood(
     return total / len(pixels)
 
 
+def mixture_negative_log_likelihood(
+    model: GatedPixelCNN,
+    pixels: Pixels,
+    labels: Labels,
+    quantization: Quantization,
+    on_progress: Callable[[float], None] | None = None,
+    draw: int = 0,
+) -> tuple[float, float]:
+    """Mean negative log-likelihood of a model conditional on labels: given each image's label, and of the mixture.
+
+    The mixture is the model that does not know the label, p(x) = mean over y of p(x | y), every label equally likely.
+    It is what an unconditional model is compared with. Every image is scored under every label.
+
+    Args:
+        model, pixels, labels, quantization, on_progress, draw: as of `negative_log_likelihood`.
+
+    Returns:
+        (-log p(x | y), -log p(x)), each in nats an image.
+    """
+    spec = model.spec
+    device = next(model.parameters()).device
+    classes = spec.conditioning_size
+    batch = max(1, _SUBPIXELS_AT_ONCE // spec.subpixels)
+    given, mixed = 0.0, 0.0
+    for start in range(0, len(pixels), batch):
+        part = range(start, min(start + batch, len(pixels)))
+        levels = torch.from_numpy(levels_of_draw(pixels, spec, quantization, part, draw)).to(device)
+        log_prob = torch.empty(classes, len(part), dtype=torch.float64)
+        for label in range(classes):
+            condition = torch.full((len(part),), label, device=device)
+            log_prob[label] = score(model, levels, condition).cpu().double().sum(dim=(1, 2, 3))
+            if on_progress is not None:
+                on_progress((part.start + len(part) * (label + 1) / classes) / len(pixels))
+        known = torch.from_numpy(labels[part.start : part.stop])
+        given -= float(log_prob.gather(0, known[None]).sum())
+        mixed -= float((torch.logsumexp(log_prob, dim=0) - math.log(classes)).sum())
+    return given / len(pixels), mixed / len(pixels)
+
+
 def sample_sheet(
     model: GatedPixelCNN, seed: int, data: DataSet | None = None, most: int = 80
 ) -> tuple[npt.NDArray[np.uint8], int]:
     """A sheet of samples, one column per class (of at most the first ten); image k of the sheet is image k of the seed.
 
-    An autoencoder's sheet has test images of `data` in its first row, and under each one images drawn from its code.
+    Where images are drawn from the code or the embedding of an image, the sheet has test images of `data` in its first
+    row, and under each one images drawn from what it gives.
 
     Returns:
         (uint8 [rows, columns] or [rows, columns, 3], number of samples).
@@ -89,7 +133,7 @@ def sample_sheet(
     most = max(1, min(most, _SUBPIXELS_OF_A_SHEET // spec.subpixels))
     columns = min(10, most, spec.conditioning_size if spec.conditioning == "label" else 10)
     originals: npt.NDArray[np.int64] | None = None
-    if model.encoder is not None:
+    if spec.conditioning in DRAWN_FROM_IMAGES:
         assert data is not None
         columns = min(columns, len(data.test_pixels))
         quantization = quantization_for(spec.channels, spec.levels)
@@ -98,8 +142,8 @@ def sample_sheet(
     count = rows * columns
     condition = torch.arange(count, device=device) % columns if spec.conditioning == "label" else None
     if originals is not None:
-        with torch.no_grad():
-            condition = model.embed(torch.from_numpy(originals).to(device)).repeat(rows, 1)
+        condition = _of_test_images(model, originals, data)
+        condition = condition.repeat(rows, *[1] * (condition.ndim - 1))
     uniforms = torch.from_numpy(noise(spec, seed, count)).to(device)
     window = spec.width if device.type != "cpu" else max(1, spec.width // 4)
     levels, _ = sample_cached(model, uniforms, condition, window=window)
@@ -107,6 +151,18 @@ def sample_sheet(
     if originals is not None:
         shown = np.concatenate([originals, shown])
     return grid(pixels_from_levels(shown, spec.levels), columns), count
+
+
+@torch.no_grad()
+def _of_test_images(model: GatedPixelCNN, levels: npt.NDArray[np.int64], data: DataSet | None) -> torch.Tensor:
+    """What the first test images, whose levels are given, are drawn from."""
+    device = next(model.parameters()).device
+    if model.encoder is not None:
+        return model.embed(torch.from_numpy(levels).to(device))
+    assert data is not None
+    _, given = conditions_of(data, model.spec, own_codes=False)
+    assert given is not None
+    return torch.from_numpy(given[: len(levels)]).to(device)
 
 
 def draw_samples(path: Path, model: GatedPixelCNN, seed: int, data: DataSet | None = None) -> int:

@@ -27,10 +27,11 @@ from gpcnn_deploy.errors import CheckpointError, OutputError, TrainingError, Usa
 from gpcnn_deploy.spec import Quantization
 from gpcnn_deploy.text import bounded
 from gpcnn_training.checkpoint import checkpoint_header, save_checkpoint, tool_versions
+from gpcnn_training.conditionals import conditionals
+from gpcnn_training.data.conditions import conditions_of, data_digest
 from gpcnn_training.data.dataset import DataSet
 from gpcnn_training.data.quantize import stream, to_levels
 from gpcnn_training.evaluation.likelihood import bits_per_dim, negative_log_likelihood, sample_sheet
-from gpcnn_training.conditionals import conditionals
 from gpcnn_training.model import GatedPixelCNN
 from gpcnn_training.runs import CHECKPOINT, LAST, METRICS, TENSORBOARD
 from gpcnn_training.trainer.board import Board
@@ -93,6 +94,7 @@ class Trainer:
         Raises:
             UsageError: the batch cannot be shared by the processes.
             TrainingError: compiling was asked for and fails.
+            DataError: the data have not what the model is conditioned on.
         """
         self.run, self.data, self.settings, self.quantization = run, data, settings, quantization
         self.spec, self.device = model.spec, fabric.device
@@ -113,7 +115,8 @@ class Trainer:
         self._order: tuple[int, npt.NDArray[np.int64]] = (-1, np.empty(0, np.int64))
         self._pending: list[tuple[int, float, Tensor]] = []  # step, learning rate, [loss, gradient norm]
         self._reported_at, self._validation = time.monotonic(), ""
-        self._data_digest = data.digest()
+        self._data_digest = data_digest(data, model.spec, model.encoder is not None)
+        self._conditions, self._test_conditions = conditions_of(data, model.spec, model.encoder is not None)
         self._sheets = -1  # of samples so far, in tenths of the run
         self._note = note
         self._whole = True  # weights, moments and step belong together
@@ -303,10 +306,12 @@ class Trainer:
         """Nats an image, of these training images, or else of the first `test` test images (None: all of them)."""
         data = self.data
         if images is None:
-            pixels, labels = data.test_pixels[:test], data.test_labels[:test]
+            pixels, given = data.test_pixels[:test], self._test_conditions
+            conditions = None if given is None else given[:test]
         else:
-            pixels, labels = data.train_pixels[images], data.train_labels[images]
-        return negative_log_likelihood(model, pixels, labels, self.quantization, on_progress)
+            pixels, given = data.train_pixels[images], self._conditions
+            conditions = None if given is None else given[images]
+        return negative_log_likelihood(model, pixels, conditions, self.quantization, on_progress)
 
     def record_test(self, nll: float, images: int) -> None:
         """Record the final figure in `metrics.jsonl` and close the curves."""
@@ -330,7 +335,7 @@ class Trainer:
                 self._board.scalars(self.step, **values)
 
     def _batch(self) -> tuple[Tensor, Tensor | None]:
-        """Levels [N, C, H, W] and labels [N] of this process's share of the step at hand."""
+        """Levels [N, C, H, W] and conditions of this process's share of the step at hand."""
         epoch, position = divmod(self.step, self._steps_per_epoch)
         if self._order[0] != epoch:
             order = stream(self.settings.seed, _ORDER + epoch).permutation(len(self.train_images))
@@ -339,10 +344,10 @@ class Trainer:
         random = stream(self.settings.seed, _BINARIZATION + self.step)
         levels = to_levels(self.data.train_pixels[chosen], self.spec.levels, self.quantization, random)
         mine = slice(self._fabric.global_rank, None, self._fabric.world_size)
-        labels = None
-        if self.spec.conditioning == "label":
-            labels = torch.from_numpy(self.data.train_labels[chosen[mine]]).to(self.device)
-        return torch.from_numpy(levels[mine]).to(self.device), labels
+        given = None
+        if self._conditions is not None:
+            given = torch.from_numpy(self._conditions[chosen[mine]]).to(self.device)
+        return torch.from_numpy(levels[mine]).to(self.device), given
 
     def _take_step(self) -> None:
         rate = self.settings.learning_rate_at(self.progress)
@@ -364,9 +369,9 @@ class Trainer:
 
     def _loss(self, network: torch.nn.Module, compute: Compute) -> Tensor:
         """The loss of the step at hand, in nats a sub-pixel."""
-        levels, labels = self._batch()
+        levels, given = self._batch()
         with autocast(self.device, compute):
-            outputs = network(levels, labels)
+            outputs = network(levels, given)
         if self.spec.head == "categorical":
             return functional.cross_entropy(outputs.float(), levels)
         return -conditionals(self.spec, outputs.float(), levels).log_probability(levels).mean()
@@ -402,8 +407,8 @@ class Trainer:
     def _show_graph(self) -> None:
         with self._beside(_NO_BOARD):
             if self._board is not None:
-                levels, labels = self._batch()
-                self._board.graph(self.average, levels[:1], None if labels is None else labels[:1])
+                levels, given = self._batch()
+                self._board.graph(self.average, levels[:1], None if given is None else given[:1])
 
     def _report(self, display: Display) -> None:
         """Look at the losses since the last report: refuse any that is not finite, show and record their mean."""
@@ -475,7 +480,7 @@ def resumed(
         CheckpointError: `data` are not what it was trained on.
     """
     state = restored.state
-    if data.digest() != state.data_digest:
+    if data_digest(data, restored.model.spec, restored.model.encoder is not None) != state.data_digest:
         raise CheckpointError(
             f"{run}: was not trained on this {data.name}, its images or classes differ: start a new run"
         )

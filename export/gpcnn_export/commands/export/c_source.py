@@ -37,7 +37,12 @@ def c_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that belong to this format."""
     for option in reversed(
         (
-            click.option("--static", is_flag=True, help="c: no allocation; weights stay in read-only memory."),
+            click.option(
+                "--static",
+                is_flag=True,
+                help="onnx: fixed shapes and one window, for tools that need them. c: no allocation; weights stay in "
+                "read-only memory.",
+            ),
             click.option(
                 "--weights",
                 type=click.Choice(["array", "file"]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 
 import click
 from click.core import ParameterSource
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 SUFFIXES = {"native": ".gpcnn", "onnx": ".onnx", "trt": ".plan"}
-FOLDERS = {"web": "site", "c": "model-c"}
+FOLDERS = {"web": "site", "c": "model-c", "triton": "models"}
 """Formats that write a folder, and its default name."""
 
 
@@ -55,8 +55,8 @@ class WindowType(click.ParamType):  # type: ignore[type-arg]  # generic from cli
     type=click.Choice([*SUFFIXES, *FOLDERS]),
     show_default=False,
     help="What to write. native: a model file, for any CPU. onnx: for ONNX Runtime. trt: a TensorRT plan. c: a folder "
-    "of C source. web: a folder with a page that draws in the browser.  [default: what -o ends in, or what the other "
-    "options belong to; else native]",
+    "of C source. web: a folder with a page that draws in the browser. triton: a model for Triton Inference Server.  "
+    "[default: what -o ends in, or what the other options belong to; else native]",
 )
 @click.option(
     "--graph",
@@ -69,7 +69,7 @@ class WindowType(click.ParamType):  # type: ignore[type-arg]  # generic from cli
     "-o",
     "--output",
     type=OUTPUT_EITHER,
-    help="File or folder to write.  [default: model.gpcnn, model.onnx, model.plan, site, model-c]",
+    help="File or folder to write.  [default: model.gpcnn, model.onnx, model.plan, site, model-c, models]",
 )
 @click.option(
     "--window",
@@ -92,10 +92,12 @@ class WindowType(click.ParamType):  # type: ignore[type-arg]  # generic from cli
 @click.option(
     "--precision", type=click.Choice(["fp32", "fp16"]), default="fp32", help="For trt: arithmetic of the network."
 )
-@click.option("--max-batch", type=int, default=64, help="For trt: most images in one call.")
+@click.option("--max-batch", type=int, default=64, help="For trt and triton: most images in one call.")
 @click.option(
     "--opt-batch", type=int, help="For trt: batch size to optimize for.  [default: 8, or --max-batch if less]"
 )
+@click.option("--name", help="For triton: the name that clients call the model by.  [default: the source's]")
+@click.option("--batch", type=int, help="onnx: images in every call of a --static engine.  [default: 1]")
 @c_options
 @json_option
 def main(
@@ -109,6 +111,8 @@ def main(
     precision: Literal["fp32", "fp16"],
     max_batch: int,
     opt_batch: int | None,
+    name: str | None,
+    batch: int | None,
     json_path: Path | None,
     **of_c: Any,
 ) -> None:
@@ -117,15 +121,18 @@ def main(
     Before the file appears, images that the engine draws are compared with those of eager PyTorch.
 
     In place of a checkpoint you may name a MODEL.gpcnn that this command wrote, or zoo:NAME. With --format trt you may
-    name a MODEL.onnx. PyTorch is not needed for that, nor for --format c and web of a MODEL.gpcnn or zoo:NAME.
+    name a MODEL.onnx. PyTorch is not needed for that, nor for --format c, web and triton of a MODEL.gpcnn or
+    zoo:NAME.
 
     \b
     gpcnn-export
     gpcnn-export runs/mnist-conditional --format trt
     gpcnn-export zoo:mnist-conditional -o model.onnx
+    gpcnn-export zoo:mnist-conditional --format onnx --static --batch 4
     gpcnn-export step.onnx --format trt
     gpcnn-export zoo:mnist-conditional --format web -o site
     gpcnn-export zoo:mnist-conditional --format c -o digits
+    gpcnn-export zoo:mnist-conditional --format triton -o models
     """
     form = form or _format(output)
     _reject_conflicts(source, form, role)
@@ -136,6 +143,13 @@ def main(
         from gpcnn_export.commands.export.c_source import run
 
         run(output or Path(FOLDERS[form]), lambda: _model_file(source), json_path, **of_c)
+        return
+    if form == "triton":
+        from gpcnn_export.commands.export.triton import run as write_triton
+        from gpcnn_runtime.zoo.catalogue import resolve_engine
+
+        source = resolve_engine(source) if _is_model_file(source) else _checkpoint(source, "native")
+        write_triton(source, output or Path(FOLDERS[form]), name, max_batch, lambda: _model_file(source), json_path)
         return
     out = output or Path(f"model{SUFFIXES[form]}")
     if form != "trt" and out.suffix != SUFFIXES[form] and not out.is_dir():
@@ -169,7 +183,11 @@ def main(
         from gpcnn_export.checkpoint_to_onnx import make_engine, write_engine
 
         if form == "onnx":
-            engine = make_engine(checkpoint, role or "sampler", window=window, tune_batch=tune_batch, tell=tell)
+            if of_c["static"] and batch is None:
+                batch = 1
+            engine = make_engine(
+                checkpoint, role or "sampler", window=window, tune_batch=tune_batch, batch=batch, tell=tell
+            )
             write_engine(out, engine)
             tell.done()
             _report(out, engine, json_path)
@@ -199,11 +217,13 @@ def _format(output: Path | None) -> str:
         for form, suffix in SUFFIXES.items():
             if output.suffix == suffix:
                 return form
+    if _given("name"):
+        return "triton"
     if _given("flavor", "precision", "max_batch", "opt_batch"):
         return "trt"
-    if _given(*C_OPTIONS):
-        return "c"
-    return "onnx" if _given("role", "window", "tune_batch") else "native"
+    if _given("role", "window", "tune_batch", "batch"):
+        return "onnx"
+    return "c" if _given(*C_OPTIONS) else "native"
 
 
 def _reject_conflicts(source: Path | None, form: str, role: str | None) -> None:
@@ -212,10 +232,22 @@ def _reject_conflicts(source: Path | None, form: str, role: str | None) -> None:
     Raises:
         UsageError: names the option and what it goes with.
     """
-    if form != "trt" and (option := _given("precision", "flavor", "max_batch", "opt_batch")):
+    if form == "triton" and (option := _given("precision", "flavor", "opt_batch")):
+        raise UsageError(f"{option} goes with --format trt: docs/serving.md says how a plan comes into Triton's folder")
+    if form not in ("trt", "triton") and (option := _given("precision", "flavor", "max_batch", "opt_batch")):
         raise UsageError(f"{option} goes with --format trt: other engines are fp32, run anywhere, and take any batch")
-    if form != "c" and (option := _given(*C_OPTIONS)):
+    if form != "c" and (option := _given(*(name for name in C_OPTIONS if name != "static"))):
         raise UsageError(f"{option} goes with --format c")
+    if form != "triton" and (option := _given("name")):
+        raise UsageError(f"{option} goes with --format triton: name other results with -o")
+    if form not in ("c", "onnx") and (option := _given("static", "batch")):
+        raise UsageError(f"{option} goes with --format onnx{' or c' if option == '--static' else ''}")
+    if form == "c" and _given("batch"):
+        raise UsageError("--batch goes with --format onnx: the C program draws any number of images, one by one")
+    if _given("batch") and not _given("static"):
+        raise UsageError("--batch goes with --static: other engines take any number of images in a call")
+    if form == "onnx" and _given("static") and _given("tune_batch"):
+        raise UsageError("--tune-batch goes without --static, which measures with its own --batch")
     if form in ("native", *FOLDERS) and (option := "--graph" if role else _given("window", "tune_batch")):
         raise UsageError(f"{option} goes with --format onnx or trt: a model file has no graph, and serves any batch")
     if source is not None and source.suffix == ".gpcnn" and form == "native":
@@ -229,6 +261,11 @@ def _reject_conflicts(source: Path | None, form: str, role: str | None) -> None:
         raise UsageError(f"{option} goes with a sampler: a step evaluates the whole image")
 
 
+def _is_model_file(source: Path | None) -> TypeGuard[Path]:
+    """Whether a model file is named, which needs no PyTorch."""
+    return source is not None and (source.suffix == ".gpcnn" or str(source).startswith("zoo:"))
+
+
 def _checkpoint(source: Path | None, form: str) -> Path:
     """The checkpoint or model file that was named, or the newest run's checkpoint."""
     graph = () if form == "native" else ("onnx", "onnxscript")
@@ -237,7 +274,7 @@ def _checkpoint(source: Path | None, form: str) -> Path:
     from gpcnn_training.trainer.compute import limit_threads
 
     limit_threads()
-    if source is not None and (source.suffix == ".gpcnn" or str(source).startswith("zoo:")):
+    if _is_model_file(source):
         return source
     if source is not None:
         return checkpoint_path(source)
@@ -253,7 +290,7 @@ def _web(source: Path | None, out: Path, json_path: Path | None) -> None:
 
     check_outputs([Output("-o", out, "folder"), *([] if json_path is None else [Output("--json", json_path)])])
     refuse_place(out)
-    if source is not None and (source.suffix == ".gpcnn" or str(source).startswith("zoo:")):
+    if _is_model_file(source):
         path = resolve_engine(source)
         engine = engine_name(path)
         site = make_site(_model_file(source), engine, path.stem, engine if engine.startswith("zoo:") else path.name)
@@ -269,7 +306,7 @@ def _web(source: Path | None, out: Path, json_path: Path | None) -> None:
 
 def _model_file(source: Path | None) -> bytes:
     """The bytes of the model file that was named, or of one made of a checkpoint, proven."""
-    if source is not None and (source.suffix == ".gpcnn" or str(source).startswith("zoo:")):
+    if _is_model_file(source):
         from gpcnn_deploy.model_file import read_model_bytes
         from gpcnn_runtime.zoo.catalogue import resolve_engine
 
@@ -319,7 +356,9 @@ def _condition(metadata: EngineMetadata) -> str:
     """What gpcnn-sample needs to draw."""
     if metadata.spec.conditioning == "label":
         return " --label 0"
-    return " --like PICTURE" if metadata.encoder_digest is not None else ""
+    if metadata.spec.conditioning == "embedding":
+        return " --like PICTURE" if metadata.encoder_digest is not None else " --embedding FILE.npy"
+    return ""
 
 
 def _plan(

@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from gpcnn_export.onnx_engine import OnnxEngine
     from gpcnn_export.onnx_to_plan import PlanReport
     from gpcnn_export.site import Site
+    from gpcnn_export.triton.repository import TritonModel
 
 
 class ExportResult(msgspec.Struct, frozen=True, kw_only=True):
     """Files that were written, and what they are.
 
     Attributes:
-        output: the engine, or the folder of a page.
+        output: the engine, or the folder of a page or of Triton's model.
         bytes: its size.
         engine: its metadata, with the proof of parity.
         plan: metadata of a plan, which holds the same; None for other engines.
@@ -50,6 +51,11 @@ def of_engine(out: Path, engine: OnnxEngine | ModelFile) -> ExportResult:
 def of_site(out: Path, site: Site) -> ExportResult:
     """The result of an export to the folder `out`."""
     return ExportResult(output=str(out), bytes=site.size, engine=site.metadata)
+
+
+def of_triton(folder: Path, model: TritonModel) -> ExportResult:
+    """The result of an export to the model's `folder`."""
+    return ExportResult(output=str(folder), bytes=model.size, engine=model.metadata)
 
 
 def of_plan(report: PlanReport) -> ExportResult:

@@ -96,6 +96,7 @@ def _real_images(job: VerifyJob, model: GatedPixelCNN, header: Header) -> tuple[
         UsageError, DataError: there is no such data set, or it does not fit the model; what the job does not name is
             not downloaded.
     """
+    from gpcnn_training.data.conditions import conditions_of
     from gpcnn_training.data.sources import load_data
     from gpcnn_training.evaluation.likelihood import levels_of_draw
 
@@ -123,8 +124,12 @@ def _real_images(job: VerifyJob, model: GatedPixelCNN, header: Header) -> tuple[
     arrays: dict[str, npt.NDArray[Any]] = {"levels": levels}
     if spec.conditioning == "label":
         arrays["label"] = data.test_labels[:count].astype(np.int32)
-    elif spec.conditioning == "embedding":
+    elif model.encoder is not None:
         arrays["embedding"] = _codes(model, levels)
+    elif spec.conditioning != "none":
+        given = conditions_of(data, spec, own_codes=False)[1]
+        assert given is not None
+        arrays[spec.conditioning] = given[:count]
     return data.name, arrays
 
 
@@ -138,8 +143,6 @@ def _downloads() -> Path:
 def _codes(model: GatedPixelCNN, levels: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
     import torch
 
-    if model.encoder is None:
-        raise DataError("the model is conditioned on embeddings, and the checkpoint has no encoder to make them")
     with torch.no_grad():
         codes: npt.NDArray[np.float32] = model.embed(torch.from_numpy(levels)).numpy()
     return codes

@@ -14,7 +14,8 @@ def table(found: Verification) -> Table:
     """One line per kind of inputs and strategy."""
     window = "" if found.window is None else f", {Schedule(found.window, found.batch_window, found.batch_from)}"
     role = "model file" if found.role == "weights" else found.role
-    title = f"{found.engine}: {role}{window}, {found.precision}, on {found.runs_on}, against {found.library}"
+    batch = "" if found.batch is None else f", batch {found.batch}"
+    title = f"{found.engine}: {role}{window}{batch}, {found.precision}, on {found.runs_on}, against {found.library}"
     result = console.table(title)
     result.add_column("inputs")
     result.add_column("strategy")

@@ -41,7 +41,7 @@ class Verification(Verdict, frozen=True, kw_only=True):
 
     Attributes:
         engine: path of the engine.
-        role, window, batch_window, batch_from, precision: of its metadata.
+        role, window, batch_window, batch_from, batch, precision: of its metadata.
         runs_on: library, version and device that ran it.
     """
 
@@ -50,6 +50,7 @@ class Verification(Verdict, frozen=True, kw_only=True):
     window: int | None
     batch_window: int | None
     batch_from: int | None
+    batch: int | None
     precision: Precision
     runs_on: str
 
@@ -140,6 +141,7 @@ def verify(
         window=metadata.window,
         batch_window=metadata.batch_window,
         batch_from=metadata.batch_from,
+        batch=metadata.batch,
         precision=metadata.precision,
         runs_on=f"{info.runtime} {info.version}, {info.provider}",
     )

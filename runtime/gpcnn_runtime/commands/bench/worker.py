@@ -28,7 +28,7 @@ from gpcnn_deploy.text import read_exact_json
 from gpcnn_runtime.commands.bench.yardstick import yardstick
 from gpcnn_runtime.engines.base import Strategy
 from gpcnn_runtime.engines.onnxruntime.providers import Provider
-from gpcnn_runtime.sampler import Sampler, split
+from gpcnn_runtime.sampler import Sampler
 from gpcnn_runtime.samples import Samples
 
 ON_CPU = "CPU"
@@ -123,7 +123,7 @@ def measure(job: BenchJob, images: Path) -> Measured:
     with sampler:
         metadata, info = sampler.metadata, sampler.engine.info
         given = conditions(metadata, job)
-        parts = [stop - start for start, stop in split(job.batch, sampler.threads, sampler.batch_size)]
+        parts = [stop - start for start, stop in sampler.parts(job.batch)]
         passes: list[float] = []
         known: dict[str, Any] = {}
 
@@ -207,7 +207,7 @@ def time_calls(draw: Callable[[int], Samples], job: BenchJob) -> tuple[float, ..
     return tuple(seconds)
 
 
-def save_images(path: Path, metadata: EngineMetadata, job: BenchJob, levels: npt.NDArray[np.uint8]) -> None:
+def save_images(path: Path, metadata: EngineMetadata, job: BenchJob, levels: npt.NDArray[Any]) -> None:
     """Write noise, images and conditions of the first call, as `gpcnn_deploy.baseline` describes."""
     given = conditions(metadata, job)
     arrays: dict[str, npt.NDArray[Any]] = {

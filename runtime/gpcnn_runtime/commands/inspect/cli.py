@@ -45,6 +45,8 @@ def main(engine: Path, json_path: Path | None) -> None:
 
 def facts(found: Inspection) -> Iterator[tuple[str, str]]:
     """What people want to know, line by line."""
+    from gpcnn_deploy.spec import levels_in_words
+
     spec = found.spec
     if found.checkpoint is not None:
         kind = "autoencoder" if found.checkpoint.autoencoder else "model"
@@ -54,7 +56,7 @@ def facts(found: Inspection) -> Iterator[tuple[str, str]]:
         file = {"native": "model file", "onnx": "ONNX engine", "plan": "TensorRT plan"}[found.kind]
         yield "kind", f"{file}: {found.role}{window}, {found.precision}"
     colour = "grey" if spec.channels == 1 else "RGB"
-    yield "images", f"{spec.height}×{spec.width} {colour}, {spec.levels} levels"
+    yield "images", f"{spec.height}×{spec.width} {colour}, {levels_in_words(spec)}"
     if found.preparation is not None:
         yield "pictures", f"that do not fit are {found.preparation}, as in training"
     kernels = f"kernels {spec.first_kernel_size} and {spec.kernel_size}"
@@ -72,6 +74,8 @@ def facts(found: Inspection) -> Iterator[tuple[str, str]]:
     if found.multiply_adds is not None:
         yield "multiply-adds", f"{found.multiply_adds / 1e6:,.1f} M an image"
     yield "file", f"{found.bytes / 1e6:,.2f} MB, SHA-256 {found.digest}"
+    if found.batch is not None:
+        yield "batch", f"{found.batch} in every call: all shapes are fixed, and commands fill up the last call"
     yield from _plan(found)
     if found.card is not None:
         from gpcnn_runtime.zoo.card import card_facts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,9 @@ from gpcnn_runtime.commands.options import (
     box_option,
     candidates_option,
     complete_option,
+    embedding_option,
     engine_option,
+    interpolate_option,
     invert_option,
     label_option,
     like_option,
@@ -27,14 +30,17 @@ from gpcnn_runtime.commands.options import (
     rows_option,
     seed_option,
     smaller_batches,
+    spherical_option,
     strategy_option,
 )
 
 if TYPE_CHECKING:
     from gpcnn_deploy.metadata import EngineMetadata
+    from gpcnn_runtime.commands.sample.given import Given, Ways
     from gpcnn_runtime.completions import RankBy
     from gpcnn_runtime.engines.base import Strategy
     from gpcnn_runtime.engines.onnxruntime.providers import Provider
+    from gpcnn_runtime.sampler import Sampler
 
 DEFAULT_OUTPUT = {"grid": "sample.png", "png": "samples", "npz": "samples.npz"}
 COMPLETIONS_OUTPUT = {"grid": "completions.png", "png": "completions", "npz": "completions.npz"}
@@ -44,11 +50,14 @@ COMPLETIONS_OUTPUT = {"grid": "completions.png", "png": "completions", "npz": "c
 @engine_option
 @label_option
 @like_option
+@embedding_option
+@interpolate_option
+@spherical_option
 @click.option(
     "--count",
     type=int,
-    help="How many images of each label or picture, or how many completions.  "
-    "[default: 1; 4 with --like or --complete]",
+    help="How many images of each label, picture or embedding, on each way, or how many completions.  "
+    "[default: 1; 4 with --like or --complete; 9 with --interpolate]",
 )
 @seed_option
 @click.option(
@@ -93,6 +102,9 @@ def main(
     engine_path: Path | None,
     labels: tuple[str, ...],
     likes: tuple[Path, ...],
+    embeddings: tuple[str, ...],
+    ways: tuple[str, ...],
+    spherical: bool,
     count: int | None,
     seed: int,
     temperature: float,
@@ -122,11 +134,14 @@ def main(
     gpcnn-sample --label all --count 10 -o sheet.png
     gpcnn-sample --label 3,5 --count 5000 --output-format npz
     gpcnn-sample --like digit.png --count 20
+    gpcnn-sample --engine model.gpcnn --embedding h.npy
+    gpcnn-sample --interpolate 3,8 --count 9
     gpcnn-sample --complete digit.png --rows 14
     gpcnn-sample --complete digit.png --box 4,4,8,8 --candidates 16 --rank-by known
 
     --like draws new images from the code of a picture. It needs the engine of an autoencoder, and the encoder beside
-    it. The sheet shows the picture first.
+    it. The sheet shows the picture first. --embedding draws under vectors of your own, and --interpolate under vectors
+    on the way from one to another.
 
     --complete keeps every known pixel and draws the rest. Images are drawn row by row, and a pixel depends on those
     before it: known pixels below a gap cannot guide what is drawn into it, but they can judge it. --candidates N draws
@@ -140,12 +155,18 @@ def main(
         from gpcnn_runtime.commands.sample.complete_job import to_complete
 
         asked = to_complete(picture, mask_path, rows, box, candidates, rank_by, resize, invert)
-    elif (resize or invert) and not likes:
+    elif (resize or invert) and not likes and not ways:
         raise UsageError("--resize and --invert are for pictures that are read: add --complete PICTURE, or --like")
-    if likes and labels:
-        raise UsageError("--like and --label both say what to draw: leave one of them out")
+    says = {"--label": labels, "--like": likes, "--embedding": embeddings, "--interpolate": ways}
+    if len(both := [name for name, value in says.items() if value]) > 1:
+        raise UsageError(f"{both[1]} and {both[0]} both say what to draw: leave one of them out")
+    if spherical and not ways:
+        raise UsageError("--spherical says how to go from one end to the other: add --interpolate A,B")
+    if ways and asked is not None:
+        raise UsageError("--complete draws from one condition, and --interpolate has several: leave one of them out")
     if asked is not None and len(likes) > 1:
         raise UsageError(f"--complete draws from the code of one picture: name one with --like, not {len(likes)}")
+    steps = 9 if count is None else count
     path = output or Path((COMPLETIONS_OUTPUT if asked else DEFAULT_OUTPUT)[output_format])
     place = Place(path, output_format, scale, json_path)
     place.check()
@@ -155,33 +176,46 @@ def main(
         from gpcnn_runtime.sampler import Sampler
 
         engine = engine_or_default(engine_path, from_zoo=True)
-        with (
-            smaller_batches(batch_size),
-            Sampler.load(
-                engine,
-                threads,
-                batch_size,
-                provider=provider,
-                fallback=not no_fallback,
-                reproducible=reproducible,
-                warn=warn,
-            ) as sampler,
-        ):
+        with smaller_batches(batch_size), contextlib.ExitStack() as stack:
+            sampler = stack.enter_context(
+                Sampler.load(
+                    engine,
+                    threads,
+                    batch_size,
+                    provider=provider,
+                    fallback=not no_fallback,
+                    reproducible=reproducible,
+                    warn=warn,
+                )
+            )
             numbers = parse_labels(sampler.metadata, labels)
-            like = None
-            if likes or sampler.metadata.spec.conditioning == "embedding":
+            given: Given | None = None
+            count = count if count is not None else 4 if asked or likes else 1
+            if ways:
+                sampler, given = _on_the_way(sampler, ways, steps, spherical, resize, invert, reproducible, stack)
+                count = 1
+            elif embeddings:
+                from gpcnn_runtime.commands.sample.given import read_embeddings
+
+                given = read_embeddings(sampler, embeddings)
+            elif likes or sampler.metadata.spec.conditioning == "embedding":
                 from gpcnn_runtime.commands.sample.likes import encode_likes
 
-                like = encode_likes(sampler, likes, resize, invert)
-            if count is None:
-                count = 4 if asked or like else 1
+                given = encode_likes(sampler, likes, resize, invert)
             from_zoo = engine_path is None and str(engine).startswith("zoo:")
             any_label = asked is not None and numbers is None
             if any_label and sampler.metadata.class_names:
                 numbers = list(range(len(sampler.metadata.class_names)))
-            codes = None if like is None else like.embedding
-            conditions = check_conditions(sampler.metadata, numbers, seed, count, temperature, embedding=codes)
-            order = Order(conditions, strategy, like, any_label, from_zoo)
+            conditions = check_conditions(
+                sampler.metadata,
+                numbers,
+                seed,
+                count,
+                temperature,
+                embedding=None if given is None else given.embedding,
+                same_noise=1 if given is None else given.same_noise,
+            )
+            order = Order(conditions, strategy, given, any_label, from_zoo)
             if asked is not None:
                 draw_completions(sampler, order, place, asked)
             elif output_format == "grid":
@@ -190,6 +224,30 @@ def main(
                 draw_job(sampler, order, place)
     except KeyboardInterrupt:
         raise InterruptedRun("interrupted: nothing was written") from None
+
+
+def _on_the_way(
+    sampler: Sampler,
+    ways: Sequence[str],
+    steps: int,
+    spherical: bool,
+    resize: bool,
+    invert: bool,
+    reproducible: bool,
+    stack: contextlib.ExitStack,
+) -> tuple[Sampler, Ways]:
+    """What draws the images of `--interpolate`, and what they are drawn from; a model with labels takes vectors."""
+    from gpcnn_runtime.commands.sample.given import read_ways
+    from gpcnn_runtime.sampler import Sampler
+
+    labels = None
+    if sampler.metadata.spec.conditioning == "label":
+        from gpcnn_runtime.engines.native.label_vectors import with_vectors
+
+        labels = sampler.metadata
+        engine = with_vectors(sampler.engine, reproducible)
+        sampler = stack.enter_context(Sampler(engine, sampler.threads, sampler.batch_size))
+    return sampler, read_ways(sampler, labels, ways, steps, spherical, resize, invert)
 
 
 def parse_labels(metadata: EngineMetadata, texts: Sequence[str]) -> list[int] | None:

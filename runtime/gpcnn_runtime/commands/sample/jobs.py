@@ -28,7 +28,7 @@ import numpy.typing as npt
 
 from gpcnn_deploy.class_names import in_file_name
 from gpcnn_deploy.errors import OutputError
-from gpcnn_deploy.pictures.levels import png_bytes
+from gpcnn_deploy.pictures.levels import level_dtype, png_bytes
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_deploy.system.files import atomic_path, is_stream, write_atomic
 from gpcnn_deploy.system.lock import held
@@ -41,8 +41,6 @@ LOCK_FILE = ".lock"
 # A part of an .npz is written when it holds this many sub-pixels (5 bytes each), or after this many seconds.
 PART_SUBPIXELS = 1 << 20
 PART_SECONDS = 10.0
-
-_DTYPES: dict[str, type[np.generic]] = {"levels": np.uint8, "log_prob": np.float32}
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -62,6 +60,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         likes: pictures whose codes are drawn from.
         like_digest: SHA-256 of their levels; None without any.
         rank_by: `image` or `known`: which are kept.
+        given: embeddings that are drawn from.
+        given_digest: SHA-256 of them; None without any.
+        same_noise: images in a row that share their noise.
     """
 
     output_format: str
@@ -78,6 +79,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     likes: int = 0
     like_digest: str | None = None
+    given: int = 0
+    given_digest: str | None = None
+    same_noise: int = 1
 
     def class_name(self, position: int) -> str | None:
         """What file names call that label: its class, or in jobs of earlier versions its number."""
@@ -101,6 +105,7 @@ class JobOutput(abc.ABC):
     def __init__(self, path: Path, job: Job, spec: ModelSpec, total: int) -> None:
         """`total`: images of the whole job."""
         self.path, self.job, self.spec, self.total = path, job, spec, total
+        self._dtypes: dict[str, type[np.generic]] = {"levels": level_dtype(spec.levels), "log_prob": np.float32}
         self._stack = contextlib.ExitStack()
 
     @abc.abstractmethod
@@ -206,8 +211,8 @@ class _Missing(Sequence[int]):
 class NpzFile(JobOutput):
     """One .npz of the job's images, and of what belongs to them.
 
-    It has levels uint8 [N, C, H, W], log_prob float32 [N, C, H, W] (nats), labels int32 [N], class_names, seed and job.
-    Until it is complete its parts lie beside it in the folder `NAME.parts`.
+    It has levels uint8 [N, C, H, W] (uint16 of more than 256), log_prob float32 [N, C, H, W] (nats), labels int32 [N],
+    class_names, seed and job. Until it is complete its parts lie beside it in the folder `NAME.parts`.
     """
 
     def __init__(
@@ -283,7 +288,7 @@ class NpzFile(JobOutput):
             for name, array in small.items():
                 with archive.open(zipfile.ZipInfo(name + ".npy"), "w", force_zip64=True) as member:
                     np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
-            for name, dtype in _DTYPES.items():
+            for name, dtype in self._dtypes.items():
                 with archive.open(zipfile.ZipInfo(name + ".npy"), "w", force_zip64=True) as member:
                     header = np.lib.format.header_data_from_array_1_0(np.empty(0, dtype)) | {"shape": shape}
                     np.lib.format.write_array_header_1_0(member, header)
@@ -308,12 +313,13 @@ class NpzFile(JobOutput):
         """How many images a part holds, read whole; 0 for a damaged one."""
         try:
             with np.load(file, allow_pickle=False) as part:
-                arrays = [part[name] for name in _DTYPES]
+                arrays = [part[name] for name in self._dtypes]
         except _DAMAGED:
             return 0
         shape = (len(arrays[0]), *self.spec.image_shape) if arrays[0].ndim else ()
         sound = all(
-            array.dtype == dtype and array.shape == shape for array, dtype in zip(arrays, _DTYPES.values(), strict=True)
+            array.dtype == dtype and array.shape == shape
+            for array, dtype in zip(arrays, self._dtypes.values(), strict=True)
         )
         return shape[0] if sound and shape else 0
 

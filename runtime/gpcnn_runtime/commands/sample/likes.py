@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gpcnn_deploy.errors import UsageError
-from gpcnn_deploy.pictures.levels import grid, pixels_from_levels
+from gpcnn_deploy.pictures.levels import compact, grid, pixels_from_levels
+from gpcnn_runtime.commands.sample.given import Given
 from gpcnn_runtime.engines.onnxruntime.encoder import Encoder
 from gpcnn_runtime.inputs.picture import read_levels
 from gpcnn_runtime.sampler import Sampler
@@ -22,27 +23,21 @@ from gpcnn_runtime.zoo.catalogue import engine_name
 SHEET_COLUMNS = 10
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Likes:
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Likes(Given):
     """M pictures and their codes.
 
     Attributes:
-        pictures: the files.
         levels: int32 [M, C, H, W], what the encoder saw.
-        embedding: float32 [M, E], what it made of them.
-        depth: K, the number of levels.
     """
 
-    pictures: tuple[Path, ...]
     levels: npt.NDArray[np.int32]
-    embedding: npt.NDArray[np.float32]
-    depth: int
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.names)
 
     def __str__(self) -> str:
-        return f"like {self.pictures[0]}" if len(self) == 1 else f"like {len(self)} pictures"
+        return f"like {self.names[0]}" if len(self) == 1 else f"like {len(self)} pictures"
 
     def digest(self) -> str:
         """Hexadecimal SHA-256 of what the encoder saw."""
@@ -50,7 +45,15 @@ class Likes:
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """What an .npz keeps of them."""
-        return {"original": self.levels.astype(np.uint8), "embedding": self.embedding}
+        return {"original": compact(self.levels, self.depth), "embedding": self.embedding}
+
+    def job(self) -> dict[str, Any]:
+        """Fields of a `Job`."""
+        return {"likes": len(self), "like_digest": self.digest()}
+
+    def report(self) -> dict[str, Any]:
+        """Fields of a `SampleReport`."""
+        return {"like": self.names}
 
     def sheet(self, drawn: npt.NDArray[np.uint8], count: int) -> npt.NDArray[np.uint8]:
         """What was drawn beside what it was drawn from.
@@ -66,7 +69,7 @@ class Likes:
             uint8 [rows, columns] for grey, [rows, columns, 3] for colour.
         """
         images = drawn.reshape(len(self), count, *drawn.shape[1:])
-        both = np.concatenate([self.levels.astype(np.uint8)[:, None], images], axis=1)
+        both = np.concatenate([compact(self.levels, self.depth)[:, None], images], axis=1)
         columns = count + 1
         if len(self) == 1:
             columns = max(SHEET_COLUMNS, math.isqrt(count + 1))
@@ -89,8 +92,8 @@ def encode_likes(sampler: Sampler, paths: Sequence[Path], resize: bool = False, 
             return None
         if sampler.metadata.encoder_digest is None:
             raise UsageError(
-                f"{engine} draws from an embedding and has no encoder to make one of a picture: call "
-                "Sampler.sample(embedding=…) from Python"
+                f"{engine} draws from an embedding of {spec.conditioning_size} numbers: name a file of them with "
+                "--embedding FILE.npy"
             )
         raise UsageError(f"{engine} draws from the code of a picture: name one with --like PICTURE")
 
@@ -99,4 +102,11 @@ def encode_likes(sampler: Sampler, paths: Sequence[Path], resize: bool = False, 
 
     with Encoder.beside(sampler.engine) as encoder:
         levels = np.stack([_read(path) for path in paths])
-        return Likes(tuple(paths), levels, encoder.embed(levels), spec.levels)
+        return Likes(
+            names=tuple(map(str, paths)),
+            embedding=encoder.embed(levels),
+            depth=spec.levels,
+            shown=len(paths),
+            reads_pictures=True,
+            levels=levels,
+        )

@@ -25,7 +25,8 @@ class ImageReport(msgspec.Struct, frozen=True, kw_only=True):
         label: None for a model without labels.
         class_name: of the label.
         nats: -log p of the image under the model at temperature 1: smaller is likelier.
-        levels_sha256: SHA-256 of its levels, one byte a sub-pixel, [C, H, W] in C order: equal images have equal ones.
+        levels_sha256: SHA-256 of its levels, one byte a sub-pixel (two of more than 256 levels), [C, H, W] in C order:
+            equal images have equal ones.
         known_nats: of completions, what the known pixels alone add to it.
     """
 
@@ -67,7 +68,11 @@ class SampleReport(msgspec.Struct, frozen=True, kw_only=True):
         engine: what drew.
         labels: labels asked for, in order; None for a model without labels.
         like: pictures whose codes were drawn from, in order; None where none were.
-        count: images of each label or picture; completions shown. Position p belongs to number p // count of them.
+        embeddings: files whose vectors were drawn from, in order; None where none were.
+        interpolate: ways between two ends, in order; None where none were. Way k has the images at positions k · count
+            on, which share noise stream k.
+        count: images of each label, picture, embedding or way; completions shown. Position p belongs to number
+            p // count of them.
         seed: of the noise.
         temperature: divided the logits.
         drawn_before: images that an earlier run of the same job had drawn.
@@ -82,6 +87,8 @@ class SampleReport(msgspec.Struct, frozen=True, kw_only=True):
     engine: EngineReport
     labels: tuple[int, ...] | None
     like: tuple[str, ...] | None = None
+    embeddings: tuple[str, ...] | None = None
+    interpolate: tuple[str, ...] | None = None
     count: int
     seed: int
     temperature: float

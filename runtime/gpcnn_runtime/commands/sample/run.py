@@ -16,8 +16,8 @@ from gpcnn_deploy.errors import InterruptedRun, UsageError
 
 if TYPE_CHECKING:
     from gpcnn_runtime.commands.sample.complete_job import ToComplete
+    from gpcnn_runtime.commands.sample.given import Given
     from gpcnn_runtime.commands.sample.jobs import Job
-    from gpcnn_runtime.commands.sample.likes import Likes
     from gpcnn_runtime.commands.sample.report import CompletionReport, ImageReport
     from gpcnn_runtime.conditions import Conditions
     from gpcnn_runtime.engines.base import Strategy
@@ -36,14 +36,14 @@ class Order:
     Attributes:
         conditions: what decides the images.
         strategy: schedule of a step engine.
-        like: pictures from whose codes they are drawn.
+        given: what they are drawn from, where that is no label.
         any_label: no label was named, and the pixels that a completion keeps choose it.
         from_zoo: the engine is the zoo's, since none was named and none is in the folder.
     """
 
     conditions: Conditions
     strategy: Strategy
-    like: Likes | None = None
+    given: Given | None = None
     any_label: bool = False
     from_zoo: bool = False
 
@@ -95,7 +95,7 @@ def draw_grid(sampler: Sampler, order: Order, place: Place) -> None:
     conditions = order.conditions
     stream = sampler.draw(conditions, order.strategy)
     spec, total, path = sampler.metadata.spec, conditions.total, place.path
-    _refuse_large(sampler, total + (0 if order.like is None else len(order.like)), place)
+    _refuse_large(sampler, total + (0 if order.given is None else order.given.shown), place)
     begin = time.perf_counter()
     drawn: list[Samples] = []
     with _progress(total, sampler) as advance, contextlib.closing(stream):
@@ -109,8 +109,8 @@ def draw_grid(sampler: Sampler, order: Order, place: Place) -> None:
     from gpcnn_deploy.pictures.levels import grid, pixels_from_levels, save_png
 
     levels = np.concatenate([samples.levels for samples in drawn])
-    if order.like is not None:
-        sheet = order.like.sheet(levels, conditions.count)
+    if order.given is not None:
+        sheet = order.given.sheet(levels, conditions.count)
     else:
         rows_of_labels = 1 < conditions.count < total
         sheet = grid(pixels_from_levels(levels, spec.levels), conditions.count if rows_of_labels else None)
@@ -140,7 +140,7 @@ def draw_job(sampler: Sampler, order: Order, place: Place) -> None:
     else:
         import numpy as np
 
-        more = {} if order.like is None else order.like.arrays()
+        more = {} if order.given is None else order.given.arrays()
         if sampler.metadata.class_names:
             more["class_names"] = np.array(sampler.metadata.class_names)
         output = NpzFile(path, job, spec, total, more)
@@ -186,8 +186,7 @@ def _as_job(sampler: Sampler, order: Order, place: Place) -> Job:
         seed=conditions.seed,
         temperature=conditions.temperature,
         scale=(place.scale or 1) if place.output_format == "png" else 1,
-        likes=0 if order.like is None else len(order.like),
-        like_digest=None if order.like is None else order.like.digest(),
+        **({} if order.given is None else order.given.job()),
     )
 
 
@@ -260,8 +259,8 @@ def _listed(sampler: Sampler, place: Place, drawn: Sequence[Samples]) -> list[Im
 
 def _images(order: Order, sampler: Sampler) -> str:
     spec, count = sampler.metadata.spec, order.conditions.total
-    like = "" if order.like is None else f" {order.like}"
-    return f"{count} image{'s' if count > 1 else ''} of {spec.height}×{spec.width}{like}"
+    given = "" if order.given is None else f" {order.given}"
+    return f"{count} image{'s' if count > 1 else ''} of {spec.height}×{spec.width}{given}"
 
 
 def _tell(
@@ -289,8 +288,8 @@ def _tell(
             output_format=place.output_format,
             engine=engine_report(sampler.engine, sampler.threads),
             labels=order.labels,
-            like=None if order.like is None else tuple(map(str, order.like.pictures)),
-            count=order.conditions.count,
+            **({} if order.given is None else order.given.report()),
+            count=order.conditions.count * order.conditions.same_noise,
             seed=order.conditions.seed,
             temperature=order.conditions.temperature,
             drawn_before=there,
@@ -311,5 +310,5 @@ def _tell(
         f"engine: {engine_name(info.path)} ({role}) on {info.runtime} {info.version}, {info.provider}, "
         f"{threads} thread{'s' if threads > 1 else ''}",
     )
-    if metadata.preparation is not None and (order.like is not None or reads_picture):
+    if metadata.preparation is not None and (reads_picture or (order.given is not None and order.given.reads_pictures)):
         say(place.said, f"pictures that do not fit are prepared as in training: {metadata.preparation}")

@@ -46,6 +46,13 @@ ANOMALOUS_EXIT = 3
     help="Score under this label alone.  [default: under each, and under their mixture]",
     shell_complete=complete_labels,
 )
+@click.option(
+    "--embeddings",
+    "embeddings_path",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="For a model with embeddings: an .npy or .npz with one row for each picture in order, or one row for all.",
+)
 @json_option
 @click.option(
     "--csv",
@@ -105,6 +112,7 @@ def main(
     pictures: tuple[Path, ...],
     engine_path: Path | None,
     label: str | None,
+    embeddings_path: Path | None,
     json_path: Path | None,
     csv_path: Path | None,
     heatmap: Path | None,
@@ -128,6 +136,7 @@ def main(
 
     \b
     gpcnn-score --engine model.gpcnn digit.png
+    gpcnn-score --engine mine.gpcnn --embeddings h.npy folder/
     gpcnn-score folder/ --csv scores.csv --heatmap heat/
     gpcnn-score --calibrate usual/ --quantile 0.01 --save threshold.json
     gpcnn-score --threshold threshold.json new/
@@ -181,8 +190,10 @@ def main(
                 seed=seed,
                 heatmap=heatmap,
                 threshold=threshold,
+                embeddings=embeddings_path,
             )
             scoring = Scoring(sampler, options, background)
+            scoring.check(pictures)
             calibration = Calibration(scoring, method) if calibrates else None
             tally, summary = _run(scoring, pictures, calibration, json_path, csv_path)
             made = None

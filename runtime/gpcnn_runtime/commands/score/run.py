@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from gpcnn_deploy.errors import DataError, UsageError
 from gpcnn_runtime.anomaly import Method, Threshold, anomaly_scores, calibrate
@@ -16,7 +17,8 @@ from gpcnn_runtime.commands.score.heatmap import save_heatmap
 from gpcnn_runtime.commands.score.rows import Head, Row
 from gpcnn_runtime.engines.onnxruntime.encoder import Encoder
 from gpcnn_runtime.engines.report import engine_report
-from gpcnn_runtime.inputs.stream import BadPicture, Picture, pictures, shown
+from gpcnn_runtime.inputs.stream import BadPicture, Picture, count_pictures, pictures, shown
+from gpcnn_runtime.inputs.vectors import vectors_beside_pictures
 from gpcnn_runtime.sampler import Sampler
 from gpcnn_runtime.scores import Binarization, check_has_likelihood, score, to_levels
 
@@ -34,6 +36,7 @@ class Options:
         binarization, seed: as in `to_levels`.
         heatmap: folder for pictures of the surprise, or None.
         threshold: what tells anomalies, or None.
+        embeddings: file of what pictures are scored under, a row for each or one for all; or None.
     """
 
     label: int | None = None
@@ -43,6 +46,7 @@ class Options:
     seed: int = 0
     heatmap: Path | None = None
     threshold: Threshold | None = None
+    embeddings: Path | None = None
 
 
 class Scoring:
@@ -57,12 +61,18 @@ class Scoring:
         Raises:
             UsageError: they do not; the message says which option to leave out or to add.
             DataError: the threshold is that of another engine.
+            DataError: the embeddings cannot be read, or do not fit the model.
             EngineError: an autoencoder's encoder is missing, damaged, or that of another engine.
         """
         self.sampler, self.options, self.background = sampler, options, background
         spec = sampler.metadata.spec
         self.encoder: Encoder | None = None
-        if sampler.metadata.encoder_digest is not None:
+        self.vectors: npt.NDArray[np.float32] | None = None
+        if options.embeddings is not None:
+            if spec.conditioning != "embedding":
+                raise UsageError("this model is not conditioned on embeddings: leave --embeddings out")
+            self.vectors = vectors_beside_pictures(options.embeddings, spec.conditioning_size)
+        elif sampler.metadata.encoder_digest is not None:
             self.encoder = Encoder.beside(sampler.engine)
         else:
             check_has_likelihood(sampler)
@@ -81,6 +91,20 @@ class Scoring:
                 )
         if options.threshold is not None:
             self._check(options.threshold)
+
+    def check(self, paths: Sequence[str | Path]) -> None:
+        """Refuse embeddings that are not as many as the pictures, before anything is written.
+
+        Raises:
+            UsageError: the numbers are told.
+        """
+        if self.vectors is None or len(self.vectors) == 1:
+            return
+        if (count := count_pictures(paths)) != len(self.vectors):
+            raise UsageError(
+                f"--embeddings {self.options.embeddings}: {len(self.vectors)} rows for {count} "
+                f"picture{'s' if count > 1 else ''}: expected one for each, or one row for all"
+            )
 
     def _check(self, threshold: Threshold) -> None:
         if threshold.method == "ratio" and self.background is None:
@@ -174,6 +198,8 @@ class Scoring:
             [to_levels(item.pixels, spec, options.binarization, options.seed, k) for k, item in good.items()]
         )
         embedding = None if self.encoder is None else self.encoder.embed(levels)
+        if self.vectors is not None:
+            embedding = self.vectors if len(self.vectors) == 1 else self.vectors[list(good)]
         heatmaps = options.heatmap is not None
         scores = score(self.sampler, levels, options.label, embedding=embedding, per_pixel=heatmaps)
         background_nats = None if self.background is None else score(self.background, levels).nats

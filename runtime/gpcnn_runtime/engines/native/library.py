@@ -20,7 +20,7 @@ import numpy.typing as npt
 from gpcnn_deploy.errors import EngineError
 from gpcnn_runtime.engines.base import OutOfMemoryError
 
-ABI: Final = 2
+ABI: Final = 3
 ALIGNMENT: Final = 64
 _NAMES = {"win32": "gpcnn.dll", "darwin": "libgpcnn.dylib"}
 LIBRARY: Final = Path(__file__).parent / "lib" / _NAMES.get(sys.platform, "libgpcnn.so")
@@ -45,6 +45,7 @@ class _Spec(Structure):
         ("head_features", c_uint32),
         ("conditioning", c_uint32),
         ("conditioning_size", c_uint32),
+        ("input_size", c_uint32),
         ("head", c_uint32),
         ("mixtures", c_uint32),
     ]

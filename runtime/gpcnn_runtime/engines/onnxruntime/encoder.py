@@ -139,7 +139,10 @@ def _digest(metadata: EngineMetadata, path: Path) -> str:
     if conditioning != "embedding":
         instead = "draw with --label" if conditioning == "label" else "it draws without being asked for anything"
         kind = "labels" if conditioning == "label" else "nothing"
-        raise UsageError(f"{engine} is conditioned on {kind}, not on the code of a picture: {instead}, not --like")
+        raise UsageError(
+            f"{engine} is conditioned on {kind}, not on the code of a picture: {instead}, not --like; or name an "
+            "autoencoder with --engine, such as zoo:mnist-autoencoder"
+        )
     if metadata.encoder_digest is None:
         raise UsageError(
             f"{engine} has no encoder to read pictures with: export an autoencoder's checkpoint (gpcnn-train --model "

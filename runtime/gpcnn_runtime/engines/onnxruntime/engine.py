@@ -72,11 +72,29 @@ class _OnnxEngine(Engine):
     def evaluate(self, inputs: dict[str, npt.NDArray[Any]], cancellation: Cancellation) -> dict[str, npt.NDArray[Any]]:
         """Outputs of the graph by name, checked for shape.
 
+        A graph of a fixed batch is called as often as it takes. What a call lacks is filled with its last image, which
+        needs no more steps a second time.
+
         Raises:
             EngineError: the engine is closed, or ONNX Runtime failed.
             OutOfMemoryError: not enough memory for this batch.
             Cancelled: the request was called off.
         """
+        batch, count = self.metadata.batch, len(inputs["noise"])
+        if batch is None or batch == count:
+            return self._evaluate(inputs, cancellation)
+        calls = []
+        for start in range(0, count, batch):
+            rows = np.minimum(np.arange(start, start + batch), count - 1)
+            filled = {name: array[rows] if array.ndim else array for name, array in inputs.items()}
+            calls.append(self._evaluate(filled, cancellation))
+        together = {name: [call[name] for call in calls] for name in calls[0]}
+        return {
+            name: np.concatenate(parts)[:count] if parts[0].ndim else np.sum(parts, axis=0, dtype=parts[0].dtype)
+            for name, parts in together.items()
+        }
+
+    def _evaluate(self, inputs: dict[str, npt.NDArray[Any]], cancellation: Cancellation) -> dict[str, npt.NDArray[Any]]:
         import onnxruntime
 
         path = self.info.path

@@ -60,10 +60,10 @@ def onnx_engine(path: Path, content: bytes, placement: Placement = CPU) -> Engin
     session = open_session(path, content, placement)
     from onnxruntime import __version__ as version
 
-    check_ports(path, "input", session.get_inputs(), inputs(metadata.role, metadata.spec))
-    check_ports(path, "output", session.get_outputs(), outputs(metadata.role, metadata.spec))
+    check_ports(path, "input", session.get_inputs(), inputs(metadata.role, metadata.spec, metadata.batch))
+    check_ports(path, "output", session.get_outputs(), outputs(metadata.role, metadata.spec, metadata.batch))
     info = EngineInfo(path, "ONNX Runtime", version, running(session, placement), content)
-    if metadata.role == "sampler" or placement.memory is None:
+    if metadata.role == "sampler" or placement.memory is None or metadata.batch is not None:
         kind = OnnxSampler if metadata.role == "sampler" else OnnxStep
         engine = kind(session, metadata, info)
         engine.concurrent = placement.provider == "cpu"  # threads of one GPU would only wait for each other

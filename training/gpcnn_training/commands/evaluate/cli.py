@@ -11,7 +11,8 @@ from gpcnn_deploy.commands.command import Command, data_dir_option, json_option,
 from gpcnn_deploy.commands.extras import required
 
 if TYPE_CHECKING:
-    from gpcnn_training.commands.evaluate.run import Evaluation, Spread
+    from gpcnn_deploy.spec import Conditioning
+    from gpcnn_training.commands.evaluate.run import Evaluation, Likelihood, Protocol, Spread
     from gpcnn_training.evaluation.class_consistency import ClassConsistency
 
 
@@ -30,11 +31,16 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--binarization",
-    type=click.Choice(["stochastic", "fixed"]),
-    help="How grey images get two levels: at random, or at 0.5.  [default: as in training]",
+    type=click.Choice(["stochastic", "fixed", "both"]),
+    help="How grey images get two levels: at random, at 0.5, or one after the other.  [default: as in training]",
 )
 @click.option(
     "--draws", type=click.IntRange(1, 1000), help="How often to binarize the test images at random.  [default: 4]"
+)
+@click.option(
+    "--mixture",
+    is_flag=True,
+    help="Also score p(x), the mean of p(x | y) over all labels y. Ten labels take ten times as long.",
 )
 @click.option(
     "--samples",
@@ -51,13 +57,16 @@ def main(json_path: Path | None, **flags: Any) -> None:
     """Measure how good CHECKPOINT is: a file, a run folder, or the newest run if it is left out.
 
     Prints the negative log-likelihood of the test images, in nats an image, nats a pixel and bits/dim. Smaller is
-    better. --samples adds the class consistency: how many samples a classifier takes for their class. The classifier
-    is trained for it on the real images, which takes a minute on MNIST.
+    better. Of a model conditional on labels it is -log p(x | y), given the label. --mixture adds -log p(x), by which
+    unconditional models are compared.
+
+    --samples adds the class consistency: how many samples a classifier takes for their class. The classifier is trained
+    for it on the real images, which takes a minute on MNIST.
 
     \b
     gpcnn-evaluate runs/mnist-conditional
     gpcnn-evaluate runs/mnist-conditional --samples 1000 --json result.json
-    gpcnn-evaluate runs/mnist-conditional --binarization fixed
+    gpcnn-evaluate runs/mnist-conditional --binarization both --mixture
     """
     with required("evaluating a checkpoint", "train"):
         from gpcnn_training.commands.evaluate.run import EvaluateRequest, evaluate
@@ -72,14 +81,29 @@ def describe(evaluation: Evaluation) -> str:
     lines = [
         f"checkpoint  {evaluation.checkpoint} (step {evaluation.step:,}, {evaluation.epoch:.1f} epochs)",
         f"data        {evaluation.data}, {_of(evaluation.test_images, evaluation.all_test_images)} test images",
-        f"protocol    {evaluation.protocol}",
-        f"test NLL    {_figure(evaluation.nats_per_image, 3)} nats/image",
-        f"            {_figure(evaluation.nats_per_pixel, 6)} nats/pixel",
-        f"            {_figure(evaluation.bits_per_dim, 5)} bits/dim",
+        *_describe_protocol(evaluation, evaluation.conditioning),
     ]
+    if evaluation.fixed is not None:
+        lines += _describe_protocol(evaluation.fixed, evaluation.conditioning)
     if evaluation.class_consistency is not None:
         lines += _describe_consistency(evaluation.class_consistency)
     return "\n".join(lines)
+
+
+def _describe_protocol(found: Protocol, conditioning: Conditioning) -> list[str]:
+    of = {"none": "p(x)", "label": "p(x | y), given the label", "embedding": "p(x | h), given the embedding"}
+    lines = [f"protocol    {found.protocol}", *_describe_likelihood("test NLL", found, of[conditioning])]
+    if found.mixture is not None:
+        lines += _describe_likelihood("mixture NLL", found.mixture, "p(x), the mean of p(x | y) over the labels")
+    return lines
+
+
+def _describe_likelihood(name: str, likelihood: Likelihood, meaning: str) -> list[str]:
+    return [
+        f"{name:11} {_figure(likelihood.nats_per_image, 3)} nats/image of {meaning}",
+        f"            {_figure(likelihood.nats_per_pixel, 6)} nats/pixel",
+        f"            {_figure(likelihood.bits_per_dim, 5)} bits/dim",
+    ]
 
 
 def _describe_consistency(consistency: ClassConsistency) -> list[str]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import click
 import msgspec
@@ -16,14 +16,20 @@ import numpy as np
 from gpcnn_deploy.checkpoint_header import Header
 from gpcnn_deploy.class_names import same_names
 from gpcnn_deploy.errors import CheckpointError, DataError, TrainingError, UsageError, lacks_memory
-from gpcnn_deploy.spec import ModelSpec, Quantization
+from gpcnn_deploy.spec import Conditioning, ModelSpec, Quantization
 from gpcnn_deploy.system.machine import of_memory
 from gpcnn_training.checkpoint import checkpoint_digest, load_checkpoint
-from gpcnn_training.data.dataset import DataSet
+from gpcnn_training.data.conditions import Conditions, conditions_of
+from gpcnn_training.data.dataset import DataSet, Labels, Pixels
 from gpcnn_training.data.names import NAMES, data_name
 from gpcnn_training.data.sources import load_data
 from gpcnn_training.evaluation.class_consistency import ClassConsistency, class_consistency
-from gpcnn_training.evaluation.likelihood import bits_per_dim, negative_log_likelihood
+from gpcnn_training.evaluation.likelihood import (
+    bits_per_dim,
+    mixture_negative_log_likelihood,
+    negative_log_likelihood,
+)
+from gpcnn_training.model import GatedPixelCNN
 from gpcnn_training.runs import checkpoint_path, newest_run
 from gpcnn_training.trainer.compute import limit_threads, threads_set
 from gpcnn_training.trainer.device import resolve_device
@@ -40,8 +46,9 @@ class EvaluateRequest:
     data: str | None = None
     data_dir: Path | None = None
     test_images: int | None = None
-    binarization: Literal["stochastic", "fixed"] | None = None
+    binarization: Literal["stochastic", "fixed", "both"] | None = None
     draws: int | None = None
+    mixture: bool = False
     samples: int | None = None
     seed: int | None = None
     temperature: float | None = None
@@ -60,8 +67,36 @@ class Spread(msgspec.Struct, frozen=True, kw_only=True):
     std: float | None
 
 
-class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
-    """The result.
+class Likelihood(msgspec.Struct, frozen=True, kw_only=True):
+    """Negative log-likelihood of the test images under one protocol.
+
+    Attributes:
+        draws: of each draw, in nats an image.
+        nats_per_image: over the draws.
+        nats_per_pixel: the same divided by height × width.
+        bits_per_dim: the same in bits, divided by channels × height × width.
+    """
+
+    draws: tuple[float, ...]
+    nats_per_image: Spread
+    nats_per_pixel: Spread
+    bits_per_dim: Spread
+
+
+class Protocol(Likelihood, frozen=True, kw_only=True):
+    """How the test images became levels, and their likelihood: p(x | y) of a conditional model, else p(x).
+
+    Attributes:
+        protocol: how pixels became levels, in words.
+        mixture: p(x) = mean over y of p(x | y) of a model conditional on labels; None if it was not asked for.
+    """
+
+    protocol: str
+    mixture: Likelihood | None = None
+
+
+class Evaluation(Protocol, frozen=True, kw_only=True):
+    """The result: the likelihood as in training or as asked for, and what else was asked for.
 
     Attributes:
         checkpoint: path of the file.
@@ -71,11 +106,8 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
         data: name of the data set.
         test_images: how many test images were scored: the first ones.
         all_test_images: how many there are.
-        protocol: how pixels became levels, in words.
-        draws: negative log-likelihood of each draw, in nats an image.
-        nats_per_image: over the draws.
-        nats_per_pixel: the same divided by height × width.
-        bits_per_dim: the same in bits, divided by channels × height × width.
+        conditioning: what the likelihood is given: `none`, `label`, …
+        fixed: the same images binarized at 0.5, with `--binarization both`; None otherwise.
         class_consistency: of samples; None if none were asked for.
     """
 
@@ -86,11 +118,8 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     data: str
     test_images: int
     all_test_images: int
-    protocol: str
-    draws: tuple[float, ...]
-    nats_per_image: Spread
-    nats_per_pixel: Spread
-    bits_per_dim: Spread
+    conditioning: Conditioning = "none"
+    fixed: Protocol | None = None
     class_consistency: ClassConsistency | None = None
 
 
@@ -107,22 +136,27 @@ def evaluate(request: EvaluateRequest) -> Evaluation:
         click.echo(f"Evaluating {path}, the newest run.", err=True)
     model, header = load_checkpoint(path)
     spec = header.spec
-    quantization, draws = _protocol(request, header)
+    protocols = _protocols(request, header)
     _check_samples(request, header)
+    _check_mixture(request, header)
     data = _data(request, path, header)
     try:
         with _threads(request.threads):
             model = model.to(device)
             pixels, labels = data.test_pixels[: request.test_images], data.test_labels[: request.test_images]
-            scores: list[float] = []
+            _, given = conditions_of(data, spec, model.encoder is not None)
+            conditions = None if given is None else given[: request.test_images]
+            results: list[Protocol] = []
             with Display("scoring the test images") as display:
 
                 def progress(share: float) -> None:
-                    display.update((len(scores) + share) / draws)
+                    display.update((len(results) + share) / len(protocols))
 
-                for draw in range(draws):
-                    scores.append(negative_log_likelihood(model, pixels, labels, quantization, progress, draw))
-            if not all(math.isfinite(score) for score in scores):
+                for quantization, draws in protocols:
+                    results.append(
+                        _under(model, pixels, conditions, labels, quantization, draws, request.mixture, progress)
+                    )
+            if not all(math.isfinite(score) for result in results for score in result.draws):
                 raise CheckpointError(f"{path}: its log-probabilities are not finite: take another, or train it anew")
             consistency = None
             if request.samples is not None:
@@ -151,12 +185,10 @@ def evaluate(request: EvaluateRequest) -> Evaluation:
         data=data.name,
         test_images=len(pixels),
         all_test_images=len(data.test_pixels),
-        protocol=_in_words(spec, quantization, draws),
-        draws=tuple(scores),
-        nats_per_image=spread(scores, 1),
-        nats_per_pixel=spread(scores, 1 / (spec.height * spec.width)),
-        bits_per_dim=spread(scores, bits_per_dim(1.0, spec)),
+        conditioning=spec.conditioning,
+        fixed=results[1] if len(results) > 1 else None,
         class_consistency=consistency,
+        **msgspec.structs.asdict(results[0]),
     )
 
 
@@ -166,8 +198,49 @@ def spread(scores: list[float], unit: float) -> Spread:
     return Spread(mean=float(np.mean(scores)) * unit, std=std)
 
 
-def _protocol(request: EvaluateRequest, header: Header) -> tuple[Quantization, int]:
-    """(how pixels become levels, how often they are drawn)."""
+def _under(
+    model: GatedPixelCNN,
+    pixels: Pixels,
+    conditions: Conditions,
+    labels: Labels,
+    quantization: Quantization,
+    draws: int,
+    mixture: bool,
+    progress: Callable[[float], None],
+) -> Protocol:
+    """The likelihood under one protocol, with that of the mixture over the labels if it is asked for."""
+    scores: list[float] = []
+    mixed: list[float] = []
+
+    def share(part: float) -> None:
+        progress((len(scores) + part) / draws)
+
+    for draw in range(draws):
+        if mixture:
+            given, mean = mixture_negative_log_likelihood(model, pixels, labels, quantization, share, draw)
+            mixed.append(mean)
+        else:
+            given = negative_log_likelihood(model, pixels, conditions, quantization, share, draw)
+        scores.append(given)
+    return Protocol(
+        protocol=_in_words(model.spec, quantization, draws),
+        mixture=Likelihood(**_figures(mixed, model.spec)) if mixed else None,
+        **_figures(scores, model.spec),
+    )
+
+
+def _figures(scores: list[float], spec: ModelSpec) -> dict[str, Any]:
+    """Fields of a `Likelihood` of scores in nats an image."""
+    return {
+        "draws": tuple(scores),
+        "nats_per_image": spread(scores, 1),
+        "nats_per_pixel": spread(scores, 1 / (spec.height * spec.width)),
+        "bits_per_dim": spread(scores, bits_per_dim(1.0, spec)),
+    }
+
+
+def _protocols(request: EvaluateRequest, header: Header) -> list[tuple[Quantization, int]]:
+    """How pixels become levels and how often they are drawn, for each set of figures."""
     spec, quantization = header.spec, header.quantization
     if request.binarization is not None:
         if spec.levels != 2 or spec.channels != 1:
@@ -176,14 +249,22 @@ def _protocol(request: EvaluateRequest, header: Header) -> tuple[Quantization, i
                 f"--binarization {request.binarization} goes with grey images of 2 levels, this model's are {colours} "
                 f"of {spec.levels}: leave it out"
             )
-        quantization = "stochastic-binary" if request.binarization == "stochastic" else "nearest"
+        quantization = "nearest" if request.binarization == "fixed" else "stochastic-binary"
     if quantization == "stochastic-binary":
-        return quantization, request.draws or DRAWS
+        protocols: list[tuple[Quantization, int]] = [(quantization, request.draws or DRAWS)]
+        return [*protocols, ("nearest", 1)] if request.binarization == "both" else protocols
     if request.draws is not None:
         raise UsageError(
             f"--draws {request.draws} goes with stochastic binarization: here pixels are rounded, leave it out"
         )
-    return quantization, 1
+    return [(quantization, 1)]
+
+
+def _check_mixture(request: EvaluateRequest, header: Header) -> None:
+    if request.mixture and header.spec.conditioning != "label":
+        unconditional = header.spec.conditioning == "none"
+        what = "unconditional: its figure is that of p(x) already" if unconditional else "not conditioned on labels"
+        raise UsageError(f"--mixture averages over the labels, but this model is {what}; leave it out")
 
 
 def _in_words(spec: ModelSpec, quantization: Quantization, draws: int) -> str:
@@ -191,7 +272,7 @@ def _in_words(spec: ModelSpec, quantization: Quantization, draws: int) -> str:
         of = f"mean ± standard deviation of {draws} draws" if draws > 1 else "1 draw"
         return f"stochastic binarization (a pixel is 1 with probability value/255), {of} from fixed seeds"
     if spec.levels == 2:
-        return "fixed binarization (a pixel is 1 from 128 up)"
+        return "fixed binarization at 0.5 (a pixel is 1 from 128 up), not the published split"
     if spec.levels == 256:
         return "8-bit pixels as they are, 256 levels"
     return f"pixels rounded to the nearest of {spec.levels} levels"
@@ -206,7 +287,7 @@ def _check_samples(request: EvaluateRequest, header: Header) -> None:
             raise UsageError(f"--temperature {request.temperature} goes with --samples: test images are scored at 1")
         return
     if spec.conditioning != "label":
-        kinds = {"none": "unconditional", "embedding": "conditioned on a code"}
+        kinds = {"none": "unconditional", "embedding": "conditioned on an embedding"}
         what = "an autoencoder" if header.encoder is not None else kinds[spec.conditioning]
         raise UsageError(
             f"--samples {request.samples} measures how samples fit their label, but this model is {what}: leave it out"
@@ -238,6 +319,7 @@ def _data(request: EvaluateRequest, path: Path, header: Header) -> DataSet:
             f"{name}: its classes ({_some(data.class_names)}) are not the model's ({_some(header.class_names)}): "
             "name the data that it was trained on"
         )
+    conditions_of(data, spec, header.encoder is not None)  # refuses data without them
     return data
 
 

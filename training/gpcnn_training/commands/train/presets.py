@@ -58,5 +58,6 @@ PRESETS = {
     ),
     "cifar10": Preset(levels=256, layers=15, features=128, head_features=256, learning_rate=1e-3, epochs=200),
     "fashion-mnist": Preset(levels=16, epochs=60),
+    "emoji": Preset(levels=16, epochs=60),
 }
 OWN_DATA = Preset()

@@ -15,13 +15,14 @@ import click
 from gpcnn_deploy.commands.command import data_dir_option, json_option
 from gpcnn_deploy.commands.outputs import OUTPUT_FOLDER
 from gpcnn_deploy.errors import UsageError
-from gpcnn_deploy.spec import MAX_FEATURES, MAX_LAYERS
+from gpcnn_deploy.spec import MAX_FEATURES, MAX_LAYERS, MAX_MIXTURES
 from gpcnn_training.commands.train.duration import DURATION
 from gpcnn_training.commands.train.flag import FiniteRange, flag, flags_of
 from gpcnn_training.commands.train.image_size import IMAGE_SIZE
 
 if TYPE_CHECKING:
     from gpcnn_deploy.preparation import Preparation, Resampling
+    from gpcnn_deploy.spec import Head, Input
     from gpcnn_training.trainer.compute import CompileChoice, PrecisionChoice
     from gpcnn_training.trainer.settings import OptimizerName
 
@@ -35,7 +36,7 @@ class TrainRequest:
 
     data: str | None = flag(
         metavar="NAME|PATH",
-        help="What to train on: digits (default), mnist, fashion-mnist, cifar10, an .npz file with `images` and "
+        help="What to train on: digits (default), emoji, mnist, fashion-mnist, cifar10, an .npz file with `images` and "
         "`labels`, or a folder of pictures. That folder holds a folder for each class, perhaps in train/, "
         "val/ and test/, or pictures alone.",
         resumed=True,
@@ -43,8 +44,9 @@ class TrainRequest:
     )
     data_dir: Path | None = flag(option=data_dir_option, no_key=_MACHINE, resumed=True, samples=True)
     model: str | None = flag(
-        click.Choice(["conditional", "unconditional", "autoencoder"]),
-        "What decides what is drawn: the class label (default), nothing, or the code of a picture.",
+        click.Choice(["conditional", "embedding", "unconditional", "autoencoder"]),
+        "What decides what is drawn: the class label, the `embeddings` of an .npz, nothing, or the code of a picture "
+        "(default: embeddings where the data have some, else the label).",
         samples=True,
     )
     recipe: str | None = flag(
@@ -92,6 +94,21 @@ class TrainRequest:
     code_size: int | None = flag(click.IntRange(1, 4096), "Length of an autoencoder's code (default: 10).")
     levels: int | None = flag(
         click.IntRange(2, 256), "How many values a pixel can take. 2 binarizes grey images at random, anew each epoch."
+    )
+    input: Input | None = flag(
+        click.Choice(["values", "categorical"]),
+        "How the network reads a level: as a value (default), or as a category, by a vector that it learns.",
+    )
+    input_size: int | None = flag(
+        click.IntRange(1, MAX_FEATURES), "Length of the vector of a category (default: 16, with --input categorical)."
+    )
+    head: Head | None = flag(
+        click.Choice(["categorical", "mixture"]),
+        "What a sub-pixel is drawn from: a probability for every level (default), or a mixture of logistics, as in "
+        "PixelCNN++, which needs fewer numbers for many levels.",
+    )
+    mixtures: int | None = flag(
+        click.IntRange(1, MAX_MIXTURES), "Logistics of a mixture (default: 10, with --head mixture)."
     )
     image_size: tuple[int, int] | None = flag(
         IMAGE_SIZE,

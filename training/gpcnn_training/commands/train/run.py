@@ -24,7 +24,7 @@ from gpcnn_deploy.errors import (
     UsageError,
     lacks_memory,
 )
-from gpcnn_deploy.spec import EncoderSpec, ModelSpec
+from gpcnn_deploy.spec import Conditioning, EncoderSpec, ModelSpec, levels_in_words
 from gpcnn_deploy.system.files import check_file, check_folder
 from gpcnn_deploy.system.lock import held
 from gpcnn_deploy.system.machine import of_memory
@@ -32,11 +32,12 @@ from gpcnn_training.checkpoint import load_checkpoint, save_checkpoint
 from gpcnn_training.commands.train.presets import OWN_DATA, PRESETS
 from gpcnn_training.commands.train.recipe import with_recipe
 from gpcnn_training.commands.train.request import TrainRequest
+from gpcnn_training.data.conditions import note_on_embeddings
 from gpcnn_training.data.dataset import DataSet
 from gpcnn_training.data.names import NAMES, data_name
 from gpcnn_training.data.quantize import quantization_for
 from gpcnn_training.data.sources import load_data
-from gpcnn_training.evaluation.likelihood import bits_per_dim, draw_samples
+from gpcnn_training.evaluation.likelihood import DRAWN_FROM_IMAGES, bits_per_dim, draw_samples
 from gpcnn_training.model import GatedPixelCNN, parameter_count
 from gpcnn_training.runs import CHECKPOINT, LOCK, RUNS, SAMPLES, STATE, checkpoint_path, make_run_folder, newest_run
 from gpcnn_training.trainer.compute import limit_threads, threads_set
@@ -49,6 +50,8 @@ from gpcnn_training.trainer.state import load_state, read_state
 from gpcnn_training.trainer.trainer import Trainer, final_header, resumed
 
 _LOGITS_OF_A_BATCH = 1 << 26  # float32 numbers, 256 MiB: larger images get smaller batches by default
+_INPUT_SIZE = 16  # of a category's vector, where none is asked for
+_MIXTURES = 10  # as in PixelCNN++
 
 
 def run(request: TrainRequest) -> int:
@@ -101,7 +104,11 @@ def _start(request: TrainRequest, fabric: Fabric, stack: contextlib.ExitStack) -
         check_folder(request.out or RUNS, "--out")  # before a download
     name = request.data or "digits"
     data = load_data(name, request.data_dir, request.preparation())
-    model = request.model or "conditional"
+    model = request.model or ("conditional" if data.train_embeddings is None else "embedding")
+    if model == "embedding" and data.train_embeddings is None:
+        raise DataError(
+            f"{name}: has no embeddings: expected an .npz with an array 'embeddings', floats [N, E], one row an image"
+        )
     if model == "conditional":
         if not data.class_names:
             what = "class folders: expected one folder per class" if Path(name).is_dir() else "labels: add them"
@@ -109,6 +116,12 @@ def _start(request: TrainRequest, fabric: Fabric, stack: contextlib.ExitStack) -
         data.check_classes()
     if model != "autoencoder" and request.code_size is not None:
         raise UsageError("--code-size is the length of an autoencoder's code: leave it out, or add --model autoencoder")
+    if request.input_size is not None and request.input != "categorical":
+        raise UsageError("--input-size is the length of a category's vector: leave it out, or add --input categorical")
+    if request.mixtures is not None and request.head != "mixture":
+        raise UsageError("--mixtures is the number of logistics: leave it out, or add --head mixture")
+    if request.head == "mixture" and request.input == "categorical":
+        raise UsageError("--head mixture needs levels in an order, and categories have none: leave out one of the two")
     try:
         spec = _spec(request, data, model)
     except SpecError as error:
@@ -148,13 +161,25 @@ def _spec(request: TrainRequest, data: DataSet, model: str) -> ModelSpec:
     preset = PRESETS.get(request.data or "digits", OWN_DATA)
     channels, height, width = data.image_shape
     conditioning_size = {"conditional": len(data.class_names), "autoencoder": request.code_size or 10}
+    if data.train_embeddings is not None:
+        conditioning_size["embedding"] = data.train_embeddings.shape[1]
+    conditioning: dict[str, Conditioning] = {
+        "conditional": "label",
+        "autoencoder": "embedding",
+        "embedding": "embedding",
+        "unconditional": "none",
+    }
     return ModelSpec(
         height=height,
         width=width,
         channels=channels,
         **{name: getattr(request, name) or default for name, default in preset.shape().items()},
-        conditioning="label" if model == "conditional" else "embedding" if model == "autoencoder" else "none",
+        conditioning=conditioning[model],
         conditioning_size=conditioning_size.get(model, 0),
+        input=request.input or "values",
+        input_size=(request.input_size or _INPUT_SIZE) if request.input == "categorical" else 0,
+        head=request.head or "categorical",
+        mixtures=(request.mixtures or _MIXTURES) if request.head == "mixture" else 0,
     )
 
 
@@ -165,7 +190,7 @@ def _settings(request: TrainRequest, spec: ModelSpec, device: torch.device) -> S
     time_limit = request.time_limit
     if time_limit is None and not stepwise and device.type == "cpu":
         time_limit = preset.cpu_time_limit
-    fitting = max(1, min(preset.batch_size, _LOGITS_OF_A_BATCH // (spec.subpixels * spec.levels)))
+    fitting = max(1, min(preset.batch_size, _LOGITS_OF_A_BATCH // (spec.height * spec.width * spec.head_outputs)))
     defaults = Settings(
         data=_data_name(name),
         data_dir=str(request.data_dir.resolve()) if request.data_dir else None,
@@ -239,19 +264,20 @@ def _only_samples(request: TrainRequest, device: torch.device) -> int:
     elif request.model:
         raise UsageError(f"--epochs 0 draws from {checkpoint} as it is: leave out --model, or --resume")
     model, header = load_checkpoint(checkpoint)
-    if header.encoder is None and request.resume is not None and request.data:
+    shows_images = header.spec.conditioning in DRAWN_FROM_IMAGES
+    if not shows_images and request.resume is not None and request.data:
         raise UsageError(f"--epochs 0 draws from {checkpoint} as it is: leave out --data and --model, or --resume")
     limit_threads()
     path = (request.out or checkpoint_path(checkpoint).parent) / SAMPLES
     check_file(path, "--out")
-    data = _pictures_of(checkpoint, request, header) if header.encoder is not None else None
+    data = _pictures_of(checkpoint, request, header) if shows_images else None
     count = draw_samples(path, model.to(device), header.seed if request.seed is None else request.seed, data)
     click.echo(f"{count} samples of {checkpoint_path(checkpoint)}\nsamples     {path}")
     return 0
 
 
 def _pictures_of(checkpoint: Path, request: TrainRequest, header: Header) -> DataSet:
-    """The data that an autoencoder was trained on, whose pictures its samples follow."""
+    """The data that a model was trained on whose samples follow pictures."""
     name, data_dir = request.data or header.data, request.data_dir
     folder = checkpoint_path(checkpoint).parent
     if request.data is None and header.data not in NAMES and (folder / STATE).is_file():
@@ -366,7 +392,8 @@ def _announce(trainer: Trainer, request: TrainRequest) -> None:
     binarized = ", binarized anew each epoch" if trainer.quantization == "stochastic-binary" else ""
     kind = {
         "label": f"conditional on {len(data.class_names)} classes",
-        "embedding": f"conditional on a code of {spec.conditioning_size} numbers",
+        "embedding": f"conditional on {'an embedding' if trainer.model.encoder is None else 'a code'} of "
+        f"{spec.conditioning_size} numbers",
         "none": "unconditional",
     }[spec.conditioning]
     weights = f"{parameter_count(trainer.model):,} weights"
@@ -377,13 +404,15 @@ def _announce(trainer: Trainer, request: TrainRequest) -> None:
         place += f", {trainer.processes} processes"
     click.echo(
         f"{data.name}: {len(trainer.train_images):,} training, {len(trainer.validation_images):,} validation and "
-        f"{len(data.test_pixels):,} test images, {size}, {spec.levels} levels{binarized}\n"
+        f"{len(data.test_pixels):,} test images, {size}, {levels_in_words(spec)}{binarized}\n"
         f"model: {spec.layers} layers × {spec.features} features, {weights}, {kind}\n"
         f"training on {place} for {settings.limits()}, in {trainer.run}; Ctrl-C saves",
         err=True,
     )
     for note in data.notes:
         click.echo(note, err=True)
+    if spec.conditioning == "embedding" and trainer.model.encoder is None and (scale := note_on_embeddings(data)):
+        click.echo(scale, err=True)
     if data.preparation is not None:
         click.echo(f"pictures are {data.preparation}; gpcnn-score and --complete prepare theirs so, too", err=True)
     limits = (request.time_limit, request.epochs, request.max_steps, request.resume)
