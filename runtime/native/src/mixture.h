@@ -34,6 +34,9 @@ static float largest_of(const float *terms, size_t count) {
   return most;
 }
 
+/* x, or 0 where the mask is. */
+INLINE vec masked(vec x, vec_int mask) { return (vec)((vec_int)x & mask); }
+
 /* log(1 + exp(y)). */
 INLINE vec softplus(vec y) {
   const vec x = exp2_bounded(larger(larger(y, -y) * -1.44269504f, splat(-126.0f)));
@@ -103,10 +106,8 @@ static int32_t draw_level(const workspace *w, components *x, float temperature, 
   const size_t count = w->net->components;
   const int32_t levels = (int32_t)spec->levels;
   for (size_t i = 0; i < count; i += LANES) {
-    vec log_weight = load(x->log_weights + i), steep = load(x->steep + i);
-    if (temperature != 1) log_weight = log_weight / splat(temperature), steep = steep / splat(temperature);
-    store(x->weights + i, log_weight);
-    store(x->slopes + i, steep * -1.44269504f);
+    store(x->weights + i, load(x->log_weights + i) / splat(temperature)); /* by 1: exact */
+    store(x->slopes + i, load(x->steep + i) / splat(temperature) * -1.44269504f);
   }
   const float most = largest_of(x->weights, count);
   for (size_t i = 0; i < count; i += LANES) {
@@ -136,13 +137,13 @@ static float observe_level(const workspace *w, components *x, int32_t level) {
   const int32_t top = (int32_t)spec->levels - 1;
   const float width = 2.0f / (float)top;
   const vec above = edge_above(spec, level + 1), below = edge_above(spec, level);
+  const vec_int ceiling = level < top ? ~(vec_int){0} : (vec_int){0}, floor = level > 0 ? ~(vec_int){0} : (vec_int){0};
   for (size_t i = 0; i < count; i += LANES) {
     const vec mean = load(x->means + i), steep = load(x->steep + i);
-    vec log_bin = splat(0);
-    if (level < top) log_bin = log_bin - softplus((mean - above) * steep);
-    if (level > 0) log_bin = log_bin - softplus((below - mean) * steep);
-    if (level > 0 && level < top)
-      log_bin = multiply_add(log2_of_rest(steep * splat(width)), splat(0.69314718f), log_bin);
+    const vec upper = masked(softplus((mean - above) * steep), ceiling);
+    const vec lower = masked(softplus((below - mean) * steep), floor);
+    const vec inside = masked(log2_of_rest(steep * splat(width)), ceiling & floor);
+    const vec log_bin = multiply_add(inside, splat(0.69314718f), -upper - lower);
     store(x->log_weights + i, load(x->log_weights + i) + log_bin);
   }
   return normalize(w, x);
