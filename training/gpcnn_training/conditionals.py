@@ -167,7 +167,7 @@ class LogisticMixture:
     def log_probability(self, levels: Tensor) -> Tensor:
         """As `Conditionals` says."""
         log_bins = self.log_bins if levels is self.levels else self._log_bins(levels)
-        return torch.logsumexp(self.log_weights + log_bins, 2)
+        return torch.logsumexp(self.log_weights + log_bins, 2).clamp(max=0)  # above it by rounding alone
 
     def margin(self, levels: Tensor, noise: Tensor, temperature: Tensor | float = 1.0) -> Tensor:
         """As `Conditionals` says; the CDF at a step moves 1/scale times as fast as a mean, and a quarter of that."""

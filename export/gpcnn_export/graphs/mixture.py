@@ -104,8 +104,9 @@ def draw_mixture(
         drawn.levels.append(level)
         drawn.values.append(_look_up(b, constants.values, level))
         joint = b.op("Add", log_weights, _log_bins(b, constants, level, mean, steep))
-        drawn.log_prob.append(b.op("ReduceLogSumExp", joint, np.array([1]), keepdims=1))
-        log_weights = b.op("Sub", joint, drawn.log_prob[-1])
+        total = b.op("ReduceLogSumExp", joint, np.array([1]), keepdims=1)
+        drawn.log_prob.append(b.op("Min", total, np.array(0, np.float32)))  # above it by rounding alone
+        log_weights = b.op("Sub", joint, total)
     return drawn
 
 

@@ -146,6 +146,7 @@ static float observe_level(const workspace *w, components *x, int32_t level) {
     const vec log_bin = multiply_add(inside, splat(0.69314718f), -upper - lower);
     store(x->log_weights + i, load(x->log_weights + i) + log_bin);
   }
-  return normalize(w, x);
+  const float log_prob = normalize(w, x);
+  return log_prob > 0 ? 0 : log_prob; /* by rounding alone */
 }
 #endif
