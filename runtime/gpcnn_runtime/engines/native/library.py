@@ -217,7 +217,7 @@ class NativeModel:
             mask: bool [N, C, H, W].
             label: int32 [N], for a model conditioned on labels.
             embedding: float32 [N, E], for a model conditioned on embeddings.
-            temperature: divides the logits before drawing; above 0.
+            temperature: divides the logits before drawing, see docs/engines.md of mixtures; above 0.
             window: columns guessed at a time, 1 to W; 0 leaves the choice to the library. All draw the same images.
             cancel: looked at between pixels; another thread sets it to 1 to call the batch off.
 
