@@ -9,12 +9,15 @@ import msgspec
 from gpcnn_deploy.errors import SpecError
 
 Conditioning = Literal["none", "label", "embedding"]
+Head = Literal["categorical", "mixture"]
 
 MAX_PIXELS = 1 << 20
 MAX_FEATURES = 4096
 MAX_LAYERS = 512
 MAX_CATEGORIES = 4096
 """Levels of a model whose levels are categories; others have at most 256."""
+MAX_MIXTURES = 128
+"""Logistics of a mixture."""
 
 Features = Annotated[int, msgspec.Meta(ge=1, le=MAX_FEATURES)]
 Input = Literal["values", "categorical"]
@@ -41,6 +44,9 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         conditioning_size: number of classes, or length of h; 0 without conditioning.
         input: how the network reads a level: as a value from -1 to 1, or as a category, by a learned vector.
         input_size: D, length of the vector of a category; 0 for values.
+        head: the distribution of a sub-pixel: a softmax over the levels, or a discretized mixture of logistics
+            (PixelCNN++, Salimans et al. 2017, arXiv 1701.05517).
+        mixtures: M, logistics of a mixture; 0 for a softmax.
 
     Raises:
         SpecError: a dimension is out of range or two of them contradict each other.
@@ -59,6 +65,8 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     conditioning_size: int = 0
     input: Input = "values"
     input_size: int = 0
+    head: Head = "categorical"
+    mixtures: int = 0
 
     def __post_init__(self) -> None:
         _between("height", self.height, 1, MAX_PIXELS)
@@ -82,6 +90,12 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             raise SpecError(f"input_size is {self.input_size} but input is values: expected 0")
         if self.input == "categorical":
             _between("input_size (categorical)", self.input_size, 1, MAX_FEATURES)
+        if self.head == "categorical" and self.mixtures != 0:
+            raise SpecError(f"mixtures is {self.mixtures} but head is categorical: expected 0")
+        if self.head == "mixture":
+            _between("mixtures", self.mixtures, 1, MAX_MIXTURES)
+            if self.input == "categorical":
+                raise SpecError("head is mixture but input is categorical: expected values, whose order logistics need")
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -98,6 +112,12 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         """Numbers of a pixel that the network reads: C, or C · D of categories."""
         return self.channels * (self.input_size or 1)
 
+    @property
+    def head_outputs(self) -> int:
+        """Numbers that the head gives for a pixel: K logits a channel, or 10 (in grey 3) for each logistic."""
+        c = self.channels
+        return c * self.levels if self.head == "categorical" else self.mixtures * (1 + 2 * c + c * (c - 1) // 2)
+
     def multiply_adds(self) -> int:
         """Multiply-adds of one image when each row and column is evaluated once: the arithmetic floor of a sampler."""
         f, c, above, taps = self.features, self.channels, self.kernel_size // 2 + 1, self.kernel_size // 2 + 1
@@ -106,13 +126,24 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         link = self.layers * 2 * f * 2 * f
         horizontal = (k1 // 2) * inputs * 2 * f + (self.layers - 1) * taps * f * 2 * f
         out = (self.layers - 1) * f * f + self.layers * f * f  # the last layer's residual output is not used
-        head = f * c * self.head_features + c * self.head_features * self.levels
-        head += (c * (c - 1) // 2) * (self.input_size or 1) * self.head_features  # earlier channels of the same pixel
+        head = f * c * self.head_features
+        if self.head == "categorical":
+            head += self.head_features * self.head_outputs
+            head += c * (c - 1) // 2 * (self.input_size or 1) * self.head_features  # earlier channels of the pixel
+        else:
+            head += c * self.head_features * self.head_outputs
         return (vertical + link + horizontal + out + head) * self.height * self.width
 
 
 def levels_in_words(spec: ModelSpec) -> str:
-    """`16 levels`, or `512 levels, categories that are read as vectors of 16 numbers`."""
+    """How the levels are read and drawn.
+
+    `16 levels`, `512 levels, categories that are read as vectors of 16 numbers`, or `256 levels by mixtures of 10
+    logistics`.
+    """
+    if spec.head == "mixture":
+        what = f"mixtures of {spec.mixtures} logistics" if spec.mixtures > 1 else "logistics"
+        return f"{spec.levels} levels by {what}"
     if spec.input == "values":
         return f"{spec.levels} levels"
     return f"{spec.levels} levels, categories that are read as vectors of {spec.input_size} numbers"

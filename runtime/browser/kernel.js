@@ -7,12 +7,13 @@ export class GpcnnError extends Error {
   name = "GpcnnError";
 }
 
-const ABI = 2;
+const ABI = 3;
 const PAGE = 65536;
 const STATUS = { 1: "damaged", 2: "damaged", 3: "argument", 4: "memory", 5: "cancelled", 6: "newer" };
 const CONDITIONING = ["none", "label", "embedding"];
+const HEAD = ["categorical", "mixture"];
 // Offsets in bytes on a machine with 32-bit pointers.
-const INFO = { bytes: 72, modelBytes: 48, metadataOffset: 56, metadataBytes: 64 };
+const INFO = { bytes: 80, modelBytes: 56, metadataOffset: 64, metadataBytes: 72 };
 const REQUEST = {
   bytes: 56, images: 0, window: 4, temperature: 8, noise: 12, known: 16, mask: 20, label: 24, embedding: 28, cancel: 32,
   onRow: 36, image: 44, logProb: 48, evaluations: 52,
@@ -66,6 +67,7 @@ export class Kernel {
       height: word(0), width: word(1), channels: word(2), levels: word(3), features: word(4), layers: word(5),
       firstKernelSize: word(6), kernelSize: word(7), headFeatures: word(8),
       conditioning: CONDITIONING[word(9)], conditioningSize: word(10), inputSize: word(11),
+      head: HEAD[word(12)], mixtures: word(13),
     });
     this.metadata = readMetadata(file.subarray(number(INFO.metadataOffset), number(INFO.metadataOffset) + number(INFO.metadataBytes)));
     const memory = at;

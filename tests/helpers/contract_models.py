@@ -60,6 +60,30 @@ SPECS = {
         input="categorical",
         input_size=4,
     ),
+    "a mixture in colour": ModelSpec(
+        height=6,
+        width=7,
+        channels=3,
+        levels=256,
+        features=12,
+        layers=3,
+        head_features=12,
+        head="mixture",
+        mixtures=10,
+    ),
+    "a mixture in grey, labels": ModelSpec(
+        height=7,
+        width=6,
+        levels=17,
+        features=9,
+        layers=2,
+        kernel_size=5,
+        head_features=7,
+        conditioning="label",
+        conditioning_size=3,
+        head="mixture",
+        mixtures=19,
+    ),
 }
 
 

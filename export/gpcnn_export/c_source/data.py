@@ -12,6 +12,7 @@ from gpcnn_deploy.spec import FIRST_FIELDS, ModelSpec
 from gpcnn_runtime.engines.native.packing import PackedWeights
 
 _CONDITIONING: Final = {"none": "GPCNN_UNCONDITIONAL", "label": "GPCNN_LABEL", "embedding": "GPCNN_EMBEDDING"}
+_HEAD: Final = {"categorical": "GPCNN_CATEGORICAL", "mixture": "GPCNN_MIXTURE"}
 _WORDS_A_LINE: Final = 11
 
 
@@ -75,7 +76,7 @@ def model_c(metadata: EngineMetadata, content: bytes, static: PackedWeights | No
         parts.append(
             "\nconst gpcnn_packed model_packed = {\n"
             f"    {{{numbers}, {_CONDITIONING[spec.conditioning]}, {spec.conditioning_size}, "
-            f"{spec.input_size}}},\n"
+            f"{spec.input_size}, {_HEAD[spec.head]}, {spec.mixtures}}},\n"
             f"    GPCNN_PACKED_BLOCK, data.numbers, {len(static.content)}}};\n"
         )
     elif in_file:

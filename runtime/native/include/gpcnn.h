@@ -19,7 +19,7 @@
 extern "C" {
 #endif
 
-#define GPCNN_ABI 2
+#define GPCNN_ABI 3
 #define GPCNN_ALIGNMENT 64 /* of `memory` and `workspace`; other pointers need only their type's alignment */
 
 typedef enum gpcnn_status {
@@ -38,12 +38,18 @@ typedef enum gpcnn_conditioning {
   GPCNN_EMBEDDING = 2
 } gpcnn_conditioning;
 
+typedef enum gpcnn_head { /* the distribution of a sub-pixel */
+  GPCNN_CATEGORICAL = 0,    /* a softmax over the levels */
+  GPCNN_MIXTURE = 1         /* a discretized mixture of logistics */
+} gpcnn_head;
+
 /* Dimensions of a model, as gpcnn_deploy.spec.ModelSpec has them. */
 typedef struct gpcnn_spec {
   uint32_t height, width, channels, levels, features, layers;
   uint32_t first_kernel_size, kernel_size, head_features;
   uint32_t conditioning, conditioning_size;
   uint32_t input_size; /* D, numbers of a category's vector; 0: levels are read as values */
+  uint32_t head, mixtures; /* mixtures: 0 for GPCNN_CATEGORICAL */
 } gpcnn_spec;
 
 typedef struct gpcnn_info {
@@ -59,7 +65,8 @@ typedef struct gpcnn_request {
   uint32_t images;            /* N, at least 1 */
   uint32_t window;            /* columns guessed at a time, 1 to W, or as many as the workspace
                                  holds; 0: chosen by the library. All draw the same images */
-  float temperature;          /* divides the logits before drawing; 0 stands for 1 */
+  float temperature;          /* divides the logits before drawing, of a mixture the log-weights, and multiplies its
+                                 scales; 0 stands for 1 */
   const float *noise;         /* [N,C,H,W] in [0, 1): the uniforms that decide the images; may be NULL if all is known */
   const int32_t *known;       /* [N,C,H,W] levels to keep where `mask` is nonzero, or NULL */
   const uint8_t *mask;        /* [N,C,H,W], or NULL: nothing is known */

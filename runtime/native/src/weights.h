@@ -8,6 +8,13 @@ static inline uint32_t gpcnn_inputs(const gpcnn_spec *spec) {
   return spec->channels * (spec->input_size ? spec->input_size : 1);
 }
 
+/* Numbers of a component of a mixture: a log-weight, C means, C log-scales, and what makes means depend on earlier
+   channels. */
+static inline uint32_t gpcnn_component_numbers(const gpcnn_spec *spec) {
+  const uint32_t c = spec->channels;
+  return 1 + 2 * c + c * (c - 1) / 2;
+}
+
 /* Offsets in bytes from the file's start, of little-endian float32 data that may be unaligned; 0: the model has none. */
 typedef struct gpcnn_layer_offsets {
   uint64_t vertical_weight, vertical_bias;     /* [2F, inputs, rows, k] [2F] */
@@ -19,8 +26,9 @@ typedef struct gpcnn_layer_offsets {
 
 typedef struct gpcnn_head_offsets {
   uint64_t hidden_weight, hidden_bias;         /* [C*S, F, 1, 1] [C*S] */
-  uint64_t earlier_weight;                     /* [C*S, I, 1, 1]; 0 for one channel; not yet masked */
-  uint64_t logits_weight, logits_bias;         /* [C*K, S, 1, 1] [C*K] */
+  uint64_t earlier_weight;                     /* [C*S, I, 1, 1]; 0 for one channel or a mixture; not yet masked */
+  uint64_t logits_weight, logits_bias;         /* [C*K, S, 1, 1] [C*K]; 0 for a mixture */
+  uint64_t mixture_weight, mixture_bias;       /* [kinds*M, C*S, 1, 1] [kinds*M]; 0 for a softmax */
   uint64_t input_embedding;                    /* [K, D]; 0 where levels are values */
   uint64_t condition_weight;                   /* label: [classes, L*2*2F]; embedding: [L*2*2F, E]; else 0 */
 } gpcnn_head_offsets;

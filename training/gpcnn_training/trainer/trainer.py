@@ -27,6 +27,7 @@ from gpcnn_deploy.errors import CheckpointError, OutputError, TrainingError, Usa
 from gpcnn_deploy.spec import Quantization
 from gpcnn_deploy.text import bounded
 from gpcnn_training.checkpoint import checkpoint_header, save_checkpoint, tool_versions
+from gpcnn_training.conditionals import conditionals
 from gpcnn_training.data.conditions import conditions_of, data_digest
 from gpcnn_training.data.dataset import DataSet
 from gpcnn_training.data.quantize import stream, to_levels
@@ -371,8 +372,10 @@ class Trainer:
         """The loss of the step at hand, in nats a sub-pixel."""
         levels, given = self._batch()
         with autocast(self.device, compute):
-            logits = network(levels, given)
-        return functional.cross_entropy(logits.float(), levels)
+            outputs = network(levels, given)
+        if self.spec.head == "categorical":
+            return functional.cross_entropy(outputs.float(), levels)
+        return -conditionals(self.spec, outputs.float(), levels).log_probability(levels).mean()
 
     def _follow(self, average: Sequence[Tensor], now: Sequence[Tensor], count: object) -> None:
         """One step of the moving average."""

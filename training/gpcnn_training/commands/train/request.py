@@ -15,14 +15,14 @@ import click
 from gpcnn_deploy.commands.command import data_dir_option, json_option
 from gpcnn_deploy.commands.outputs import OUTPUT_FOLDER
 from gpcnn_deploy.errors import UsageError
-from gpcnn_deploy.spec import MAX_FEATURES, MAX_LAYERS
+from gpcnn_deploy.spec import MAX_FEATURES, MAX_LAYERS, MAX_MIXTURES
 from gpcnn_training.commands.train.duration import DURATION
 from gpcnn_training.commands.train.flag import FiniteRange, flag, flags_of
 from gpcnn_training.commands.train.image_size import IMAGE_SIZE
 
 if TYPE_CHECKING:
     from gpcnn_deploy.preparation import Preparation, Resampling
-    from gpcnn_deploy.spec import Input
+    from gpcnn_deploy.spec import Head, Input
     from gpcnn_training.trainer.compute import CompileChoice, PrecisionChoice
     from gpcnn_training.trainer.settings import OptimizerName
 
@@ -103,6 +103,14 @@ class TrainRequest:
     )
     input_size: int | None = flag(
         click.IntRange(1, MAX_FEATURES), "Length of the vector of a category (default: 16, with --input categorical)."
+    )
+    head: Head | None = flag(
+        click.Choice(["categorical", "mixture"]),
+        "What a sub-pixel is drawn from: a probability for every level (default), or a mixture of logistics, as in "
+        "PixelCNN++, which needs fewer numbers for many levels.",
+    )
+    mixtures: int | None = flag(
+        click.IntRange(1, MAX_MIXTURES), "Logistics of a mixture (default: 10, with --head mixture)."
     )
     image_size: tuple[int, int] | None = flag(
         IMAGE_SIZE,
