@@ -11,7 +11,17 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner, Result
-from small_engines import EMBEDDED, LABELLED, PLAIN, bytes_of, metadata_of, model_of, write_checkpoint
+from small_engines import (
+    EMBEDDED,
+    ENLARGED,
+    LABELLED,
+    MAPPED,
+    PLAIN,
+    bytes_of,
+    metadata_of,
+    model_of,
+    write_checkpoint,
+)
 
 from gpcnn_deploy.errors import EngineError
 from gpcnn_deploy.spec import ModelSpec
@@ -26,7 +36,7 @@ from gpcnn_runtime.engines.load import load_engine
 from gpcnn_runtime.sampler import Sampler
 
 BINARY = ModelSpec(height=5, width=6, features=6, layers=3, kernel_size=5, head_features=8)
-SPECS = {"label": LABELLED, "rgb": PLAIN, "embedding": EMBEDDED, "binary": BINARY}
+SPECS = {"label": LABELLED, "rgb": PLAIN, "embedding": EMBEDDED, "binary": BINARY, "map": MAPPED, "upscale": ENLARGED}
 BATCH = 3
 
 
