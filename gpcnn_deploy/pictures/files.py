@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,6 +122,43 @@ def read_picture(path: str | Path, target: Target) -> Pixels:
         DataError: missing, not a picture, truncated, animated, enormous, or not what the target takes.
     """
     path = Path(path)
+    with _opened(path, target) as picture:
+        kind = _check_header(path, picture, target)
+        picture.load()
+        return fit(_eight_bits(path, _upright(picture), target), target, str(path), kind)
+
+
+def read_numbers(path: str | Path, channels: int) -> npt.NDArray[np.int32]:
+    """The numbers of a picture as they are stored, those of a palette among them: int32 [C, H, W].
+
+    Args:
+        path: as of `read_picture`.
+        channels: 1 (grey of 1, 8 or 16 bits, or a palette) or 3 (RGB).
+
+    Raises:
+        DataError: as `read_picture`, or another kind of picture.
+    """
+    path, target = Path(path), Target(model_takes=True)
+    with _opened(path, target) as picture:
+        if picture.size[0] * picture.size[1] > MAX_PIXELS:
+            raise DataError(f"{path}: is enormous, {picture.size[0]}×{picture.size[1]} pixels: {_at_most(target)}")
+        if getattr(picture, "is_animated", False):
+            raise DataError(
+                f"{path}: is animated or has several pages: expected a single picture; save one frame of it"
+            )
+        modes = ("1", "L", "P", *_DEEP) if channels == 1 else ("RGB",)
+        if picture.mode not in modes:
+            needed = "grey, or of a palette" if channels == 1 else "8-bit RGB"
+            kind = _KINDS.get(picture.mode, f"mode {picture.mode}")
+            raise DataError(f"{path}: is {kind}: expected a picture that is {needed}, whose numbers are categories")
+        picture.load()
+        numbers = np.asarray(picture).astype(np.int32)
+        return np.ascontiguousarray(numbers.reshape(*numbers.shape[:2], channels).transpose(2, 0, 1))
+
+
+@contextlib.contextmanager
+def _opened(path: Path, target: Target) -> Iterator[Picture]:
+    """A picture whose header has been read; whatever its reader raises, then and later, is told in one line."""
     _check_file(path)
     from PIL import Image, UnidentifiedImageError
 
@@ -129,9 +167,7 @@ def read_picture(path: str | Path, target: Target) -> Pixels:
         try:
             # Of a name instead of a stream, Pillow 13 maps an uncompressed TIFF into memory, and garbles a turned one.
             with path.open("rb") as stream, Image.open(stream, formats=_FORMATS) as picture:
-                kind = _check_header(path, picture, target)
-                picture.load()
-                return fit(_eight_bits(path, _upright(picture), target), target, str(path), kind)
+                yield picture
         except DataError:
             raise
         except Image.DecompressionBombError as error:

@@ -106,3 +106,13 @@ def values_of_pixels(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
 def maps_of_pictures(pixels_NCHW: npt.NDArray[np.uint8], spec: ModelSpec) -> npt.NDArray[np.float32]:
     """The maps of pictures under a model that enlarges small ones: float32 [N, C, h, w]."""
     return values_of_pixels(made_small(pixels_NCHW, spec.map_height, spec.map_width))
+
+
+def some_maps(spec: ModelSpec, images: int, rng: np.random.Generator) -> Maps:
+    """Maps [N, M, h, w] such as a model may be given: its categories, values of pixels, or normal ones."""
+    shape = (images, *spec.map_shape)
+    if spec.map_kind == "categories":
+        return rng.integers(0, spec.map_categories, shape, np.int32)
+    if spec.map_kind == "picture":
+        return values_of_pixels(rng.integers(0, 256, shape, np.uint8))
+    return rng.standard_normal(shape, np.float32)

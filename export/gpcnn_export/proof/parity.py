@@ -18,7 +18,7 @@ import torch
 from gpcnn_deploy.errors import ParityError
 from gpcnn_deploy.metadata import ParityReport
 from gpcnn_deploy.philox import noise as draw_noise
-from gpcnn_deploy.pictures.maps import values_of_pixels
+from gpcnn_deploy.pictures.maps import some_maps
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_runtime.engines.base import Engine, Request, Strategy
 from gpcnn_training.divergence import NEAR_TIE, Divergence, first_divergences
@@ -141,16 +141,6 @@ def feeds(spec: ModelSpec, images: int, seed: int = 0) -> list[Feed]:
             feed["map"] = some_maps(spec, images, rng)
         result.append(feed)
     return result
-
-
-def some_maps(spec: ModelSpec, images: int, rng: np.random.Generator) -> Array:
-    """Maps [N, M, h, w] such as a model may be given: its categories, values of pixels, or normal ones."""
-    shape = (images, *spec.map_shape)
-    if spec.map_kind == "categories":
-        return rng.integers(0, spec.map_categories, shape, np.int32)
-    if spec.map_kind == "picture":
-        return values_of_pixels(rng.integers(0, 256, shape, np.uint8))
-    return rng.standard_normal(shape, np.float32)
 
 
 def prove(model: GatedPixelCNN, draw: Draw, batches: Sequence[int] = (8,)) -> ParityReport:

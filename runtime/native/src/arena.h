@@ -6,6 +6,13 @@
 #include <stdint.h>
 #include "gpcnn.h"
 
+/* Of functions that lay memory out: they are called seldom, and made small. */
+#if defined(__clang__)
+#define SMALL __attribute__((minsize, noinline))
+#else
+#define SMALL __attribute__((optimize("Os"), noinline))
+#endif
+
 typedef struct arena {
   unsigned char *base; /* aligned to GPCNN_ALIGNMENT, or NULL */
   uint64_t used;

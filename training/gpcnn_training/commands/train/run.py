@@ -223,15 +223,15 @@ def _spec(request: TrainRequest, data: DataSet, model: str) -> ModelSpec:
         "upscale": "map",
         "unconditional": "none",
     }
-    condition: dict[str, Any] = {"conditioning_size": conditioning_size.get(model, 0)}
-    condition |= _map_fields(request, data, model)
+    fields: dict[str, Any] = {name: getattr(request, name) or default for name, default in preset.shape().items()}
+    fields["conditioning_size"] = conditioning_size.get(model, 0)
+    fields |= _map_fields(request, data, model)
     return ModelSpec(
         height=height,
         width=width,
         channels=channels,
-        **{name: getattr(request, name) or default for name, default in preset.shape().items()},
+        **fields,
         conditioning=conditioning[model],
-        **condition,
         input=request.input or "values",
         input_size=(request.input_size or _INPUT_SIZE) if request.input == "categorical" else 0,
     )
