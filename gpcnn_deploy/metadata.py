@@ -122,6 +122,8 @@ class EngineMetadata(msgspec.Struct, frozen=True, kw_only=True):
         """
         if self.spec.conditioning == "embedding":
             raise UsageError("this model is conditioned on the code of a picture, not on labels: leave --label out")
+        if self.spec.conditioning == "map":
+            raise UsageError("this model is conditioned on a map, not on labels: leave --label out")
         if self.spec.conditioning != "label":
             raise UsageError("this model is unconditional: it takes no label; leave --label out")
         names = [normalized(name) for name in self.class_names]

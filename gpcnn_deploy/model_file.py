@@ -51,7 +51,8 @@ def tensor_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
     """Name → shape of every tensor of a model, in the order of a model file: by name.
 
     The names are those of the checkpoint. The matrix of the condition is stored as PyTorch has it: an embedding table
-    [classes, L·2·2F] for labels, a linear layer [L·2·2F, E] for embeddings.
+    [classes, L·2·2F] for labels, a linear layer [L·2·2F, E] for embeddings, a 1×1 convolution [L·2·2F, G, 1, 1] for
+    maps.
     """
     f, c, s = spec.features, spec.channels, spec.head_features
     shapes: dict[str, tuple[int, ...]] = {}
@@ -60,6 +61,8 @@ def tensor_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
         shapes["condition_projection.weight"] = (spec.conditioning_size, gates)
     elif spec.conditioning == "embedding":
         shapes["condition_projection.weight"] = (gates, spec.conditioning_size)
+    elif spec.conditioning == "map":
+        shapes["condition_projection.weight"] = (gates, spec.map_features, 1, 1)
     if c > 1 and spec.head == "categorical":
         shapes["head.earlier.weight"] = (c * s, spec.inputs, 1, 1)
     shapes["head.hidden.bias"] = (c * s,)
@@ -86,6 +89,24 @@ def tensor_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
         shapes[f"{name}.skip.weight"] = (f, f, 1, 1)
         shapes[f"{name}.vertical.bias"] = (2 * f,)
         shapes[f"{name}.vertical.weight"] = (2 * f, inputs, half + this, size)
+    if spec.conditioning == "map":
+        shapes |= _map_shapes(spec)
+    return shapes
+
+
+def _map_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
+    """Of the network m that brings a map to the size of the image."""
+    g = spec.map_features
+    shapes: dict[str, tuple[int, ...]] = {}
+    for k in range(2):
+        shapes[f"map_network.context.{k}.bias"] = (g,)
+        shapes[f"map_network.context.{k}.weight"] = (g, g, 3, 3)
+    shapes["map_network.read.bias"] = (g,)
+    shapes["map_network.read.weight"] = (g, spec.map_inputs, 1, 1)
+    stages = spec.map_stages
+    for k in sorted(range(len(stages)), key=str):
+        shapes[f"map_network.up.{k}.bias"] = (g,)
+        shapes[f"map_network.up.{k}.weight"] = (g, g, *stages[k])
     return shapes
 
 

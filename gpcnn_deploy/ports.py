@@ -47,6 +47,8 @@ def inputs(role: Role, spec: ModelSpec, batch: int | None = None) -> Ports:
         ports["label"] = Port("int32", (n,))
     elif spec.conditioning == "embedding":
         ports["embedding"] = Port("float32", (n, spec.conditioning_size))
+    elif spec.conditioning == "map":
+        ports["map"] = Port("int32" if spec.map_categories else "float32", (n, *spec.map_shape))
     ports["known"] = image
     ports["mask"] = Port("bool", image.shape)
     ports["temperature"] = Port("float32", ())

@@ -8,16 +8,20 @@ import msgspec
 
 from gpcnn_deploy.errors import SpecError
 
-Conditioning = Literal["none", "label", "embedding"]
+Conditioning = Literal["none", "label", "embedding", "map"]
 Head = Literal["categorical", "mixture"]
+MapKind = Literal["values", "categories", "picture"]
+"""What a spatial map holds: numbers, numbers of categories, or the picture itself at a smaller size."""
 
 MAX_PIXELS = 1 << 20
 MAX_FEATURES = 4096
 MAX_LAYERS = 512
 MAX_CATEGORIES = 4096
-"""Levels of a model whose levels are categories; others have at most 256."""
+"""Levels of a model whose levels are categories (others have at most 256), and categories of a map."""
 MAX_MIXTURES = 128
 """Logistics of a mixture."""
+MAX_PLANES = 256
+"""Of a map."""
 
 Features = Annotated[int, msgspec.Meta(ge=1, le=MAX_FEATURES)]
 Input = Literal["values", "categorical"]
@@ -40,13 +44,19 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         first_kernel_size: odd k of layer 1, which sees pixels: k//2 rows above × k, and k//2 pixels to the left.
         kernel_size: odd k of layers 2..L, which see features: (k//2 rows above + this row) × k, k//2 + 1 to the left.
         head_features: hidden features per channel of the 1×1 head behind the skip sum.
-        conditioning: what the gates are conditioned on: nothing, a class label, or an embedding vector h.
-        conditioning_size: number of classes, or length of h; 0 without conditioning.
+        conditioning: what the gates are conditioned on: nothing, a class label, an embedding vector h, or a spatial map
+            (section 2.3: "location dependent").
+        conditioning_size: number of classes, length of h, or planes of the map; 0 without conditioning.
         input: how the network reads a level: as a value from -1 to 1, or as a category, by a learned vector.
         input_size: D, length of the vector of a category; 0 for values.
         head: the distribution of a sub-pixel: a softmax over the levels, or a discretized mixture of logistics
             (PixelCNN++, Salimans et al. 2017, arXiv 1701.05517).
         mixtures: M, logistics of a mixture; 0 for a softmax.
+        map_height: rows of the map, which divide H; 0 without one, as all that follows.
+        map_width: columns of the map, which divide W.
+        map_features: feature maps of the network m that brings the map to the size of the image.
+        map_categories: categories that each plane of the map can have; 0 where it has other values.
+        map_kind: what the map holds.
 
     Raises:
         SpecError: a dimension is out of range or two of them contradict each other.
@@ -67,6 +77,11 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     input_size: int = 0
     head: Head = "categorical"
     mixtures: int = 0
+    map_height: int = 0
+    map_width: int = 0
+    map_features: int = 0
+    map_categories: int = 0
+    map_kind: MapKind = "values"
 
     def __post_init__(self) -> None:
         _between("height", self.height, 1, MAX_PIXELS)
@@ -96,6 +111,35 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             _between("mixtures", self.mixtures, 1, MAX_MIXTURES)
             if self.input == "categorical":
                 raise SpecError("head is mixture but input is categorical: expected values, whose order logistics need")
+        self._check_map()
+
+    def _check_map(self) -> None:
+        if self.conditioning != "map":
+            for name in ("map_height", "map_width", "map_features", "map_categories"):
+                if getattr(self, name) != 0:
+                    raise SpecError(
+                        f"{name} is {getattr(self, name)} but conditioning is {self.conditioning}: expected 0"
+                    )
+            if self.map_kind != "values":
+                raise SpecError(f"map_kind is {self.map_kind} but conditioning is {self.conditioning}: expected values")
+            return
+        _between("conditioning_size (map)", self.conditioning_size, 1, MAX_PLANES)
+        _between("map_features", self.map_features, 1, MAX_FEATURES)
+        for name, size, side in (
+            ("map_height", self.map_height, self.height),
+            ("map_width", self.map_width, self.width),
+        ):
+            _between(name, size, 1, side)
+            if side % size:
+                raise SpecError(f"{name} is {size}: expected a divisor of the image's {side}")
+        if self.map_kind == "categories":
+            _between("map_categories", self.map_categories, 2, MAX_CATEGORIES)
+        elif self.map_categories != 0:
+            raise SpecError(f"map_categories is {self.map_categories} but map_kind is {self.map_kind}: expected 0")
+        if self.map_kind == "picture" and self.conditioning_size != self.channels:
+            raise SpecError(
+                f"conditioning_size is {self.conditioning_size}: expected {self.channels} as the picture has"
+            )
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -118,6 +162,28 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         c = self.channels
         return c * self.levels if self.head == "categorical" else self.mixtures * (1 + 2 * c + c * (c - 1) // 2)
 
+    @property
+    def map_shape(self) -> tuple[int, int, int]:
+        """(M, h, w) of one map: planes, rows, columns."""
+        return self.conditioning_size, self.map_height, self.map_width
+
+    @property
+    def map_inputs(self) -> int:
+        """Numbers that m reads of a pixel of the map: one of a value, and of a category one for each there is."""
+        return self.conditioning_size * max(1, self.map_categories)
+
+    @property
+    def map_stages(self) -> tuple[tuple[int, int], ...]:
+        """Factors (rows, columns) of m's transposed convolutions, which bring a map to the size of the image.
+
+        They are the prime factors of H / h and of W / w, in ascending order, and 1 where one axis has fewer.
+        """
+        if self.conditioning != "map":
+            return ()
+        rows, columns = _primes(self.height // self.map_height), _primes(self.width // self.map_width)
+        count = max(len(rows), len(columns))
+        return tuple(zip(rows + [1] * (count - len(rows)), columns + [1] * (count - len(columns)), strict=True))
+
     def multiply_adds(self) -> int:
         """Multiply-adds of one image when each row and column is evaluated once: the arithmetic floor of a sampler."""
         f, c, above, taps = self.features, self.channels, self.kernel_size // 2 + 1, self.kernel_size // 2 + 1
@@ -132,7 +198,28 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             head += c * (c - 1) // 2 * (self.input_size or 1) * self.head_features  # earlier channels of the pixel
         else:
             head += c * self.head_features * self.head_outputs
-        return (vertical + link + horizontal + out + head) * self.height * self.width
+        each = vertical + link + horizontal + out + head
+        return each * self.height * self.width + self._map_multiply_adds()
+
+    def _map_multiply_adds(self) -> int:
+        if self.conditioning != "map":
+            return 0
+        g, (planes, rows, columns) = self.map_features, self.map_shape
+        total = rows * columns * (planes * g + 2 * 9 * g * g)
+        for down, across in self.map_stages:
+            rows, columns = rows * down, columns * across
+            total += rows * columns * g * g
+        return total + self.height * self.width * self.layers * 2 * 2 * self.features * g
+
+
+def map_in_words(spec: ModelSpec) -> str:
+    """`a map of 8×8, 5 categories`, `… 3 planes of values`, or `the picture at 8×8`; rows × columns."""
+    size = f"{spec.map_height}×{spec.map_width}"
+    if spec.map_kind == "picture":
+        return f"the picture at {size}"
+    planes = "" if spec.conditioning_size == 1 else f"{spec.conditioning_size} planes of "
+    what = f"{spec.map_categories} categories" if spec.map_categories else "values"
+    return f"a map of {size}, {planes}{what}"
 
 
 def levels_in_words(spec: ModelSpec) -> str:
@@ -178,6 +265,17 @@ class EncoderSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """
 
     features: tuple[Features, Features, Features] = (100, 150, 200)
+
+
+def _primes(number: int) -> list[int]:
+    """Prime factors, ascending; none of 1."""
+    found, prime = [], 2
+    while number > 1:
+        while number % prime == 0:
+            found.append(prime)
+            number //= prime
+        prime += 1
+    return found
 
 
 def _between(name: str, value: int, low: int, high: int) -> None:

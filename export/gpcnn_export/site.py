@@ -104,6 +104,10 @@ def make_site(content: bytes, source: str, name: str, engine: str) -> Site:
             f"{source} draws from the code of a picture, which a page cannot make: expected a model with labels or "
             "without conditioning"
         )
+    if metadata.spec.conditioning == "map":
+        raise UsageError(
+            f"{source} draws from a map, which a page cannot take: expected a model with labels or without conditioning"
+        )
     return Site(metadata, name, engine, {**_page_files(), MODEL: content})
 
 

@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import io
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -124,8 +124,36 @@ def read_picture(path: str | Path, target: Target) -> Pixels:
     """
     path = Path(path)
     _check_file(path)
-    # Of a name instead of a stream, Pillow 13 maps an uncompressed TIFF into memory, and garbles a turned one.
     return _decoded(lambda: path.open("rb"), str(path), target)
+
+
+def read_numbers(path: str | Path, channels: int) -> npt.NDArray[np.int32]:
+    """The numbers of a picture as they are stored, those of a palette among them: int32 [C, H, W].
+
+    Args:
+        path: as of `read_picture`.
+        channels: 1 (grey of 1, 8 or 16 bits, or a palette) or 3 (RGB).
+
+    Raises:
+        DataError: as `read_picture`, or another kind of picture.
+    """
+    path, target = Path(path), Target(model_takes=True)
+    _check_file(path)
+    with _opened(lambda: path.open("rb"), str(path), target) as picture:
+        if picture.size[0] * picture.size[1] > MAX_PIXELS:
+            raise DataError(f"{path}: is enormous, {picture.size[0]}×{picture.size[1]} pixels: {_at_most(target)}")
+        if getattr(picture, "is_animated", False):
+            raise DataError(
+                f"{path}: is animated or has several pages: expected a single picture; save one frame of it"
+            )
+        modes = ("1", "L", "P", *_DEEP) if channels == 1 else ("RGB",)
+        if picture.mode not in modes:
+            needed = "grey, or of a palette" if channels == 1 else "8-bit RGB"
+            kind = _KINDS.get(picture.mode, f"mode {picture.mode}")
+            raise DataError(f"{path}: is {kind}: expected a picture that is {needed}, whose numbers are categories")
+        picture.load()
+        numbers = np.asarray(picture).astype(np.int32)
+        return np.ascontiguousarray(numbers.reshape(*numbers.shape[:2], channels).transpose(2, 0, 1))
 
 
 def decode_picture(content: bytes, name: str, target: Target) -> Pixels:
@@ -140,15 +168,25 @@ def decode_picture(content: bytes, name: str, target: Target) -> Pixels:
 
 
 def _decoded(open_stream: Callable[[], IO[bytes]], path: str, target: Target) -> Pixels:
+    with _opened(open_stream, path, target) as picture:
+        kind = _check_header(path, picture, target)
+        picture.load()
+        return fit(_eight_bits(path, _upright(picture), target), target, path, kind)
+
+
+@contextlib.contextmanager
+def _opened(open_stream: Callable[[], IO[bytes]], path: str, target: Target) -> Iterator[Picture]:
+    """A picture whose header has been read; whatever its reader raises, then and later, is told in one line.
+
+    It takes a stream: of a name, Pillow 13 maps an uncompressed TIFF into memory, and garbles a turned one.
+    """
     from PIL import Image, UnidentifiedImageError
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns about oddities that it then reads all the same
         try:
             with open_stream() as stream, Image.open(stream, formats=_FORMATS) as picture:
-                kind = _check_header(path, picture, target)
-                picture.load()
-                return fit(_eight_bits(path, _upright(picture), target), target, path, kind)
+                yield picture
         except DataError:
             raise
         except Image.DecompressionBombError as error:

@@ -28,8 +28,8 @@ export interface ModelSpec {
   readonly firstKernelSize: number;
   readonly kernelSize: number;
   readonly headFeatures: number;
-  readonly conditioning: "none" | "label" | "embedding";
-  /** M labels, or E numbers; 0 without conditioning. */
+  readonly conditioning: "none" | "label" | "embedding" | "map";
+  /** M labels, E numbers, or P planes of a map; 0 without conditioning. */
   readonly conditioningSize: number;
   /** Numbers of a vector that stands for a level, where levels are categories; 0 where they are values. */
   readonly inputSize: number;
@@ -37,6 +37,12 @@ export interface ModelSpec {
   readonly head: "categorical" | "mixture";
   /** Logistics of a mixture; 0 where there is none. */
   readonly mixtures: number;
+  /** Rows and columns of a map, and feature maps of its network; 0 without one. */
+  readonly mapHeight: number;
+  readonly mapWidth: number;
+  readonly mapFeatures: number;
+  /** Categories that a number of the map stands for; 0 where they are values. */
+  readonly mapCategories: number;
 }
 
 /** A label by its number or by its class name. */
@@ -65,6 +71,8 @@ export interface DrawRequest {
   mask?: ArrayLike<number | boolean>;
   /** [E] or [N, E], for a model that draws from an embedding. */
   embedding?: ArrayLike<number>;
+  /** [P, h, w] or [N, P, h, w], for a model that draws from a map: values, or numbers of categories. */
+  map?: ArrayLike<number>;
   /** Columns guessed at a time; 0 leaves the choice to the kernel. All draw the same images. */
   window?: number;
 }

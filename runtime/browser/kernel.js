@@ -10,13 +10,13 @@ export class GpcnnError extends Error {
 const ABI = 3;
 const PAGE = 65536;
 const STATUS = { 1: "damaged", 2: "damaged", 3: "argument", 4: "memory", 5: "cancelled", 6: "newer" };
-const CONDITIONING = ["none", "label", "embedding"];
+const CONDITIONING = ["none", "label", "embedding", "map"];
 const HEAD = ["categorical", "mixture"];
 // Offsets in bytes on a machine with 32-bit pointers.
-const INFO = { bytes: 80, modelBytes: 56, metadataOffset: 64, metadataBytes: 72 };
+const INFO = { bytes: 96, modelBytes: 72, metadataOffset: 80, metadataBytes: 88 };
 const REQUEST = {
-  bytes: 56, images: 0, window: 4, temperature: 8, noise: 12, known: 16, mask: 20, label: 24, embedding: 28, cancel: 32,
-  onRow: 36, image: 44, logProb: 48, evaluations: 52,
+  bytes: 60, images: 0, window: 4, temperature: 8, noise: 12, known: 16, mask: 20, label: 24, embedding: 28, cancel: 32,
+  onRow: 36, image: 44, logProb: 48, evaluations: 52, map: 56,
 };
 
 // (module (func (export "f") (param f32x4…)): the smallest modules with an instruction of SIMD128 and of relaxed SIMD.
@@ -68,6 +68,7 @@ export class Kernel {
       firstKernelSize: word(6), kernelSize: word(7), headFeatures: word(8),
       conditioning: CONDITIONING[word(9)], conditioningSize: word(10), inputSize: word(11),
       head: HEAD[word(12)], mixtures: word(13),
+      mapHeight: word(14), mapWidth: word(15), mapFeatures: word(16), mapCategories: word(17),
     });
     this.metadata = readMetadata(file.subarray(number(INFO.metadataOffset), number(INFO.metadataOffset) + number(INFO.metadataBytes)));
     const memory = at;
@@ -103,7 +104,7 @@ export class Kernel {
    * Draw one batch in one call. Arrays are as gpcnn_request has them; those that are absent are undefined.
    *
    * @param {{images: number, window?: number, temperature?: number, noise?: Float32Array, known?: Int32Array,
-   *   mask?: Uint8Array, label?: Int32Array, embedding?: Float32Array}} request
+   *   mask?: Uint8Array, label?: Int32Array, embedding?: Float32Array, map?: Float32Array}} request
    * @param {(row: number, image: Int32Array) => (boolean|void)} [onRow] called when a row of all images is drawn, with
    *   the kernel's own memory, which the next call overwrites; false calls the batch off.
    * @returns {{levels: Int32Array, logProb: Float32Array, evaluations: number}} levels and nats, [N, C, H, W].
@@ -120,7 +121,7 @@ export class Kernel {
     };
     const base = take(REQUEST.bytes), cancel = take(4), evaluations = take(8);
     const image = take(4 * n * this.subpixels), logProb = take(4 * n * this.subpixels), workspace = take(workspaceBytes);
-    const inputs = ["noise", "known", "mask", "label", "embedding"].filter((name) => request[name]);
+    const inputs = ["noise", "known", "mask", "label", "embedding", "map"].filter((name) => request[name]);
     const places = inputs.map((name) => take(request[name].byteLength));
     this.#reserve(at, `${n} images at a time`);
     const { buffer } = this.c.memory;

@@ -26,7 +26,7 @@ export class Model {
   }
 
   /** Draw `count` images of each label; image p of the call has noise stream (seed, first + p). */
-  draw({ label, labels, count = 1, seed = 0, first = 0, temperature = 1, noise, known, mask, embedding, window = 0 } = {}, onRow) {
+  draw({ label, labels, count = 1, seed = 0, first = 0, temperature = 1, noise, known, mask, embedding, map, window = 0 } = {}, onRow) {
     const begin = performance.now(), size = this.#size, { channels, height, width } = this.spec;
     const each = this.#labels(labels ?? one(label));
     const images = countOf(count) * (each?.length ?? 1);
@@ -36,6 +36,7 @@ export class Model {
     const all = { noise: noise && floats("noise", noise, images * size), label: each && Int32Array.from({ length: images }, (_, k) => each[Math.floor(k / count)]) };
     if (mask) Object.assign(all, { mask: this.#mask(mask, images), known: this.#known(known, images) });
     if (this.spec.conditioning === "embedding") all.embedding = this.#embedding(embedding, images);
+    if (this.spec.conditioning === "map") all.map = this.#map(map, images);
     const Levels = this.spec.levels > 256 ? Uint16Array : Uint8Array;
     const out = { levels: new Levels(images * size), logProb: new Float32Array(images * size), evaluations: 0 };
     const parts = Math.ceil(images / BATCH);
@@ -57,7 +58,7 @@ export class Model {
    * Keep the pixels of an image where `mask` is nonzero and draw the rest; the best completions come first. Choice of
    * the label, noise streams and order are those of gpcnn-sample --complete.
    */
-  complete({ levels, mask, labels, label, count = 4, candidates = 1, seed = 0, temperature = 1, rankBy = "image" }, onRow) {
+  complete({ levels, mask, labels, label, map, count = 4, candidates = 1, seed = 0, temperature = 1, rankBy = "image" }, onRow) {
     const kept = this.#mask(mask, 1), known = this.#known(levels, 1);
     if (kept.every((x) => x)) throw new GpcnnError("the mask keeps every pixel: nothing is left to draw");
     if (!kept.some((x) => x)) throw new GpcnnError("the mask keeps no pixel: use draw");
@@ -74,7 +75,7 @@ export class Model {
       return sum;
     };
     const begin = performance.now();
-    const same = { known, mask: kept, seed, temperature };
+    const same = { known, mask: kept, seed, temperature, map };
     if (possible?.length > 1 && before) {
       const scored = this.draw({ ...same, temperature: 1, labels: possible });
       possible = [possible[largest(possible.map((_, k) => nats(scored, k, kept)))]];
@@ -103,13 +104,13 @@ export class Model {
    * How likely an image is, in nats (-log p; smaller is likelier). Without a label, the mixture of all labels, each as
    * likely before; `logProb` are then the terms of the mixture's own chain rule.
    */
-  score({ levels, label, embedding }) {
+  score({ levels, label, embedding, map }) {
     const begin = performance.now();
     const names = this.spec.conditioning === "label" && !one(label) ? [...this.classNames.keys()] : undefined;
     const images = names?.length ?? 1;
     const scored = this.draw({
       labels: names ?? one(label),
-      known: levels, mask: new Uint8Array(this.#size).fill(1), noise: new Float32Array(images * this.#size), embedding,
+      known: levels, mask: new Uint8Array(this.#size).fill(1), noise: new Float32Array(images * this.#size), embedding, map,
     });
     const each = Array.from({ length: images }, (_, k) => scored.logProb.subarray(k * this.#size, (k + 1) * this.#size));
     const totals = each.map((values) => values.reduce((a, b) => a + b, 0));
@@ -196,6 +197,18 @@ export class Model {
     const size = this.spec.conditioningSize;
     if (!embedding) throw new GpcnnError(`this model draws from an embedding of ${size} numbers: pass one`);
     const given = floats("embedding", embedding, embedding.length === size ? size : images * size);
+    return Float32Array.from({ length: images * size }, (_, x) => given[x % given.length]);
+  }
+
+  /** [P, h, w] or [N, P, h, w] → Float32Array [N, P, h, w]. */
+  #map(map, images) {
+    const { conditioningSize, mapHeight, mapWidth, mapCategories } = this.spec, size = conditioningSize * mapHeight * mapWidth;
+    if (!map) throw new GpcnnError(`this model draws from a map of ${conditioningSize} × ${mapHeight} × ${mapWidth} numbers: pass one`);
+    const given = floats("map", map, map.length === size ? size : images * size);
+    for (const x of given) {
+      if (!Number.isFinite(x)) throw new GpcnnError(`map holds ${x}: expected finite numbers`);
+      if (mapCategories && !(Number.isInteger(x) && x >= 0 && x < mapCategories)) throw new GpcnnError(`map holds ${x}: expected whole numbers from 0 to ${mapCategories - 1}`);
+    }
     return Float32Array.from({ length: images * size }, (_, x) => given[x % given.length]);
   }
 }

@@ -28,6 +28,10 @@ async function open(source, name, prepare = () => {}) {
     next.close();
     throw new GpcnnError(`${name} draws from the code of a picture, which this page cannot make: open another model.`);
   }
+  if (next.spec.conditioning === "map") {
+    next.close();
+    throw new GpcnnError(`${name} draws from a map, which this page cannot take: open another model.`);
+  }
   app.model?.close();
   app.model = next;
   const { height, width, levels, channels } = app.model.spec;

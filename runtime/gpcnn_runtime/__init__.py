@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from gpcnn_runtime.engines.base import Engine, OutOfMemoryError, Request, Result
     from gpcnn_runtime.engines.load import load_engine
     from gpcnn_runtime.engines.onnxruntime.encoder import Encoder
+    from gpcnn_runtime.inputs.maps import read_maps
     from gpcnn_runtime.inputs.masks import keep_outside, keep_rows, read_mask
     from gpcnn_runtime.inputs.picture import read_levels
     from gpcnn_runtime.inspection import Inspection, inspect_engine
@@ -58,6 +59,7 @@ _MODULES = {
     "gpcnn_runtime.engines.base": ("Engine", "OutOfMemoryError", "Request", "Result"),
     "gpcnn_runtime.engines.load": ("load_engine",),
     "gpcnn_runtime.engines.onnxruntime.encoder": ("Encoder",),
+    "gpcnn_runtime.inputs.maps": ("read_maps",),
     "gpcnn_runtime.inputs.masks": ("keep_outside", "keep_rows", "read_mask"),
     "gpcnn_runtime.inputs.picture": ("read_levels",),
     "gpcnn_runtime.inspection": ("Inspection", "inspect_engine"),
@@ -102,6 +104,7 @@ __all__ = [
     "keep_rows",
     "load_engine",
     "read_levels",
+    "read_maps",
     "read_mask",
     "score",
 ]

@@ -102,6 +102,7 @@ def complete(
     rank_by: RankBy = "image",
     strategy: Strategy = "jacobi",
     progress: Callable[[int], object] = lambda images: None,
+    map: npt.ArrayLike | None = None,
 ) -> Completions:
     """Draw `count` · `candidates` completions of an image and keep the `count` best of them.
 
@@ -127,6 +128,7 @@ def complete(
             which the known pixels are most likely, so that what is drawn must fit them.
         strategy: schedule of a step engine.
         progress: called with the number of images drawn since the last call.
+        map: [P, h, w] for a model with maps, as of `Sampler.sample`.
 
     Raises:
         UsageError: an argument is out of range, of the wrong shape, or does not fit the model; the mask keeps all
@@ -139,7 +141,7 @@ def complete(
     original, kept = _image(spec, levels), _mask(spec, mask)
     if labels is None and spec.conditioning == "label":
         labels = range(spec.conditioning_size)
-    checked = check_conditions(metadata, labels, seed, count, temperature, original, kept, embedding, 0)
+    checked = check_conditions(metadata, labels, seed, count, temperature, original, kept, embedding, map=map)
     if candidates < 1:
         raise UsageError(f"candidates is {candidates}: expected at least 1")
     if rank_by not in get_args(RankBy):
@@ -148,6 +150,8 @@ def complete(
         raise UsageError("everything known comes before what is drawn, and is equally likely beside it: rank by image")
     if checked.embedding is not None and len(checked.embedding) > 1:
         raise UsageError(f"{len(checked.embedding)} embeddings: an image is completed under one")
+    if checked.map is not None and len(checked.map) > 1:
+        raise UsageError(f"{len(checked.map)} maps: an image is completed under one")
     possible = None if checked.label is None else list(dict.fromkeys(checked.label.tolist()))
     if possible is not None and len(possible) > 1 and known_first(kept):
         scored = sampler.sample(possible, seed, known=original, mask=kept, strategy=strategy)
@@ -172,6 +176,7 @@ def complete(
             embedding=embedding,
             first=start * options,
             strategy=strategy,
+            map=map,
         )
         winners = _known_nats(drawn, kept).reshape(k, options).argmax(axis=1) + np.arange(k) * options
         both = _joined(best, _take(drawn, winners, start * options))

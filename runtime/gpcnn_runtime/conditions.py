@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gpcnn_deploy.errors import UsageError
+from gpcnn_deploy.errors import DataError, UsageError
 from gpcnn_deploy.metadata import EngineMetadata
 from gpcnn_deploy.philox import MAX_SEED
+from gpcnn_deploy.pictures.maps import Maps, fitting_maps
 
 MIN_TEMPERATURE = 1e-6
 """Below it, logits divided by the temperature would leave the range of float32."""
@@ -32,6 +33,7 @@ class Conditions:
         known: int32 [1 or N, C, H, W], 0 where the mask is false; None if nothing is known.
         mask: bool of the same shape, or None.
         same_noise: so many images in a row share a noise stream.
+        map: int32 (categories) or float32 (values) [M, planes, h, w], or None.
     """
 
     seed: int
@@ -43,11 +45,12 @@ class Conditions:
     known: npt.NDArray[np.int32] | None
     mask: npt.NDArray[np.bool_] | None
     same_noise: int = 1
+    map: Maps | None = None
 
     @property
     def total(self) -> int:
         """N."""
-        given = self.label if self.label is not None else self.embedding
+        given = next((array for array in (self.label, self.embedding, self.map) if array is not None), None)
         return self.count * (1 if given is None else len(given))
 
 
@@ -62,6 +65,7 @@ def check_conditions(
     embedding: npt.ArrayLike | None = None,
     first: int = 0,
     same_noise: int = 1,
+    map: npt.ArrayLike | None = None,
 ) -> Conditions:
     """Check the arguments of `Sampler.sample`, which describes them.
 
@@ -81,7 +85,8 @@ def check_conditions(
     if same_noise < 1:
         raise UsageError(f"same_noise is {same_noise}: expected at least 1, which gives each image its own noise")
     label, vectors = _labels(metadata, labels), _embedding(metadata, embedding)
-    conditions = Conditions(seed, first, count, temperature, label, vectors, None, None, same_noise)
+    maps = _map(metadata, map)
+    conditions = Conditions(seed, first, count, temperature, label, vectors, None, None, same_noise, maps)
     total = conditions.total
     if first < 0 or first + total > MAX_SEED:
         raise UsageError(f"noise streams {first} to {first + total - 1}: expected 0 to 2**64 - 2")
@@ -127,6 +132,33 @@ def _embedding(metadata: EngineMetadata, embedding: npt.ArrayLike | None) -> npt
     if not np.isfinite(vectors).all():
         raise UsageError("embedding holds nan or infinite numbers: expected finite ones")
     return vectors
+
+
+def _map(metadata: EngineMetadata, given: npt.ArrayLike | None) -> Maps | None:
+    spec = metadata.spec
+    if spec.conditioning != "map":
+        if given is not None:
+            raise UsageError("this model is not conditioned on a map: leave it out")
+        return None
+    planes, height, width = spec.map_shape
+    if given is None:
+        what = "small picture, its values from -1 to 1" if spec.map_kind == "picture" else "map"
+        raise UsageError(f"this model is conditioned on a {what}: pass one, [{planes}, {height}, {width}]")
+    maps = np.asarray(given)
+    if maps.ndim == 3:
+        maps = maps[None]
+    if maps.ndim != 4 or len(maps) == 0 or maps.dtype.kind not in "iubf":
+        raise UsageError(
+            f"map is {maps.dtype} of shape {list(np.shape(given))}: expected [{planes}, {height}, {width}] or "
+            f"[M, {planes}, {height}, {width}]"
+        )
+    try:
+        fitting = fitting_maps("map", maps, spec)
+    except DataError as error:
+        raise UsageError(str(error)) from error
+    if not np.isfinite(fitting).all():
+        raise UsageError("map holds nan or infinite numbers: expected finite ones")
+    return fitting
 
 
 def _known(

@@ -135,13 +135,14 @@ class Sampler(Closing):
         first: int = 0,
         same_noise: int = 1,
         strategy: Strategy = "jacobi",
+        map: npt.ArrayLike | None = None,
     ) -> Samples:
         """Draw `count` images of each condition; with `known` and `mask`, complete or score images.
 
         Args:
             labels: a label, by number or class name, or several of them, for a model with labels; M of them.
             seed: 0 to 2**64 - 1.
-            count: images of each label, or of each embedding, or of an unconditional model.
+            count: images of each label, of each embedding, of each map, or of an unconditional model.
             temperature: divides the logits before drawing; 1 is the model itself.
             known: levels to keep, integer [C, H, W] for all images or [N, C, H, W] with N = M · count.
             mask: bool of the same shapes: true keeps `known`, false draws. All true scores `known`.
@@ -150,6 +151,8 @@ class Sampler(Closing):
             same_noise: so many images in a row share a noise stream: the image at position p has stream
                 first + p // same_noise.
             strategy: schedule of a step engine; every one draws the same images.
+            map: [P, h, w] or [M, P, h, w] for a model with maps: integers where they are categories, else floats; of a
+                model that enlarges small pictures, `gpcnn_deploy.pictures.maps.values_of_pixels` of them.
 
         Raises:
             UsageError: an argument is out of range, of the wrong shape, or does not fit the model.
@@ -168,6 +171,7 @@ class Sampler(Closing):
                 first=first,
                 same_noise=same_noise,
                 strategy=strategy,
+                map=map,
             )
         )
         try:
@@ -181,6 +185,7 @@ class Sampler(Closing):
         labels: Labels | None = None,
         *,
         embedding: npt.ArrayLike | None = None,
+        map: npt.ArrayLike | None = None,
     ) -> npt.NDArray[np.float32]:
         """Log-probability of each sub-pixel of images given those before it, by teacher forcing; nothing is drawn.
 
@@ -188,6 +193,7 @@ class Sampler(Closing):
             levels: integer [N, C, H, W], each in [0, K).
             labels: one for all images or one for each, for a model with labels.
             embedding: float [E] or [N, E] for a model with embeddings.
+            map: [P, h, w] or [N, P, h, w] for a model with maps, as of `sample`.
 
         Returns:
             float32 [N, C, H, W], nats; its sum over an image is the image's log-likelihood.
@@ -199,16 +205,18 @@ class Sampler(Closing):
         known = np.asarray(levels)
         shape = self.metadata.spec.image_shape
         if known.ndim != 4 or known.shape[1:] != shape or len(known) == 0:
-            expected = ", ".join(map(str, shape))
+            expected = ", ".join(str(length) for length in shape)
             raise UsageError(f"levels have shape {list(known.shape)}: expected [N, {expected}] with N at least 1")
         conditions = 1 if labels is None else np.size(np.asarray(labels))
         if embedding is not None:
             conditions = len(np.atleast_2d(np.asarray(embedding)))
+        if map is not None:
+            conditions = len(map) if np.ndim(map) == 4 else 1  # type: ignore[arg-type]
         if conditions not in (1, len(known)):
             raise UsageError(f"{conditions} conditions for {len(known)} images: expected 1, or one for each image")
         count = len(known) if conditions == 1 else 1
         mask = np.ones(known.shape, np.bool_)
-        scored = self.sample(labels, count=count, known=known, mask=mask, embedding=embedding)
+        scored = self.sample(labels, count=count, known=known, mask=mask, embedding=embedding, map=map)
         if not (np.array_equal(scored.levels, known) and np.isfinite(scored.log_prob).all()):
             raise EngineError(f"{self.engine.info.path}: does not score the images it was given: {EXPORT_ANEW}")
         return scored.log_prob
@@ -226,6 +234,7 @@ class Sampler(Closing):
         first: int = 0,
         same_noise: int = 1,
         strategy: Strategy = "jacobi",
+        map: npt.ArrayLike | None = None,
         positions: Sequence[int] | None = None,
     ) -> Generator[Samples, None, None]:
         """As `sample`, part by part in order of position, holding few parts at a time however many images there are.
@@ -238,7 +247,7 @@ class Sampler(Closing):
         """
         self._check_open()
         conditions = check_conditions(
-            self.metadata, labels, seed, count, temperature, known, mask, embedding, first, same_noise
+            self.metadata, labels, seed, count, temperature, known, mask, embedding, first, same_noise, map
         )
         return self.draw(conditions, strategy, positions)
 
@@ -404,4 +413,5 @@ def make_request(
         None if conditions.embedding is None else conditions.embedding[rows],
         conditions.temperature,
         cancellation,
+        None if conditions.map is None else conditions.map[rows],
     )

@@ -59,6 +59,7 @@ def score(
     *,
     embedding: npt.NDArray[np.float32] | None = None,
     per_pixel: bool = False,
+    map: npt.NDArray[Any] | None = None,
 ) -> Scores:
     """Score images.
 
@@ -69,16 +70,18 @@ def score(
         embedding: float32 [N, E], for a model with embeddings: what each image is scored under.
         per_pixel: `Scores.log_prob`, too. Of a mixture, these are the terms of its own chain rule: how well the pixels
             before predicted this one, with all labels weighted by how well they did so far.
+        map: [N, P, h, w], for a model with maps: what each image is scored under.
 
     Raises:
-        UsageError: the levels do not fit, a label that the model does not have, or no embedding for one that needs it.
+        UsageError: the levels do not fit, a label that the model does not have, or no embedding or map for one that
+            needs it.
         EngineError: the engine failed.
     """
-    if embedding is None:
+    if embedding is None and map is None:
         check_has_likelihood(sampler)
     spec, count = sampler.metadata.spec, len(levels)
     if spec.conditioning != "label" or label is not None:
-        log_prob = sampler.score(levels, label, embedding=embedding).astype(np.float64)
+        log_prob = sampler.score(levels, label, embedding=embedding, map=map).astype(np.float64)
         total = log_prob.sum(axis=(1, 2, 3))
         return Scores(-total, None, log_prob if per_pixel else None, spec.subpixels)
     labels = spec.conditioning_size
@@ -103,8 +106,13 @@ def check_has_likelihood(sampler: Sampler) -> None:
     """Refuse models that need more than a picture to score it.
 
     Raises:
-        UsageError: the model is conditioned on embeddings.
+        UsageError: the model is conditioned on embeddings or on maps.
     """
+    if sampler.metadata.spec.conditioning == "map":
+        raise UsageError(
+            f"{sampler.engine.info.path}: is conditioned on a map, without which it has no likelihood: give it with "
+            "--map"
+        )
     if sampler.metadata.spec.conditioning == "embedding":
         raise UsageError(
             f"{sampler.engine.info.path}: is conditioned on an embedding, without which it has no likelihood: give it "

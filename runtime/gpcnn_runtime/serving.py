@@ -67,6 +67,7 @@ def check_images(
     temperature: Numbers | None = None,
     known: Numbers | None = None,
     mask: Numbers | None = None,
+    map: Numbers | None = None,
 ) -> list[Conditions]:
     """Check one request. Row k of every array belongs to its image k, which is conditioned on nothing else.
 
@@ -80,6 +81,7 @@ def check_images(
         temperature: float [N, 1]; default 1.
         known: integer [N, C, H, W], levels to keep; with `mask`.
         mask: bool [N, C, H, W]: true keeps `known`, false draws.
+        map: integer or float [N, P, h, w], for a model with maps.
 
     Returns:
         One for each image, each of one image.
@@ -95,6 +97,7 @@ def check_images(
         "temperature": temperature,
         "known": known,
         "mask": mask,
+        "map": map,
     }
     sizes = {name: len(array) for name, array in given.items() if array is not None}
     if len(set(sizes.values())) != 1 or 0 in sizes.values():
@@ -132,6 +135,7 @@ def _image(metadata: EngineMetadata, k: int, row: dict[str, Any]) -> Conditions:
         known=row["known"],
         mask=row["mask"],
         embedding=row["embedding"],
+        map=row["map"],
         first=k if row["position"] is None else int(row["position"].item()),
     )
 

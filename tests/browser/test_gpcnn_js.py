@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_engines import LABELLED, PLAIN
+from small_engines import ENLARGED, LABELLED, MAPPED, PLAIN
 
 from gpcnn_deploy.pictures.levels import compact
+from gpcnn_deploy.pictures.maps import some_maps
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_export.checkpoint_to_native import draft_model_file
 from gpcnn_runtime import Sampler, complete, score
@@ -260,3 +261,36 @@ def test_without_simd_it_says_so(node: Node, model_file: MakeModel) -> None:
         pytest.skip("this Node has SIMD whatever the CPU: the flag takes it from V8 on x86 alone")
     (found,) = node({"method": "about", "file": str(model_file(PLAIN))}, flags=flags)
     assert found["error"] == "this browser has no WebAssembly SIMD, which the engine needs: use a newer one"
+
+
+@pytest.mark.parametrize("spec", [MAPPED, ENLARGED], ids=["categories", "a small picture"])
+def test_maps_are_drawn_completed_and_scored_as_in_python(node: Node, model_file: MakeModel, spec: ModelSpec) -> None:
+    file = model_file(spec)
+    maps = some_maps(spec, 9, np.random.default_rng(2))
+    levels, mask = picture(spec), np.zeros(spec.image_shape[1:], bool)
+    mask[:2] = True
+    one = flat(maps[0])
+    drawn, completed, scored, about, *refused = node(
+        {"method": "draw", "file": str(file), "given": {"count": 9, "seed": 4, "map": flat(maps)}, "relaxed": False},
+        {"method": "complete", "file": str(file), "given": {"levels": flat(levels), "mask": flat(mask.astype(int)),
+                                                            "map": one}, "relaxed": False},
+        {"method": "score", "file": str(file), "given": {"levels": flat(levels), "map": one}, "relaxed": False},
+        {"method": "about", "file": str(file)},
+        {"method": "draw", "file": str(file), "given": {}},
+        {"method": "draw", "file": str(file), "given": {"map": one[:-1]}},
+        {"method": "draw", "file": str(file), "given": {"map": [*one[:-1], spec.map_categories or "none"]}},
+    )  # fmt: skip
+    with Sampler.load(file, reproducible=True) as sampler:
+        expected = sampler.sample(seed=4, map=maps)
+        assert drawn["levels"] == flat(expected.levels)
+        assert drawn["logProb"] == flat(expected.log_prob)
+        assert len({image.tobytes() for image in expected.levels}) > 5
+        assert completed["levels"] == flat(complete(sampler, levels, mask, map=maps[0]).levels)
+        assert scored["nats"] == pytest.approx(score(sampler, levels[None], map=maps[:1]).nats[0], abs=1e-3)
+    planes, rows, columns = spec.map_shape
+    assert (about["spec"]["conditioning"], about["spec"]["conditioningSize"]) == ("map", planes)
+    sizes = [about["spec"][name] for name in ("mapHeight", "mapWidth", "mapFeatures", "mapCategories")]
+    assert sizes == [rows, columns, spec.map_features, spec.map_categories]
+    assert f"draws from a map of {planes} × {rows} × {columns} numbers" in refused[0]["error"]
+    assert f"map has {len(one) - 1} numbers: expected {len(one)}" in refused[1]["error"]
+    assert "map holds" in refused[2]["error"]

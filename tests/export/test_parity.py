@@ -65,10 +65,22 @@ SPECS = {
         **(SMALL | {"layers": 2}),
     ),
     "a logistic of 2 levels": ModelSpec(height=4, width=3, head="mixture", mixtures=1, **SMALL),
+    "map of categories, 2 planes": ModelSpec(
+        height=6, width=8, conditioning="map", conditioning_size=2, map_height=3, map_width=2, map_features=5,
+        map_categories=7, map_kind="categories", **SMALL
+    ),
+    "RGB, the picture at a third": ModelSpec(
+        height=3, width=6, channels=3, levels=4, kernel_size=5, conditioning="map", conditioning_size=3, map_height=1,
+        map_width=2, map_features=4, map_kind="picture", **SMALL
+    ),
+    "map of values, full size": ModelSpec(
+        height=5, width=4, levels=5, conditioning="map", conditioning_size=1, map_height=5, map_width=4, map_features=6,
+        **SMALL
+    ),
     "one layer": ModelSpec(height=3, width=4, levels=3, features=4, layers=1, head_features=4),
     "one row": ModelSpec(height=1, width=7, levels=4, **(SMALL | {"kernel_size": 7})),
     "one column": ModelSpec(height=5, width=1, levels=3, **SMALL),
-}
+}  # fmt: skip
 
 
 def model_named(name: str) -> GatedPixelCNN:

@@ -11,7 +11,17 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner, Result
-from small_engines import EMBEDDED, LABELLED, PLAIN, bytes_of, metadata_of, model_of, write_checkpoint
+from small_engines import (
+    EMBEDDED,
+    ENLARGED,
+    LABELLED,
+    MAPPED,
+    PLAIN,
+    bytes_of,
+    metadata_of,
+    model_of,
+    write_checkpoint,
+)
 
 from gpcnn_deploy.errors import EngineError
 from gpcnn_deploy.spec import ModelSpec
@@ -38,7 +48,15 @@ MIXED = ModelSpec(
     head="mixture",
     mixtures=3,
 )
-SPECS = {"label": LABELLED, "rgb": PLAIN, "embedding": EMBEDDED, "binary": BINARY, "mixture": MIXED}
+SPECS = {
+    "label": LABELLED,
+    "rgb": PLAIN,
+    "embedding": EMBEDDED,
+    "binary": BINARY,
+    "mixture": MIXED,
+    "map": MAPPED,
+    "upscale": ENLARGED,
+}
 BATCH = 3
 
 

@@ -84,6 +84,37 @@ SPECS = {
         head="mixture",
         mixtures=19,
     ),
+    "map of categories, filters of 5": ModelSpec(
+        height=8,
+        width=12,
+        levels=6,
+        features=12,
+        layers=3,
+        kernel_size=5,
+        head_features=10,
+        conditioning="map",
+        conditioning_size=2,
+        map_height=4,
+        map_width=2,
+        map_features=9,
+        map_categories=5,
+        map_kind="categories",
+    ),
+    "colour, a small picture": ModelSpec(
+        height=6,
+        width=9,
+        channels=3,
+        levels=5,
+        features=8,
+        layers=2,
+        head_features=8,
+        conditioning="map",
+        conditioning_size=3,
+        map_height=2,
+        map_width=3,
+        map_features=6,
+        map_kind="picture",
+    ),
 }
 
 
@@ -112,13 +143,20 @@ def recipe_file(spec: ModelSpec) -> bytes:
 
 
 def recipe_inputs(spec: ModelSpec) -> dict[str, npt.NDArray[Any]]:
-    """Noise and condition of the images: label i modulo the labels, embedding i the first noise of the next seed."""
+    """Noise and condition of the images: label i modulo the labels, embedding i the first noise of the next seed.
+
+    So is map i, of categories the noise times their number, rounded down; as float32, which the kernel takes.
+    """
     inputs: dict[str, npt.NDArray[Any]] = {"noise": noise(spec, SEED, IMAGES)}
     if spec.conditioning == "label":
         inputs["label"] = np.arange(IMAGES, dtype=np.int32) % np.int32(spec.conditioning_size)
     elif spec.conditioning == "embedding":
         other = noise(spec, SEED + 1, IMAGES).reshape(IMAGES, -1)
         inputs["embedding"] = np.ascontiguousarray(other[:, : spec.conditioning_size])
+    elif spec.conditioning == "map":
+        numbers = noise(spec, SEED + 1, IMAGES).reshape(IMAGES, -1)[:, : math.prod(spec.map_shape)]
+        numbers = numbers.reshape(IMAGES, *spec.map_shape)
+        inputs["map"] = np.floor(numbers * np.float32(spec.map_categories)) if spec.map_categories else numbers.copy()
     return inputs
 
 
@@ -128,6 +166,14 @@ def hash_words(array: npt.NDArray[Any]) -> str:
     for byte in array.astype(array.dtype.newbyteorder("<")).tobytes():
         value = (value ^ byte) * 1099511628211 % 2**64
     return f"{value:016x}"
+
+
+def eager_condition(spec: ModelSpec, inputs: dict[str, npt.NDArray[Any]]) -> npt.NDArray[Any] | None:
+    """What eager PyTorch takes of `recipe_inputs`."""
+    if spec.conditioning == "none":
+        return None
+    given = inputs[spec.conditioning]
+    return given.astype(np.int64) if spec.conditioning == "label" or spec.map_categories else given
 
 
 def contract() -> dict[str, Any]:

@@ -17,6 +17,8 @@ OnRow = ctypes.CFUNCTYPE(None, c_void_p, c_uint32)
 DIMENSIONS = (
     *("height", "width", "channels", "levels", "features", "layers", "first_kernel_size", "kernel_size"),
     *("head_features", "conditioning", "conditioning_size", "input_size", "head", "mixtures"),
+    *("head_features", "conditioning", "conditioning_size", "input_size"),
+    *("map_height", "map_width", "map_features", "map_categories"),
 )
 
 
@@ -48,6 +50,7 @@ class Request(ctypes.Structure):
         ("image", POINTER(c_int32)),
         ("log_prob", POINTER(c_float)),
         ("evaluations", POINTER(c_uint64)),
+        ("map", POINTER(c_float)),
     ]
 
 
@@ -143,6 +146,7 @@ class Model:
         on_row: Any = None,
         images: int | None = None,
         want_log_prob: bool = True,
+        map: Any = None,
     ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32], int]:
         """(levels, log_prob, evaluations); writes past the workspace's end are found."""
         spec = self.info.spec
@@ -177,6 +181,7 @@ class Model:
             image.ctypes.data_as(POINTER(c_int32)),
             log_prob.ctypes.data_as(POINTER(c_float)) if want_log_prob else None,
             ctypes.pointer(evaluations),
+            at(map, np.float32, c_float),
         )
         self.library.check(self.library.c.gpcnn_draw(self.pointer, byref(request), space.ctypes.data, size))
         assert (space[size:] == 0xFF).all(), "the workspace was overrun"

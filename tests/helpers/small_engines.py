@@ -36,6 +36,36 @@ PLAIN = ModelSpec(height=4, width=6, channels=3, levels=7, features=4, layers=2,
 EMBEDDED = ModelSpec(
     height=4, width=4, features=4, layers=2, head_features=6, conditioning="embedding", conditioning_size=5
 )
+MAPPED = ModelSpec(
+    height=4,
+    width=6,
+    levels=5,
+    features=4,
+    layers=2,
+    head_features=6,
+    conditioning="map",
+    conditioning_size=2,
+    map_height=2,
+    map_width=2,
+    map_features=5,
+    map_categories=3,
+    map_kind="categories",
+)
+ENLARGED = ModelSpec(
+    height=6,
+    width=4,
+    channels=3,
+    levels=7,
+    features=4,
+    layers=2,
+    head_features=6,
+    conditioning="map",
+    conditioning_size=3,
+    map_height=3,
+    map_width=2,
+    map_features=4,
+    map_kind="picture",
+)
 NAMES = ("boot", "3", "bag, red")
 """Names of three classes that are hard to tell from other things: a number that is another's, a comma, a space."""
 

@@ -17,7 +17,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from contract_models import IMAGES, SEED, SPECS, contract, hash_words, recipe_file, recipe_inputs, recipe_weights
+from contract_models import (
+    IMAGES,
+    SEED,
+    SPECS,
+    contract,
+    eager_condition,
+    hash_words,
+    recipe_file,
+    recipe_inputs,
+    recipe_weights,
+)
 
 from gpcnn_training.model import GatedPixelCNN
 from gpcnn_training.sampling import sample_cached
@@ -82,7 +92,8 @@ def eager_images() -> list[str]:
         model = GatedPixelCNN(spec).eval()
         model.load_state_dict({name: torch.from_numpy(array) for name, array in recipe_weights(spec).items()})
         inputs = {name: torch.from_numpy(array) for name, array in recipe_inputs(spec).items()}
-        condition = inputs["label"].long() if "label" in inputs else inputs.get("embedding")
+        given = eager_condition(spec, recipe_inputs(spec))
+        condition = None if given is None else torch.from_numpy(given)
         levels, _ = sample_cached(model, inputs["noise"], condition)
         hashes.append(hash_words(levels.numpy()))
     return hashes

@@ -15,7 +15,15 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from contract_models import SPECS, contract, hash_words, recipe_file, recipe_inputs, recipe_weights
+from contract_models import (
+    SPECS,
+    contract,
+    eager_condition,
+    hash_words,
+    recipe_file,
+    recipe_inputs,
+    recipe_weights,
+)
 
 from gpcnn_deploy.errors import EngineError, UsageError
 from gpcnn_deploy.philox import noise
@@ -71,8 +79,8 @@ def test_images_and_bits_are_those_of_the_contract(name: str, instructions: str,
 def test_completions_and_scores_are_those_of_eager_pytorch(name: str) -> None:
     spec, model = SPECS[name], eager(SPECS[name])
     inputs = recipe_inputs(spec)
-    condition = torch.from_numpy(inputs["label"]).long() if "label" in inputs else None
-    condition = torch.from_numpy(inputs["embedding"]) if "embedding" in inputs else condition
+    given = eager_condition(spec, inputs)
+    condition = None if given is None else torch.from_numpy(given)
     draw = np.random.default_rng(0)
     known = draw.integers(0, spec.levels, inputs["noise"].shape, np.int32)
     mask = draw.random(known.shape) < 0.4

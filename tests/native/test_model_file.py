@@ -52,6 +52,34 @@ SPECS = {
     "a mixture in grey": ModelSpec(height=2, width=2, levels=16, features=2, layers=1, head="mixture", mixtures=128),
     "embedding": ModelSpec(height=2, width=2, features=2, layers=12, conditioning="embedding", conditioning_size=4),
     "deep": ModelSpec(height=1, width=1, features=1, layers=123, head_features=1),
+    "map": ModelSpec(
+        height=12,
+        width=2,
+        features=2,
+        layers=2,
+        head_features=2,
+        conditioning="map",
+        conditioning_size=2,
+        map_height=2,
+        map_width=2,
+        map_features=3,
+        map_categories=4,
+        map_kind="categories",
+    ),
+    "small picture": ModelSpec(
+        height=1 << 11,
+        width=3,
+        channels=3,
+        features=1,
+        layers=1,
+        head_features=1,
+        conditioning="map",
+        conditioning_size=3,
+        map_height=1,
+        map_width=1,
+        map_features=1,
+        map_kind="picture",
+    ),
 }
 Answer = tuple[int, list[int]]
 
@@ -181,8 +209,9 @@ def expected_answer(content: bytes) -> list[int]:
     begin = np.frombuffer(content, np.uint8).ctypes.data
     found = {name: array.ctypes.data - begin for name, array in weights.items()}
     numbers = [getattr(spec, name) for name in spec.__struct_fields__[:9]]
-    numbers += [("none", "label", "embedding").index(spec.conditioning), spec.conditioning_size]
+    numbers += [("none", "label", "embedding", "map").index(spec.conditioning), spec.conditioning_size]
     numbers += [spec.input_size, ("categorical", "mixture").index(spec.head), spec.mixtures]
+    numbers += [spec.map_height, spec.map_width, spec.map_features, spec.map_categories]
     header = content[8 : 8 + int.from_bytes(content[:8], "little")].decode()
     quote = header.index(':"') + 1
     _, after = json.JSONDecoder().raw_decode(header, quote)
@@ -191,6 +220,9 @@ def expected_answer(content: bytes) -> list[int]:
     head += ["mixture.weight", "mixture.bias"]
     numbers += [found.get(f"head.{name}", 0) for name in head]
     numbers += [found.get(f"{name}.weight", 0) for name in ("input_embedding", "condition_projection")]
+    map_names = ["read.weight", "read.bias", *(f"context.{k}.{part}" for part in ("weight", "bias") for k in range(2))]
+    map_names += [f"up.{k}.{part}" for part in ("weight", "bias") for k in range(20)]
+    numbers += [found.get(f"map_network.{name}", 0) for name in map_names]
     layer_names = "vertical.weight vertical.bias link.weight horizontal.weight horizontal.bias out.weight skip.weight"
     for layer in range(spec.layers):
         numbers += [found.get(f"layers.{layer}.{name}", 0) for name in [*layer_names.split(), "skip.bias"]]
@@ -327,6 +359,30 @@ def test_half_of_what_says_mixtures_is_refused(reader: Reader, model_file: Calla
     both_refuse(reader, with_metadata(content, lambda written: written["spec"].pop(field)), "damaged", BAD_SPEC)
 
 
+MAP_CHANGES = [
+    ("map_height", 0), ("map_height", 5), ("map_height", 24), ("map_height", "2"), ("map_height", None),
+    ("map_height", 2.5),
+    ("map_width", 0), ("map_width", 4), ("map_width", -1), ("map_width", 2**32 + 2), ("map_features", 0),
+    ("map_features", 4097), ("map_categories", 0), ("map_categories", 1), ("map_categories", 4097),
+    ("map_categories", -4),
+    ("map_kind", "values"), ("map_kind", "picture"), ("map_kind", ""), ("map_kind", 1), ("map_kind", None),
+    ("conditioning", "none"), ("conditioning", "label"), ("conditioning", "embedding"), ("conditioning_size", 0),
+    ("conditioning_size", 257),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("field", "value"), MAP_CHANGES)
+def test_hostile_maps(reader: Reader, model_file: Callable[..., bytes], field: str, value: Any) -> None:
+    content = with_metadata(model_file(SPECS["map"]), lambda written: written["spec"].update({field: value}))
+    both_refuse(reader, content, "damaged", BAD_SPEC)
+
+
+@pytest.mark.parametrize("field", ["map_height", "map_width", "map_features", "map_categories", "map_kind"])
+def test_half_of_what_says_a_map_is_refused(reader: Reader, model_file: Callable[..., bytes], field: str) -> None:
+    content = with_metadata(model_file(SPECS["map"]), lambda written: written["spec"].pop(field))
+    both_refuse(reader, content, "damaged", BAD_SPEC)
+
+
 @pytest.mark.parametrize("field", ["input", "input_size"])
 def test_half_of_what_says_categories_is_refused(reader: Reader, model_file: Callable[..., bytes], field: str) -> None:
     content = with_metadata(model_file(SPECS["categories"]), lambda written: written["spec"].pop(field))
@@ -366,9 +422,24 @@ def test_huge_dimensions_allocate_nothing(reader: Reader, model_file: Callable[.
     huge: dict[str, Any] = {"features": 4096, "layers": 512, "kernel_size": 63, "first_kernel_size": 63}
     huge |= {"head_features": 4096, "levels": 4096, "channels": 3}
     huge |= {"input": "categorical", "input_size": 4096}
-    huge |= {"conditioning": "embedding", "conditioning_size": 1_000_000}
-    content = with_metadata(model_file(SPECS["grey"]), lambda written: written["spec"].update(huge))
-    both_refuse(reader, content, "header does not fit its spec", BAD_SPEC)
+    maps = {
+        "height": 1 << 20,
+        "width": 1,
+        "map_height": 1,
+        "map_width": 1,
+        "map_features": 4096,
+        "map_categories": 4096,
+    }
+    for condition in (
+        {"conditioning": "embedding", "conditioning_size": 1_000_000},
+        {"conditioning": "map", "conditioning_size": 256, "map_kind": "categories", **maps},
+        {"conditioning": "map", "conditioning_size": 256, "map_kind": "categories", **maps, "height": 1_048_573},
+    ):
+        change = huge | condition
+        content = with_metadata(
+            model_file(SPECS["grey"]), lambda written, change=change: written["spec"].update(change)
+        )
+        both_refuse(reader, content, "header does not fit its spec", BAD_SPEC)
 
 
 METADATA: dict[str, tuple[Callable[[str], str], str, int]] = {
@@ -566,3 +637,40 @@ def test_every_spec(reader: Reader, model_file: Callable[..., bytes], fields: di
     content = model_file(spec)
     assert reader(content) == (OK, expected_answer(content))
     assert isinstance(decode_model_file(content, "")[0], EngineMetadata)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    size=st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(1, 12), st.integers(1, 12)),
+    planes=st.integers(1, 3),
+    features=dimensions,
+    kind=st.sampled_from(["values", "categories", "picture"]),
+    channels=st.sampled_from([1, 3]),
+)
+def test_every_map(
+    reader: Reader,
+    model_file: Callable[..., bytes],
+    size: tuple[int, int, int, int],
+    planes: int,
+    features: int,
+    kind: Any,
+    channels: int,
+) -> None:
+    rows, columns, down, across = size
+    spec = ModelSpec(
+        height=rows * down,
+        width=columns * across,
+        channels=channels,
+        features=2,
+        layers=2,
+        head_features=1,
+        conditioning="map",
+        conditioning_size=channels if kind == "picture" else planes,
+        map_height=rows,
+        map_width=columns,
+        map_features=features,
+        map_categories=3 if kind == "categories" else 0,
+        map_kind=kind,
+    )
+    content = model_file(spec)
+    assert reader(content) == (OK, expected_answer(content))

@@ -130,6 +130,69 @@ def test_enough_layers_see_all_that_came_before() -> None:
     assert np.array_equal(dependence, np.tri(30, k=-1, dtype=bool))
 
 
+MAPS = {
+    "categories": ModelSpec(
+        height=6, width=8, layers=2, first_kernel_size=3, conditioning="map", conditioning_size=2, map_height=3,
+        map_width=2, map_features=6, map_categories=3, map_kind="categories", **SMALL
+    ),
+    "the picture itself": ModelSpec(
+        height=6, width=6, channels=3, layers=2, first_kernel_size=3, conditioning="map", conditioning_size=3,
+        map_height=3, map_width=2, map_features=6, map_kind="picture", **SMALL
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_a_map_pixel_may_influence_every_pixel_and_an_image_pixel_later_ones_only(name: str) -> None:
+    """The context of m reaches over the whole of so small a map, so each of its pixels must reach each conditional."""
+    spec = MAPS[name]
+    torch.manual_seed(6)
+    model = GatedPixelCNN(spec).double().eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn_like(parameter) * 0.5 / max(1, parameter[0].numel()) ** 0.5)
+    map_numbers = spec.map_shape[0] * spec.map_shape[1] * spec.map_shape[2]
+    image = torch.randint(spec.levels, (1, *spec.image_shape))
+    if spec.map_categories:
+        given = torch.randint(spec.map_categories, (1, *spec.map_shape), dtype=torch.int32)
+        moved = (given + 1) % spec.map_categories
+    else:
+        given = torch.randn(1, *spec.map_shape).double()
+        moved = given + 1
+    with torch.no_grad():
+        logits = model(image, given)
+        batch = given.repeat(map_numbers, 1, 1, 1).flatten(1)
+        index = torch.arange(map_numbers)
+        batch[index, index] = moved.flatten()
+        changed = model(image.expand(map_numbers, -1, -1, -1), batch.view(-1, *spec.map_shape))
+        assert bool(((changed - logits).abs().amax(1) > 1e-12).all()), "a map pixel that a conditional does not see"
+
+        images = image.repeat(spec.subpixels, 1, 1, 1).permute(0, 2, 3, 1).reshape(spec.subpixels, -1)
+        index = torch.arange(spec.subpixels)
+        images[index, index] = (images[index, index] + 1) % spec.levels
+        h, w, c = spec.height, spec.width, spec.channels
+        images = images.view(-1, h, w, c).permute(0, 3, 1, 2)
+        changed = model(images, given.expand(spec.subpixels, -1, -1, -1))
+    depends = ((changed - logits).abs().amax(1) > 1e-13).permute(0, 2, 3, 1).reshape(spec.subpixels, spec.subpixels)
+    assert not bool(depends.T.triu().any())
+    assert np.array_equal(depends.T.view(h, w, c, h, w, c).numpy(), predicted(spec))
+
+
+def test_a_category_is_read_as_its_column_of_a_one_hot_product() -> None:
+    spec = MAPS["categories"]
+    torch.manual_seed(7)
+    network = GatedPixelCNN(spec).double().map_network
+    assert network is not None
+    given = torch.randint(spec.map_categories, (2, *spec.map_shape))
+    hot = torch.nn.functional.one_hot(given, spec.map_categories).permute(0, 1, 4, 2, 3).flatten(1, 2).double()
+    with torch.no_grad():
+        x = network.read(hot)
+        for layer in (*network.context, *network.up):
+            x = torch.where(layer(x) > 0, layer(x), layer(x) / 8)
+        torch.testing.assert_close(network(given.int()), x, rtol=0, atol=1e-12)
+    assert x.shape == (2, spec.map_features, spec.height, spec.width)
+
+
 def test_every_conditional_depends_on_the_label() -> None:
     spec = SPECS["RGB, 3 layers"]
     torch.manual_seed(5)

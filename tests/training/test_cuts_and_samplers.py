@@ -59,7 +59,19 @@ SPECS = {
     "embedding, one column": ModelSpec(
         height=5, width=1, layers=2, conditioning="embedding", conditioning_size=4, **SMALL
     ),
-}
+    "map of categories, 2 planes": ModelSpec(
+        height=6, width=8, layers=3, conditioning="map", conditioning_size=2, map_height=3, map_width=2, map_features=5,
+        map_categories=7, map_kind="categories", **SMALL
+    ),
+    "RGB, the picture at a third": ModelSpec(
+        height=6, width=6, channels=3, levels=4, layers=2, conditioning="map", conditioning_size=3, map_height=2,
+        map_width=2, map_features=4, map_kind="picture", **SMALL
+    ),
+    "map of values, full size": ModelSpec(
+        height=5, width=4, levels=5, layers=3, kernel_size=5, conditioning="map", conditioning_size=1, map_height=5,
+        map_width=4, map_features=6, **SMALL
+    ),
+}  # fmt: skip
 CASES = [
     (name, window) for name, spec in SPECS.items() for window in sorted({1, 2, 3, spec.width}) if window <= spec.width
 ]
@@ -74,6 +86,10 @@ def model_named(name: str) -> GatedPixelCNN:
 def condition_of(spec: ModelSpec, count: int) -> Tensor | None:
     if spec.conditioning == "label":
         return torch.arange(count) % spec.conditioning_size
+    if spec.map_categories:
+        return torch.randint(spec.map_categories, (count, *spec.map_shape), dtype=torch.int32)
+    if spec.conditioning == "map":
+        return torch.randn(count, *spec.map_shape).double()
     return torch.randn(count, spec.conditioning_size).double() if spec.conditioning == "embedding" else None
 
 
@@ -89,7 +105,7 @@ def test_rows_and_windows_give_the_logits_of_the_whole_image(name: str, window: 
         above = values.new_zeros(3, spec.inputs, k1, spec.width)
         v_caches = [values.new_zeros(3, spec.features, k, spec.width) for _ in range(spec.layers - 1)]
         for i in range(spec.height):
-            links, v_caches = model.vertical_row(above, v_caches, bias)
+            links, v_caches = model.vertical_row(above, v_caches, model.row_of(bias, i))
             row = torch.nn.functional.pad(values[:, :, i : i + 1], (k1, 0))
             h_caches = [values.new_zeros(3, spec.features, 1, k) for _ in range(spec.layers - 1)]
             for j in range(0, spec.width, window):
@@ -209,4 +225,14 @@ def test_multiply_adds_counts_each_weight_of_a_convolution_once_a_pixel(name: st
     weights = sum(module.weight.numel() for module in model.modules() if isinstance(module, torch.nn.Conv2d))
     if spec.channels == 3 and spec.head == "categorical":  # of the 9 channel pairs the mask keeps 3
         weights -= 6 * spec.head_features * (spec.inputs // 3)
-    assert spec.multiply_adds() == weights * spec.height * spec.width
+    total = weights * spec.height * spec.width
+    if model.map_network is not None:  # the network of the map works at sizes of its own
+        network, (rows, columns) = model.map_network, spec.map_shape[1:]
+        convolutions = [module for module in network.modules() if isinstance(module, torch.nn.Conv2d)]
+        total -= sum(convolution.weight.numel() for convolution in convolutions) * spec.height * spec.width
+        total += spec.conditioning_size * spec.map_features * rows * columns  # a category is looked up
+        total += sum(convolution.weight.numel() for convolution in network.context) * rows * columns
+        for stage in network.up:
+            total += stage.weight.numel() * rows * columns  # each of its weights meets each pixel that it reads
+            rows, columns = rows * stage.kernel_size[0], columns * stage.kernel_size[1]
+    assert spec.multiply_adds() == total

@@ -96,8 +96,8 @@ def _fastest(model: GatedPixelCNN, noise: Tensor, condition: Tensor | None) -> i
 
 
 def _check(checkpoint: Path, model: GatedPixelCNN, noise: Tensor, condition: Tensor | None) -> None:
-    spec = model.spec
-    found = (tuple(noise.shape[1:]), "none" if condition is None else "embedding" if condition.ndim > 1 else "label")
+    spec, kinds = model.spec, {1: "label", 2: "embedding", 4: "map"}
+    found = (tuple(noise.shape[1:]), "none" if condition is None else kinds[condition.ndim])
     expected = (spec.image_shape, spec.conditioning)
     if found != expected:
         raise CheckpointError(

@@ -12,7 +12,8 @@ Layer l of the paper (figure 2), with v the vertical and h the horizontal stack:
     h'  = h + out(g)                    residual; layer 1 has no h to add                N  F H W
     s   = s + skip(g)                   read by the head                                 N  F H W
 
-A condition y enters as V^T y in every gate of both stacks (equation 4). The head factorizes the channels of a pixel as
+A condition y enters as V^T y in every gate of both stacks (equation 4); of a spatial map it is V · s, s = m(y), with a
+1×1 convolution V that is not masked. The head factorizes the channels of a pixel as
 p(R|x<) p(G|x<,R) p(B|x<,R,G) (section 2.1); so does the mixture of logistics that can take its place.
 
 `forward` evaluates a whole image; `vertical_row` and `horizontal_window` evaluate one row and one window of columns on
@@ -30,6 +31,7 @@ from torch.nn import functional
 from gpcnn_deploy.errors import UsageError
 from gpcnn_deploy.spec import EncoderSpec, ModelSpec
 from gpcnn_training.encoder import Encoder
+from gpcnn_training.map_network import MapNetwork
 
 
 def gate(preactivation: Tensor) -> Tensor:
@@ -123,9 +125,12 @@ class GatedPixelCNN(nn.Module):
             nn.init.normal_(self.condition_projection.weight, std=0.05)
         elif spec.conditioning == "embedding":
             self.condition_projection = nn.Linear(spec.conditioning_size, gates, bias=False)
+        elif spec.conditioning == "map":
+            self.condition_projection = nn.Conv2d(spec.map_features, gates, 1, bias=False)
         self.input_embedding: nn.Embedding | None = None
         if spec.input == "categorical":
             self.input_embedding = nn.Embedding(spec.levels, spec.input_size)
+        self.map_network = MapNetwork(spec) if spec.conditioning == "map" else None
         self.encoder = None if encoder is None else Encoder(encoder, spec)
 
     def values(self, levels_NCHW: Tensor) -> Tensor:
@@ -149,7 +154,8 @@ class GatedPixelCNN(nn.Module):
     def condition(self, condition: Tensor | None) -> Tensor | None:
         """V^T y for every gate: label int [N] or embedding float [N, E] → [L, 2, N, 2F]; None without conditioning.
 
-        Axis 1 is (vertical, horizontal).
+        Axis 1 is (vertical, horizontal). Of a map [N, M, h, w] it is s, float [N, G, H, W], of which `added` makes the
+        rest gate by gate: all at once would take as much memory as the network.
 
         Raises:
             UsageError: a condition is missing, or given to an unconditional model.
@@ -159,19 +165,40 @@ class GatedPixelCNN(nn.Module):
                 raise UsageError("this model is unconditional: it takes no condition")
             return None
         if condition is None:
-            kind = {"label": "a label", "embedding": "an embedding"}[self.spec.conditioning]
+            kind = {"label": "a label", "embedding": "an embedding", "map": "a map"}[self.spec.conditioning]
             raise UsageError(f"this model is conditioned on {kind}: pass one per image")
+        if self.map_network is not None:
+            features: Tensor = self.map_network(condition)
+            return features
         bias: Tensor = self.condition_projection(condition)
         n = bias.shape[0]
         return bias.view(n, self.spec.layers, 2, 2 * self.spec.features).permute(1, 2, 0, 3)
+
+    def added(self, condition: Tensor, layer: int, stack: int) -> Tensor:
+        """What `condition` gave, as a gate adds it: [N, 2F, 1, 1], or of a map's s [N, G, …] V · s, [N, 2F, …].
+
+        Args:
+            condition: what `condition` returned; of a map any of its rows.
+            layer: from 0 on.
+            stack: 0 for the vertical one, 1 for the horizontal one.
+        """
+        if self.map_network is None:
+            return condition[layer, stack, :, :, None, None]
+        assert isinstance(self.condition_projection, nn.Conv2d)
+        gate = (2 * layer + stack) * 2 * self.spec.features
+        return functional.conv2d(condition, self.condition_projection.weight[gate : gate + 2 * self.spec.features])
+
+    def row_of(self, condition: Tensor | None, row: int) -> Tensor | None:
+        """What `condition` gave, for one row of the image."""
+        return condition if condition is None or self.map_network is None else condition[:, :, row : row + 1]
 
     def forward(self, levels_NCHW: Tensor, condition: Tensor | None = None) -> Tensor:
         """The conditionals of every sub-pixel given all that come before it in raster and channel order.
 
         Args:
             levels_NCHW: int [N, C, H, W], each in [0, K).
-            condition: label int [N], embedding float [N, E], or None; an autoencoder without one takes the images' own
-                codes.
+            condition: label int [N], embedding float [N, E], map float or int [N, M, h, w], or None; an autoencoder
+                without one takes the images' own codes.
 
         Returns:
             float [N, K, C, H, W], unnormalized log-probabilities; of a mixture head, float [N, P, H, W], the numbers
@@ -191,8 +218,8 @@ class GatedPixelCNN(nn.Module):
             p_v = layer.vertical(functional.pad(v, (left, left, above, 0)))[:, :, :height]
             p_h = layer.horizontal(functional.pad(h, (left, 0, 0, 0)))[:, :, :, :width]
             if bias is not None:
-                p_v = p_v + bias[index, 0, :, :, None, None]
-                p_h = p_h + bias[index, 1, :, :, None, None]
+                p_v = p_v + self.added(bias, index, 0)
+                p_h = p_h + self.added(bias, index, 1)
             p_h = p_h + layer.link(p_v)
             g = gate(p_h)
             skip = layer.skip(g) if skip is None else skip + layer.skip(g)
@@ -211,7 +238,7 @@ class GatedPixelCNN(nn.Module):
         Args:
             above_NIAW: values [N, I, k1//2, W] of the rows above, zero outside the image.
             caches: per layer 2..L, v [N, F, k//2, W] of the rows above, zero outside the image.
-            bias: what `condition` returned.
+            bias: what `condition` returned, of this row (`row_of`).
 
         Returns:
             (links, caches): per layer, what link adds to the horizontal gate, [N, 2F, 1, W], its condition included;
@@ -224,9 +251,9 @@ class GatedPixelCNN(nn.Module):
             assert isinstance(layer, GatedLayer)
             p_v = layer.vertical(functional.pad(rows, (layer.left, layer.left, 0, 0)))
             if bias is not None:
-                p_v = p_v + bias[index, 0, :, :, None, None]
+                p_v = p_v + self.added(bias, index, 0)
             link = layer.link(p_v)
-            links.append(link if bias is None else link + bias[index, 1, :, :, None, None])
+            links.append(link if bias is None else link + self.added(bias, index, 1))
             if layer.out is not None:
                 rows = torch.cat([caches[index], gate(p_v)], dim=2)
                 new_caches.append(rows[:, :, 1:])

@@ -113,7 +113,7 @@ def sample_cached(
     above = noise.new_zeros(n, spec.inputs, first.above, width)
     log_prob = torch.empty_like(noise)
     for i in range(height):
-        links, v_caches = model.vertical_row(above, v_caches, bias)
+        links, v_caches = model.vertical_row(above, v_caches, model.row_of(bias, i))
         h_caches = [noise.new_zeros(n, spec.features, 1, last.left) for _ in range(spec.layers - 1)]
         row = noise.new_zeros(n, spec.inputs, 1, first.left + width)
         for start in range(0, width, window):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,7 +12,13 @@ from gpcnn_deploy.metadata import EngineMetadata
 from gpcnn_deploy.spec import FIRST_FIELDS, ModelSpec
 from gpcnn_runtime.engines.native.packing import PackedWeights
 
-_CONDITIONING: Final = {"none": "GPCNN_UNCONDITIONAL", "label": "GPCNN_LABEL", "embedding": "GPCNN_EMBEDDING"}
+_CONDITIONING: Final = {
+    "none": "GPCNN_UNCONDITIONAL",
+    "label": "GPCNN_LABEL",
+    "embedding": "GPCNN_EMBEDDING",
+    "map": "GPCNN_MAP",
+}
+_LATER: Final = ("input_size", "head", "mixtures", "map_height", "map_width", "map_features", "map_categories")
 _HEAD: Final = {"categorical": "GPCNN_CATEGORICAL", "mixture": "GPCNN_MIXTURE"}
 _WORDS_A_LINE: Final = 11
 
@@ -32,7 +39,16 @@ class StaticMemory:
 def static_memory(spec: ModelSpec, packed: PackedWeights) -> StaticMemory:
     """What the buffers of the program with static memory add up to."""
     subpixels = spec.channels * spec.height * spec.width
-    return StaticMemory(packed.memory + packed.workspace + 8 * subpixels, len(packed.content))
+    return StaticMemory(
+        packed.memory + packed.workspace + 8 * subpixels + 4 * condition_numbers(spec), len(packed.content)
+    )
+
+
+def condition_numbers(spec: ModelSpec) -> int:
+    """Numbers of an embedding or of a map, which a program reads from a file; 0 for other models."""
+    if spec.conditioning == "map":
+        return math.prod(spec.map_shape)
+    return spec.conditioning_size if spec.conditioning == "embedding" else 0
 
 
 def model_h(metadata: EngineMetadata, static: PackedWeights | None) -> str:
@@ -50,8 +66,7 @@ def model_h(metadata: EngineMetadata, static: PackedWeights | None) -> str:
             f"#define MODEL_MEMORY_BYTES {static.memory} /* of gpcnn_attach */\n"
             f"#define MODEL_WORKSPACE_BYTES {static.workspace} /* of gpcnn_draw, for one image */\n"
             f"#define MODEL_SUBPIXELS {spec.channels * spec.height * spec.width} /* numbers in an image */\n"
-            f"#define MODEL_EMBEDDING {spec.conditioning_size if spec.conditioning == 'embedding' else 0}"
-            " /* numbers in an embedding */\n\n"
+            f"#define MODEL_CONDITION {condition_numbers(spec)} /* numbers in an embedding or a map */\n\n"
             "extern const gpcnn_packed model_packed;\n"
         )
     if metadata.class_names:
@@ -72,11 +87,11 @@ def model_c(metadata: EngineMetadata, content: bytes, static: PackedWeights | No
     parts = ['/* Written by gpcnn-export; do not edit. */\n#include "model.h"\n']
     if static is not None:
         numbers = ", ".join(str(getattr(spec, name)) for name in FIRST_FIELDS if name[:7] != "conditi")
+        later = ", ".join(_HEAD[spec.head] if name == "head" else str(getattr(spec, name)) for name in _LATER)
         parts.append(_array(static.content))
         parts.append(
             "\nconst gpcnn_packed model_packed = {\n"
-            f"    {{{numbers}, {_CONDITIONING[spec.conditioning]}, {spec.conditioning_size}, "
-            f"{spec.input_size}, {_HEAD[spec.head]}, {spec.mixtures}}},\n"
+            f"    {{{numbers}, {_CONDITIONING[spec.conditioning]}, {spec.conditioning_size}, {later}}},\n"
             f"    GPCNN_PACKED_BLOCK, data.numbers, {len(static.content)}}};\n"
         )
     elif in_file:
@@ -93,7 +108,12 @@ def model_c(metadata: EngineMetadata, content: bytes, static: PackedWeights | No
 
 
 def _about(spec: ModelSpec) -> str:
-    condition = {"none": "", "label": f", {spec.conditioning_size} labels", "embedding": ", an embedding"}
+    condition = {
+        "none": "",
+        "label": f", {spec.conditioning_size} labels",
+        "embedding": ", an embedding",
+        "map": ", a map",
+    }
     return (
         f"A Gated PixelCNN of {spec.layers} layers of {spec.features} features: {spec.height} x {spec.width} pixels, "
         f"{spec.channels} channels, {spec.levels} levels{condition[spec.conditioning]}"

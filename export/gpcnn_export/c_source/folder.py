@@ -106,6 +106,8 @@ def _readme(metadata: EngineMetadata, static: PackedWeights | None, in_file: boo
         "none": "This model takes no condition: write 0.",
         "label": f"CONDITION is a label from 0 to {spec.conditioning_size - 1}.",
         "embedding": f"CONDITION is a file of {spec.conditioning_size} float32 numbers: an embedding.",
+        "map": f"CONDITION is a file of float32 numbers: a map, {spec.conditioning_size} × {spec.map_height} × "
+        f"{spec.map_width} (planes, rows, columns) {'numbers of categories' if spec.map_categories else 'values'}.",
     }[spec.conditioning]
     weights = (
         "`model.bin`, which the program reads from the folder where it runs" if in_file else "an array in `model.c`"

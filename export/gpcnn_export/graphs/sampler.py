@@ -6,6 +6,7 @@ Gather (im2col) and a Gemm whose C input adds what is already known. Zero paddin
 indices of im2col point to. Where the window is the whole row (w = W), that block is an extra last column of every
 matrix: its gate biases are zero, hence tanh(0) · sigmoid(0) = 0, and it stays zero through all layers by itself. The
 window for large batches filters the vertical stack's columns by fewer products (`gpcnn_export.graphs.filtering`).
+A map is brought to the size of the image before the loops; V · s is one product in each row, for all its gates.
 
 Shape legend as in `gpcnn_training.model`; V is the number of columns that the vertical stack computes (W, or W + 1 with
 the zero column), Wp that of the windows together (a multiple of w at least W, or W + 1), I the numbers of a pixel.
@@ -14,6 +15,7 @@ the zero column), Wp that of the windows together (a multiple of w at least W, o
       Scan over rows      carries  above   values of the k//2 rows above               V·N  k//2·I
                                    rows    per layer, v of the k//2 rows above         V·N  F, or transformed
                                    guess   the row above: where Jacobi starts         Wp·N  I
+        map               biases of all gates of the row, where a map decides them            V·N  L·4F
         vertical stack    links    per layer, what it adds to the horizontal gates    Wp·N  F and Wp·N F
         windows           see `gpcnn_export.graphs.window`
 """
@@ -29,6 +31,7 @@ from gpcnn_deploy import ports
 from gpcnn_deploy.schedule import Schedule
 from gpcnn_export.graphs.builder import Graph
 from gpcnn_export.graphs.filtering import KERNEL, Filtering
+from gpcnn_export.graphs.map_network import map_network
 from gpcnn_export.graphs.mixture import mixture_constants
 from gpcnn_export.graphs.shapes import with_all_shapes
 from gpcnn_export.graphs.weights import (
@@ -109,6 +112,7 @@ class _SamplerGraph:
     def __init__(self, model: GatedPixelCNN, graph: Graph, window: int, many: bool) -> None:
         self.spec = spec = model.spec
         self.layers = layer_weights(model)
+        self.map_network = model.map_network
         self.head = head_weights(model)
         self.condition_weights = condition_weights(model)
         self.graph = graph
@@ -124,7 +128,8 @@ class _SamplerGraph:
         """Add the nodes; returns the names of image, log_prob and evaluations."""
         g = self.graph
         self.n = g.images(inputs.noise)
-        self._biases(inputs.condition)
+        self._biases(None if self.map_network else inputs.condition)
+        self.maps = [self._map_rows(inputs.condition)] if self.map_network and inputs.condition else []
         self._taps()
         spec = self.spec
         self.filtering = Filtering(g, self.n, spec.width, spec.features) if self.many else None
@@ -148,7 +153,9 @@ class _SamplerGraph:
         g, spec = self.graph, self.spec
         f, sizes = spec.features, [2 * spec.features, spec.features, spec.features] * spec.layers
         bias = gate_biases(self.layers)
-        if condition is None and not self.whole_row:
+        if self.map_network is not None:
+            parts = [""] * len(sizes)  # those of a row are made in it
+        elif condition is None and not self.whole_row:
             parts = [g.constant(part) for part in np.split(bias, np.cumsum(sizes)[:-1])]
         else:
             gates = g.constant(bias[None])
@@ -173,6 +180,33 @@ class _SamplerGraph:
         self.zero_pixel = g.zeros(self.n, spec.inputs)
         self.missing = g.zeros(g.op("Mul", self.n, g.int64(self.padded_width - self.columns)), f)
         self.zero_values = g.zeros(self.n, spec.first_kernel_size // 2 * spec.inputs)
+
+    def _map_rows(self, condition: str) -> str:
+        """s of a map, a row of the image at a time: [H, V · N, G].
+
+        Where there is a zero column, a one stands behind each pixel: it carries the biases, which that column must not
+        have.
+        """
+        g, spec = self.graph, self.spec
+        assert self.map_network is not None
+        s = g.op("Transpose", map_network(g, self.map_network, condition), perm=[2, 3, 0, 1])
+        if self.whole_row:
+            ones = g.op("Concat", g.int64(spec.height, spec.width), self.n, g.int64(1), axis=0)
+            s = g.op("Concat", s, g.op("Expand", np.ones((1, 1, 1, 1), np.float32), ones), axis=3)
+            s = g.op("Concat", s, g.zeros(spec.height, 1, self.n, spec.map_features + 1), axis=1)
+        return g.reshape(s, spec.height, self.vn, spec.map_features + self.whole_row)
+
+    def _row_biases(self, r: Graph, s: str) -> None:
+        """Gate biases of a row, of its s [V · N, …]."""
+        assert self.condition_weights is not None
+        bias, f = gate_biases(self.layers), self.spec.features
+        if self.whole_row:
+            gates = r.op("MatMul", s, r.matrix(np.concatenate([self.condition_weights, bias[None]])))
+        else:
+            gates = r.op("Gemm", s, r.matrix(self.condition_weights), bias)
+        parts = r.ops("Split", 3 * len(self.layers), gates, self.graph.int64(*[2 * f, f, f] * len(self.layers)), axis=1)
+        self.vertical_bias = parts[0::3]
+        self.horizontal_bias = list(zip(parts[1::3], parts[2::3], strict=True))
 
     def _taps(self) -> None:
         """im2col indices of the vertical stack, in blocks of N rows; see `column_taps`."""
@@ -254,6 +288,8 @@ class _SamplerGraph:
             scanned += [r.item("known", "int32", rows[1]), r.item("free", "bool", rows[2])]
         if start:  # from what is known, and else from the row above
             guess = r.op("Where", r.item("free", "bool", start[0]), guess, r.item("value", "float32", start[1]))
+        if self.maps:
+            self._row_biases(r, r.item("s", "float32", self.maps[0]))
 
         links, out_rows = self._vertical_row(r, in_above, in_rows)
         drawn = self.windows.row(r, guess, links, scanned, count)
@@ -273,7 +309,7 @@ class _SamplerGraph:
                 r.output(v, "float32", [*[None] * (1 if self.filtering is None else 2), spec.features])
         r.output(drawn.image, "float32" if self.binary else "int32", [None, c])
         r.output(drawn.extra, "float32", [None, c])
-        results = g.repeat(r, states, [*rows, *start], spec.height)
+        results = g.repeat(r, states, [*rows, *start, *self.maps], spec.height)
         return results[-2], results[-1], results[2]
 
     def _vertical_row(self, r: Graph, above: str, rows: list[list[str]]) -> tuple[list[str], list[list[str]]]:

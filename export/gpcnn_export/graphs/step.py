@@ -48,7 +48,7 @@ class StepNetwork(nn.Module):
             known: int32 [N, C, H, W], kept where `mask` is true.
             mask: bool [N, C, H, W].
             temperature: float32 scalar, > 0.
-            condition: label int32 [N], embedding float32 [N, E], or None.
+            condition: label int32 [N], embedding float32 [N, E], map int32 or float32 [N, M, h, w], or None.
 
         Returns:
             image_next int32 [N, C, H, W]; log_prob float32 [N, C, H, W], nats, of `image` under the model itself;
@@ -91,11 +91,9 @@ def step_graph(model: GatedPixelCNN, batch: int | None = None) -> onnx.ModelProt
     if spec.conditioning != "none":
         names.append(spec.conditioning)
         shapes["condition"] = {0: open_batch}
-        keywords["condition"] = (
-            torch.zeros(n, dtype=torch.int32)
-            if spec.conditioning == "label"
-            else torch.zeros(n, spec.conditioning_size)
-        )
+        port = ports.inputs("step", spec, n)[spec.conditioning]
+        lengths = [n, *(int(length) for length in port.shape[1:])]
+        keywords["condition"] = torch.zeros(lengths, dtype=getattr(torch, port.dtype))
     network = StepNetwork(model).eval()
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(

@@ -130,12 +130,12 @@ def level_values(model: GatedPixelCNN) -> Array:
 
 
 def condition_weights(model: GatedPixelCNN) -> Array | None:
-    """V of V^T y for every gate: [classes or E, L · 4F], per layer (vertical, horizontal); None without a condition."""
+    """V of V^T y for every gate: [classes, E or G, L · 4F], per layer (vertical, horizontal); else None."""
     projection = model.condition_projection
     if projection is None:
         return None
     weight = array(projection.get_parameter("weight"))
-    return weight if model.spec.conditioning == "label" else np.ascontiguousarray(weight.T)
+    return weight if model.spec.conditioning == "label" else np.ascontiguousarray(weight.reshape(len(weight), -1).T)
 
 
 def gate_biases(layers: list[LayerWeights]) -> Array:

@@ -18,6 +18,7 @@ import torch
 from gpcnn_deploy.errors import ParityError
 from gpcnn_deploy.metadata import ParityReport
 from gpcnn_deploy.philox import noise as draw_noise
+from gpcnn_deploy.pictures.maps import some_maps
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_runtime.engines.base import Engine, Request, Strategy
 from gpcnn_training.conditionals import conditionals
@@ -65,7 +66,7 @@ def compare(model: GatedPixelCNN, feed: Mapping[str, Array], image: Array, log_p
 
     Args:
         model: the eager model.
-        feed: the inputs that the engine had: noise, known, mask, temperature, and label or embedding.
+        feed: the inputs that the engine had: noise, known, mask, temperature, and label, embedding or map.
         image: the engine's levels, int [N, C, H, W].
         log_prob: the engine's log-probabilities, float [N, C, H, W].
 
@@ -138,6 +139,8 @@ def feeds(spec: ModelSpec, images: int, seed: int = 0) -> list[Feed]:
             feed["label"] = ((np.arange(images) + first) % spec.conditioning_size).astype(np.int32)
         elif spec.conditioning == "embedding":
             feed["embedding"] = rng.standard_normal((images, spec.conditioning_size), np.float32)
+        elif spec.conditioning == "map":
+            feed["map"] = some_maps(spec, images, rng)
         result.append(feed)
     return result
 

@@ -31,6 +31,7 @@ def config_text(metadata: EngineMetadata, name: str, max_batch: int) -> str:
         "none": [],
         "label": [_Tensor("label", "TYPE_INT32", (1,))],
         "embedding": [_Tensor("embedding", "TYPE_FP32", (metadata.spec.conditioning_size,))],
+        "map": [_Tensor("map", "TYPE_INT32" if metadata.spec.map_categories else "TYPE_FP32", metadata.spec.map_shape)],
     }[metadata.spec.conditioning]
     inputs = [
         *conditions,

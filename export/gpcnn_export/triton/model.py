@@ -21,7 +21,7 @@ except ModuleNotFoundError as error:
         f"{error.name} is not installed in the Python of this server: pip install gpcnn-deploy there"
     ) from error
 
-INPUTS = ("label", "embedding", "seed", "position", "temperature", "known", "mask")
+INPUTS = ("label", "embedding", "map", "seed", "position", "temperature", "known", "mask")
 
 
 class TritonPythonModel:

@@ -104,10 +104,10 @@ def make_triton_model(content: bytes, source: str, name: str, max_batch: int) ->
         UsageError: a model whose condition is none that the server takes.
     """
     metadata, _ = decode_model_file(content, source)
-    if metadata.spec.conditioning not in ("none", "label", "embedding"):
+    if metadata.spec.conditioning not in ("none", "label", "embedding", "map"):
         raise UsageError(
-            f"{source} is conditioned on: {metadata.spec.conditioning}: expected a model with labels, with embeddings, "
-            "or without conditioning"
+            f"{source} is conditioned on: {metadata.spec.conditioning}: expected a model with labels, embeddings or "
+            "maps, or without conditioning"
         )
     files = {
         "config.pbtxt": config_text(metadata, name, max_batch).encode(),

@@ -112,6 +112,22 @@ embedding_option = click.option(
     help="Draw under the vectors of an .npy or .npz file, or under one row of it. Needs a model that is conditioned on "
     "embeddings. May be repeated.",
 )
+map_option = click.option(
+    "--map",
+    "maps",
+    multiple=True,
+    metavar="FILE[:ROW]",
+    help="Draw under this map: a picture of its size, or an .npy or .npz with one map or several, or one of them. "
+    "Needs a model that was trained with maps. May be repeated.",
+)
+upscale_option = click.option(
+    "--upscale",
+    "small",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="PICTURE",
+    help="Enlarge this small picture. Needs a model of gpcnn-train --model upscale. May be repeated.",
+)
 interpolate_option = click.option(
     "--interpolate",
     "ways",

@@ -46,6 +46,7 @@ class Request:
         embedding: float32 [N, E] for a model conditioned on embeddings, else None.
         temperature: divides the logits before drawing, see docs/engines.md of mixtures; above 0.
         cancellation: looked at between steps; an engine whose single call takes long may hook into it.
+        map: int32 (categories) or float32 (values) [N, M, h, w] for a model conditioned on maps, else None.
     """
 
     noise: npt.NDArray[np.float32]
@@ -55,6 +56,7 @@ class Request:
     embedding: npt.NDArray[np.float32] | None = None
     temperature: float = 1.0
     cancellation: Cancellation = dataclasses.field(default_factory=Cancellation)
+    map: npt.NDArray[np.int32] | npt.NDArray[np.float32] | None = None
 
     @property
     def count(self) -> int:
@@ -77,6 +79,8 @@ class Request:
             inputs["label"] = self.label
         if self.embedding is not None:
             inputs["embedding"] = self.embedding
+        if self.map is not None:
+            inputs["map"] = self.map
         return inputs
 
 

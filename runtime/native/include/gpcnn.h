@@ -1,6 +1,7 @@
 /* gpcnn.h: draw, complete and score images with a Gated PixelCNN. One C kernel for every model; a model file is data.
  *
- * Shapes, row-major: N images, C channels, H rows, W columns, K levels, E numbers of an embedding.
+ * Shapes, row-major: N images, C channels, H rows, W columns, K levels, E numbers of an embedding,
+ * P planes of a map of h rows and w columns.
  * No global state, no allocation, no libc: the caller owns all memory. A loaded model is read-only and may be used by any
  * number of threads at once, each with a workspace of its own.
  *
@@ -35,7 +36,8 @@ typedef enum gpcnn_status {
 typedef enum gpcnn_conditioning {
   GPCNN_UNCONDITIONAL = 0,
   GPCNN_LABEL = 1,
-  GPCNN_EMBEDDING = 2
+  GPCNN_EMBEDDING = 2,
+  GPCNN_MAP = 3
 } gpcnn_conditioning;
 
 typedef enum gpcnn_head { /* the distribution of a sub-pixel */
@@ -50,6 +52,8 @@ typedef struct gpcnn_spec {
   uint32_t conditioning, conditioning_size;
   uint32_t input_size; /* D, numbers of a category's vector; 0: levels are read as values */
   uint32_t head, mixtures; /* mixtures: 0 for GPCNN_CATEGORICAL */
+  /* Of a map, which has conditioning_size planes; 0 without one. 0 categories: it holds values. */
+  uint32_t map_height, map_width, map_features, map_categories;
 } gpcnn_spec;
 
 typedef struct gpcnn_info {
@@ -79,6 +83,7 @@ typedef struct gpcnn_request {
   int32_t *image;             /* out [N,C,H,W]: levels */
   float *log_prob;            /* out [N,C,H,W]: nats, at temperature 1; NULL: not wanted */
   uint64_t *evaluations;      /* out: evaluations of the horizontal stack, windows of any width and number; or NULL */
+  const float *map;           /* [N,P,h,w], for GPCNN_MAP: values, or numbers of categories, 0 to map_categories - 1 */
 } gpcnn_request;
 
 /* How a model computes. Zero is the default of each. */

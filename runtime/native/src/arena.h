@@ -8,6 +8,12 @@
 
 /* What is called from many places and takes no time: once in the library, not at every one of them. */
 #define NOINLINE static __attribute__((noinline, unused))
+/* Of functions that lay memory out: they are called seldom, and made small. */
+#if defined(__clang__)
+#define SMALL __attribute__((minsize, noinline))
+#else
+#define SMALL __attribute__((optimize("Os"), noinline))
+#endif
 
 typedef struct arena {
   unsigned char *base; /* aligned to GPCNN_ALIGNMENT, or NULL */

@@ -161,6 +161,7 @@ static gpcnn_status draw_row(batch *b, uint64_t *evaluations) {
   const gpcnn_spec *spec = &b->w.net->model.spec;
   const size_t n = b->w.images;
   size_t guessed = 0; /* columns that hold a guess */
+  if (spec->conditioning == GPCNN_MAP) b->w.map_features = map_row(&b->w, b->row);
   vertical_row(&b->w, b->row);
   find_known_runs(b);
   for (size_t first = 0; first < spec->width;) {
@@ -213,6 +214,7 @@ static gpcnn_status draw_group(batch *b, size_t first, size_t images, arena from
   clear(b->w.values, (float *)b->w.features);
   if (spec->layers > 1) clear(b->w.features[0], b->w.points);
   prepare_condition(b);
+  if (spec->conditioning == GPCNN_MAP) prepare_map(&b->w, request->map, first);
   for (b->row = 0; b->row < spec->height; b->row++) {
     const gpcnn_status status = draw_row(b, evaluations);
     if (status) return status;

@@ -91,11 +91,12 @@ INLINE void transform_input_vector(const float *d, size_t stride, float *out, si
   }
 }
 
-/* A^T m + bias for a vector of outputs: point p at m + p · point_stride → output i at out + i · stride. */
-INLINE void transform_output_vector(const float *m, size_t point_stride, const float *bias, float *out, size_t stride,
-                                    const int pairs, const int outputs) {
+/* A^T m + bias for a vector of outputs: point p at m + p · point_stride → output i at out + i · stride; its bias at
+ * bias + i · bias_column. */
+INLINE void transform_output_vector(const float *m, size_t point_stride, const float *bias, size_t bias_column, float *out,
+                                    size_t stride, const int pairs, const int outputs) {
   vec y[4];
-  for (int i = 0; i < outputs; i++) y[i] = load(bias);
+  for (int i = 0; i < outputs; i++) y[i] = load(bias + (size_t)i * bias_column);
   y[0] += load(m);
   y[outputs - 1] += load(m + (size_t)(2 * pairs + 1) * point_stride);
   for (int pair = 0; pair < pairs; pair++) {
@@ -123,19 +124,19 @@ static void transform_input(const filter *f, const float *columns, float *out, s
 }
 
 /* Products [point][tiles][images][outputs], points at a stride, → columns [tiles · m][images][outputs], plus the bias of
- * each image. */
+ * each image, or of each column and image; a stride of 0 makes it the same for all. */
 static void transform_output(const filter *f, const float *products, size_t point, float *out, size_t tiles,
-                             size_t images, size_t outputs, const float *bias, size_t bias_stride) {
+                             size_t images, size_t outputs, const float *bias, size_t bias_stride, size_t bias_column) {
   const size_t column = images * outputs;
   for (size_t tile = 0; tile < tiles; tile++)
     for (size_t image = 0; image < images; image++)
       for (size_t x = 0; x < outputs; x += LANES) {
         const size_t at = image * outputs + x;
-        const float *m = products + tile * column + at, *b = bias + image * bias_stride + x;
+        const float *m = products + tile * column + at, *b = bias + tile * f->outputs * bias_column + image * bias_stride + x;
         float *to = out + tile * f->outputs * column + at;
-        if (f->points == 6) transform_output_vector(m, point, b, to, column, 2, 4);
-        else if (f->outputs == 4) transform_output_vector(m, point, b, to, column, 3, 4);
-        else transform_output_vector(m, point, b, to, column, 3, 2);
+        if (f->points == 6) transform_output_vector(m, point, b, bias_column, to, column, 2, 4);
+        else if (f->outputs == 4) transform_output_vector(m, point, b, bias_column, to, column, 3, 4);
+        else transform_output_vector(m, point, b, bias_column, to, column, 3, 2);
       }
 }
 #endif

@@ -122,6 +122,19 @@ size_t gpcnn_workspace_bytes(const gpcnn_model *model, uint32_t images) {
   return images ? model->kernel->workspace_bytes(model, images) : 0;
 }
 
+/* Values are finite, and categories whole numbers below their count. */
+static int map_in_range(const gpcnn_spec *spec, const gpcnn_request *r) {
+  const size_t numbers = (size_t)r->images * spec->conditioning_size * spec->map_height * spec->map_width;
+  if (!r->map) return 0;
+  for (size_t x = 0; x < numbers; x++) {
+    const float number = r->map[x];
+    if (!(number > -__builtin_inff() && number < __builtin_inff())) return 0;
+    if (spec->map_categories && !(number >= 0 && number < (float)spec->map_categories && number == (float)(uint32_t)number))
+      return 0;
+  }
+  return 1;
+}
+
 /* Are all numbers of the request in range? Comparisons are written so that NaN is not. */
 static int in_range(const gpcnn_spec *spec, const gpcnn_request *r) {
   if (!r->images || !r->image || r->window > spec->width) return 0;
@@ -143,7 +156,7 @@ static int in_range(const gpcnn_spec *spec, const gpcnn_request *r) {
     for (size_t x = 0; x < numbers; x++)
       if (!(r->embedding[x] > -__builtin_inff() && r->embedding[x] < __builtin_inff())) return 0;
   }
-  return 1;
+  return spec->conditioning != GPCNN_MAP || map_in_range(spec, r);
 }
 
 gpcnn_status gpcnn_draw(const gpcnn_model *model, const gpcnn_request *request, void *workspace, size_t workspace_bytes) {

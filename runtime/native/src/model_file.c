@@ -14,7 +14,8 @@ enum {
   MAX_LEVELS = 256,
   MAX_CATEGORIES = 4096,
   MAX_FEATURES = 4096,
-  MAX_MIXTURES = 128
+  MAX_MIXTURES = 128,
+  MAX_PLANES = 256
 };
 
 /* ---- the metadata ---- */
@@ -56,7 +57,36 @@ static gpcnn_status read_head(gpcnn_json *head, gpcnn_json *mixtures, gpcnn_spec
   return GPCNN_OK;
 }
 
-enum { CONDITIONING = DIMENSIONS, INPUT, INPUT_SIZE, HEAD, MIXTURES, NAMES };
+/* A number that files of the first version do not have, 0 there; UINT32_MAX for what is no number. */
+static uint32_t later_number(gpcnn_json *value) {
+  int64_t number = 0;
+  if (value->now != GPCNN_JSON_BAD && !gpcnn_json_number(value, &number)) return UINT32_MAX;
+  return number < 0 || number > MAX_PIXELS ? UINT32_MAX : (uint32_t)number;
+}
+
+static int between(uint32_t number, uint32_t low, uint32_t high) { return number >= low && number <= high; }
+
+/* The map: all of it is 0, and its kind that of values, for a model without one. */
+static gpcnn_status read_map(gpcnn_json number[4], gpcnn_json *kind, gpcnn_spec *spec) {
+  char word[GPCNN_JSON_WORD] = "values";
+  if (kind->now != GPCNN_JSON_BAD && !gpcnn_json_string(kind, word)) return GPCNN_BAD_SPEC;
+  const int categories = same_text(word, "categories"), picture = same_text(word, "picture");
+  if (!categories && !picture && !same_text(word, "values")) return GPCNN_BAD_SPEC;
+  spec->map_height = later_number(&number[0]), spec->map_width = later_number(&number[1]);
+  spec->map_features = later_number(&number[2]), spec->map_categories = later_number(&number[3]);
+  if (spec->conditioning != GPCNN_MAP) {
+    const uint32_t any = spec->map_height | spec->map_width | spec->map_features | spec->map_categories;
+    return any || categories || picture ? GPCNN_BAD_SPEC : GPCNN_OK;
+  }
+  if (!between(spec->map_height, 1, spec->height) || !between(spec->map_width, 1, spec->width)) return GPCNN_BAD_SPEC;
+  if (spec->height % spec->map_height || spec->width % spec->map_width) return GPCNN_BAD_SPEC;
+  if (!between(spec->map_features, 1, MAX_FEATURES) || spec->conditioning_size > MAX_PLANES) return GPCNN_BAD_SPEC;
+  if (!between(spec->map_categories, categories ? 2 : 0, categories ? MAX_CATEGORIES : 0)) return GPCNN_BAD_SPEC;
+  return picture && spec->conditioning_size != spec->channels ? GPCNN_BAD_SPEC : GPCNN_OK;
+}
+
+enum { CONDITIONING = DIMENSIONS, INPUT, INPUT_SIZE, HEAD, MIXTURES,
+       MAP_HEIGHT, MAP_WIDTH, MAP_FEATURES, MAP_CATEGORIES, MAP_KIND, NAMES };
 
 static gpcnn_status read_spec(gpcnn_json at, gpcnn_spec *spec) {
   const char *names[NAMES];
@@ -67,6 +97,8 @@ static gpcnn_status read_spec(gpcnn_json at, gpcnn_spec *spec) {
   for (int i = 0; i < DIMENSIONS; i++) names[i] = dimensions[i].name;
   names[CONDITIONING] = "conditioning", names[INPUT] = "input", names[INPUT_SIZE] = "input_size";
   names[HEAD] = "head", names[MIXTURES] = "mixtures";
+  names[MAP_HEIGHT] = "map_height", names[MAP_WIDTH] = "map_width", names[MAP_FEATURES] = "map_features";
+  names[MAP_CATEGORIES] = "map_categories", names[MAP_KIND] = "map_kind";
   if (!gpcnn_json_object(&at, 1, names, NAMES, values, &others) || others) return GPCNN_BAD_SPEC;
   for (int i = 0; i < DIMENSIONS; i++) {
     int64_t number;
@@ -82,11 +114,13 @@ static gpcnn_status read_spec(gpcnn_json at, gpcnn_spec *spec) {
   if (same_text(conditioning, "none")) spec->conditioning = GPCNN_UNCONDITIONAL;
   else if (same_text(conditioning, "label")) spec->conditioning = GPCNN_LABEL;
   else if (same_text(conditioning, "embedding")) spec->conditioning = GPCNN_EMBEDDING;
+  else if (same_text(conditioning, "map")) spec->conditioning = GPCNN_MAP;
   else return GPCNN_BAD_SPEC;
   if ((uint64_t)spec->height * spec->width > MAX_PIXELS || spec->channels == 2) return GPCNN_BAD_SPEC;
   if (spec->first_kernel_size % 2 == 0 || spec->kernel_size % 2 == 0) return GPCNN_BAD_SPEC;
   if ((spec->conditioning == GPCNN_UNCONDITIONAL) != (spec->conditioning_size == 0)) return GPCNN_BAD_SPEC;
-  const gpcnn_status status = read_input(&values[INPUT], &values[INPUT_SIZE], spec);
+  gpcnn_status status = read_map(&values[MAP_HEIGHT], &values[MAP_KIND], spec);
+  if (!status) status = read_input(&values[INPUT], &values[INPUT_SIZE], spec);
   return status ? status : read_head(&values[HEAD], &values[MIXTURES], spec);
 }
 
@@ -115,6 +149,7 @@ typedef enum kind {
   CONDITION, EARLIER, HIDDEN_BIAS, HIDDEN_WEIGHT, LOGITS_BIAS, LOGITS_WEIGHT, MIXTURE_BIAS, MIXTURE_WEIGHT,
   INPUT_EMBEDDING,
   HORIZONTAL_BIAS, HORIZONTAL_WEIGHT, LINK_WEIGHT, OUT_WEIGHT, SKIP_BIAS, SKIP_WEIGHT, VERTICAL_BIAS, VERTICAL_WEIGHT,
+  MAP_CONTEXT_BIAS, MAP_CONTEXT_WEIGHT, MAP_READ_BIAS, MAP_READ_WEIGHT, MAP_UP_BIAS, MAP_UP_WEIGHT,
   KINDS
 } kind;
 
@@ -124,11 +159,19 @@ static const char *const names[KINDS] = {
   "head.logits.weight", "head.mixture.bias", "head.mixture.weight", "input_embedding.weight", "horizontal.bias",
   "horizontal.weight", "link.weight", "out.weight", "skip.bias", "skip.weight",
   "vertical.bias", "vertical.weight",
+  "bias", "weight", "map_network.read.bias", "map_network.read.weight", "bias", "weight",
 };
+
+/* What stands before the number of a tensor of which the model has several, or NULL. */
+static const char *prefix(kind kind) {
+  if (kind == MAP_CONTEXT_BIAS || kind == MAP_CONTEXT_WEIGHT) return "map_network.context.";
+  if (kind == MAP_UP_BIAS || kind == MAP_UP_WEIGHT) return "map_network.up.";
+  return kind >= HORIZONTAL_BIAS && kind <= VERTICAL_WEIGHT ? "layers." : NULL;
+}
 
 typedef struct file_tensor {
   kind kind;
-  uint32_t layer;
+  uint32_t layer; /* or number of a convolution of the map's network */
   int axes; /* 0: the model has no such tensor */
   uint64_t shape[4];
   uint64_t offset, bytes; /* offset from the first tensor's data */
@@ -143,12 +186,13 @@ static void give(file_tensor *t, int axes, uint64_t a, uint64_t b, uint64_t c, u
 static void give_shape(file_tensor *t, const gpcnn_spec *spec) {
   const uint64_t f = spec->features, c = spec->channels, s = spec->head_features, e = spec->conditioning_size;
   const uint64_t gates = 4 * f * spec->layers, first = t->layer == 0, numbers = gpcnn_inputs(spec);
-  const uint64_t inputs = first ? numbers : f;
+  const uint64_t inputs = first ? numbers : f, g = spec->map_features;
   const uint64_t size = first ? spec->first_kernel_size : spec->kernel_size, taps = size / 2 + !first;
   const uint64_t mixture = gpcnn_component_numbers(spec) * spec->mixtures; /* 0: a softmax */
   switch (t->kind) {
     case CONDITION:
       if (spec->conditioning == GPCNN_LABEL) give(t, 2, e, gates, 1, 1);
+      else if (spec->conditioning == GPCNN_MAP) give(t, 4, gates, g, 1, 1);
       else give(t, spec->conditioning == GPCNN_EMBEDDING ? 2 : 0, gates, e, 1, 1);
       return;
     case EARLIER: give(t, c > 1 && !mixture ? 4 : 0, c * s, numbers, 1, 1); return;
@@ -166,6 +210,15 @@ static void give_shape(file_tensor *t, const gpcnn_spec *spec) {
     case SKIP_BIAS: give(t, 1, f, 1, 1, 1); return;
     case SKIP_WEIGHT: give(t, 4, f, f, 1, 1); return;
     case VERTICAL_WEIGHT: give(t, 4, 2 * f, inputs, taps, size); return;
+    case MAP_CONTEXT_WEIGHT: give(t, 4, g, g, 3, 3); return;
+    case MAP_CONTEXT_BIAS: case MAP_READ_BIAS: case MAP_UP_BIAS: give(t, 1, g, 1, 1, 1); return;
+    case MAP_READ_WEIGHT: give(t, 4, g, gpcnn_map_inputs(spec), 1, 1); return;
+    case MAP_UP_WEIGHT: {
+      uint32_t rows[GPCNN_MAP_STAGES], columns[GPCNN_MAP_STAGES];
+      gpcnn_map_stages(spec, rows, columns);
+      give(t, 4, g, g, rows[t->layer], columns[t->layer]);
+      return;
+    }
     default: give(t, 0, 0, 0, 0, 0);
   }
 }
@@ -185,12 +238,22 @@ static uint32_t next_layer(uint32_t layer, uint32_t layers) {
 
 /* Moves to the next tensor; 0 behind the last. Kinds that the model has not are passed too, with 0 axes. */
 static int next_tensor(file_tensor *t, const gpcnn_spec *spec) {
+  const kind last = t->kind;
   t->offset += t->bytes;
   t->kind++;
-  if (t->kind == KINDS) {
+  if (last == VERTICAL_WEIGHT) {
     t->layer = next_layer(t->layer, spec->layers);
-    t->kind = HORIZONTAL_BIAS;
-    if (t->layer == spec->layers) return 0;
+    if (t->layer < spec->layers) t->kind = HORIZONTAL_BIAS;
+    else if (spec->conditioning == GPCNN_MAP) t->layer = 0;
+    else return 0;
+  } else if (last == MAP_CONTEXT_WEIGHT && ++t->layer < GPCNN_MAP_CONTEXT) {
+    t->kind = MAP_CONTEXT_BIAS;
+  } else if (last == MAP_READ_WEIGHT || last == MAP_UP_WEIGHT) {
+    uint32_t rows[GPCNN_MAP_STAGES], columns[GPCNN_MAP_STAGES];
+    const uint32_t stages = gpcnn_map_stages(spec, rows, columns);
+    t->kind = MAP_UP_BIAS;
+    t->layer = last == MAP_READ_WEIGHT ? 0 : next_layer(t->layer, stages);
+    if (t->layer >= stages) return 0;
   }
   give_shape(t, spec);
   return 1;
@@ -218,8 +281,8 @@ static void expect_number(cursor *c, uint64_t number) {
 
 static void expect_tensor(cursor *c, const file_tensor *t) {
   expect(c, ",\"");
-  if (t->kind >= HORIZONTAL_BIAS) {
-    expect(c, "layers.");
+  if (prefix(t->kind)) {
+    expect(c, prefix(t->kind));
     expect_number(c, t->layer);
     expect(c, ".");
   }
@@ -266,6 +329,12 @@ static void note_head(gpcnn_head_offsets *head, const file_tensor *t, uint64_t d
     case MIXTURE_BIAS: head->mixture_bias = offset; return;
     case MIXTURE_WEIGHT: head->mixture_weight = offset; return;
     case INPUT_EMBEDDING: head->input_embedding = offset; return;
+    case MAP_READ_WEIGHT: head->map_read_weight = offset; return;
+    case MAP_READ_BIAS: head->map_read_bias = offset; return;
+    case MAP_CONTEXT_WEIGHT: head->map_context_weight[t->layer] = offset; return;
+    case MAP_CONTEXT_BIAS: head->map_context_bias[t->layer] = offset; return;
+    case MAP_UP_WEIGHT: head->map_up_weight[t->layer] = offset; return;
+    case MAP_UP_BIAS: head->map_up_bias[t->layer] = offset; return;
     default: return;
   }
 }

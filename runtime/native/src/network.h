@@ -13,6 +13,13 @@ typedef struct layer {
   matrix link, horizontal, out; /* k = (half, feature); (tap, input); feature */
 } layer;
 
+/* A transposed convolution whose stride is its kernel: each pixel becomes rows × columns, a product for each. */
+typedef struct map_stage {
+  size_t rows, columns;
+  matrix up;   /* [rows][columns][G'] outputs, k = feature */
+  float *bias; /* [G'] */
+} map_stage;
+
 typedef struct network {
   gpcnn_model model;           /* first: what gpcnn.h calls a model */
   size_t features, gates;      /* F' and 2F' */
@@ -21,7 +28,13 @@ typedef struct network {
   layer *layers;               /* [L] */
   float *gate_bias;            /* [L][vertical, horizontal][2F'] */
   float *label_bias;           /* [classes][L][vertical, horizontal][2F'], gate_bias included; or NULL */
-  matrix embedding;            /* [L · 2 · 2F'] outputs, k = E; or none */
+  matrix embedding;            /* [L · 2 · 2F'] outputs, k = E, or G of a map; or none */
+  size_t map_features;         /* G' of a map, padded */
+  float *map_table, *map_bias; /* [inputs of a map][G'] [G']: how a pixel of the map is read */
+  matrix map_context[GPCNN_MAP_CONTEXT]; /* k = (row, tap, feature) */
+  float *map_context_bias[GPCNN_MAP_CONTEXT]; /* [G'] */
+  size_t map_stages;
+  map_stage map_stage[GPCNN_MAP_STAGES];
   matrix skip, hidden, logits[3]; /* k = (layer, feature); feature; hidden feature */
   float *skip_bias, *hidden_bias; /* [F'] [C][S'] */
   float *logits_bias;          /* [C][K']: minus infinity behind K */
@@ -46,9 +59,27 @@ static matrix take_matrix(arena *from, size_t outputs, size_t depth) {
   return (matrix){arena_floats(from, blocks, depth, BLOCK, 1), blocks, depth};
 }
 
+/* The network m of a map; nothing for a model without one. */
+static SMALL void lay_out_map_network(network *net, const gpcnn_spec *spec, arena *from) {
+  uint32_t rows[GPCNN_MAP_STAGES], columns[GPCNN_MAP_STAGES];
+  const size_t g = spec->map_features;
+  net->map_stages = gpcnn_map_stages(spec, rows, columns);
+  net->map_features = padded(g);
+  if (spec->conditioning != GPCNN_MAP) return;
+  net->map_table = arena_floats(from, gpcnn_map_inputs(spec), net->map_features, 1, 1);
+  net->map_bias = arena_floats(from, net->map_features, 1, 1, 1);
+  for (size_t i = 0; i < GPCNN_MAP_CONTEXT; i++) {
+    net->map_context[i] = take_matrix(from, net->map_features, 9 * g);
+    net->map_context_bias[i] = arena_floats(from, net->map_features, 1, 1, 1);
+  }
+  for (size_t i = 0; i < net->map_stages; i++)
+    net->map_stage[i] = (map_stage){rows[i], columns[i], take_matrix(from, rows[i] * columns[i] * net->map_features, g),
+                                    arena_floats(from, net->map_features, 1, 1, 1)};
+}
+
 /* Lays the network out: the sizes of `net` and, if the arenas have memory, its pointers. The layers' structs are taken
  * from `structs`, all weights from `from`, which may be the same arena. */
-static void lay_out_network(network *net, const gpcnn_spec *spec, arena *structs, arena *from) {
+static SMALL void lay_out_network(network *net, const gpcnn_spec *spec, arena *structs, arena *from) {
   const size_t f = spec->features, c = spec->channels, l = spec->layers;
   net->model.spec = *spec;
   net->features = padded(f);
@@ -75,6 +106,8 @@ static void lay_out_network(network *net, const gpcnn_spec *spec, arena *structs
   if (spec->conditioning == GPCNN_LABEL) net->label_bias = arena_floats(from, spec->conditioning_size, l, 2, net->gates);
   if (spec->conditioning == GPCNN_EMBEDDING)
     net->embedding = take_matrix(from, l * 2 * net->gates, spec->conditioning_size);
+  if (spec->conditioning == GPCNN_MAP) net->embedding = take_matrix(from, l * 2 * net->gates, spec->map_features);
+  lay_out_map_network(net, spec, from);
   net->skip = take_matrix(from, net->features, l * f);
   net->hidden = take_matrix(from, c * net->head_features, f);
   net->components = net->mixture_row = 0;

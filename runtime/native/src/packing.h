@@ -111,9 +111,11 @@ static void pack_head(network *net, const void *file, const gpcnn_head_offsets *
 
 static void pack_condition(network *net, const void *file, const gpcnn_head_offsets *at) {
   const gpcnn_spec *spec = &net->model.spec;
-  const size_t f = spec->features, gates = (size_t)spec->layers * 2, size = spec->conditioning_size;
+  const size_t f = spec->features, gates = (size_t)spec->layers * 2;
+  const size_t size = spec->conditioning == GPCNN_MAP ? spec->map_features : spec->conditioning_size;
   const tensor t = tensor_at(file, at->condition_weight);
-  if (spec->conditioning == GPCNN_EMBEDDING) pack_groups(&net->embedding, t, gates * 2 * f, size, f, net->features, 0);
+  if (spec->conditioning == GPCNN_EMBEDDING || spec->conditioning == GPCNN_MAP)
+    pack_groups(&net->embedding, t, gates * 2 * f, size, f, net->features, 0);
   if (spec->conditioning == GPCNN_LABEL)
     for (size_t label = 0; label < size; label++)
       for (size_t g = 0; g < gates; g++)
@@ -122,6 +124,38 @@ static void pack_condition(network *net, const void *file, const gpcnn_head_offs
           net->label_bias[label * gates * net->gates + to] =
               net->gate_bias[to] + number(t, (label * gates + g) * 2 * f + o);
         }
+}
+
+/* [G in, G out, rows, columns] of a transposed convolution → outputs (row, column, G out), k = G in. */
+static void pack_transposed(const map_stage *stage, tensor t, size_t g) {
+  const size_t places = stage->rows * stage->columns;
+  for (size_t i = 0; i < g; i++)
+    for (size_t o = 0; o < g; o++)
+      for (size_t x = 0; x < places; x++)
+        put(&stage->up, x * padded(g) + o, i, number(t, ((uint64_t)i * g + o) * places + x));
+}
+
+static __attribute__((noinline)) void pack_map_network(network *net, const void *file, const gpcnn_head_offsets *at) {
+  const gpcnn_spec *spec = &net->model.spec;
+  const size_t g = spec->map_features, inputs = (size_t)gpcnn_map_inputs(spec);
+  if (spec->conditioning != GPCNN_MAP) return;
+  for (size_t o = 0; o < g; o++) {
+    for (size_t i = 0; i < inputs; i++)
+      net->map_table[i * net->map_features + o] = number(tensor_at(file, at->map_read_weight), (uint64_t)o * inputs + i);
+    net->map_bias[o] = number(tensor_at(file, at->map_read_bias), o);
+    for (size_t i = 0; i < GPCNN_MAP_CONTEXT; i++)
+      net->map_context_bias[i][o] = number(tensor_at(file, at->map_context_bias[i]), o);
+    for (size_t i = 0; i < net->map_stages; i++)
+      net->map_stage[i].bias[o] = number(tensor_at(file, at->map_up_bias[i]), o);
+  }
+  for (size_t c = 0; c < GPCNN_MAP_CONTEXT; c++)
+    for (size_t o = 0; o < g; o++)
+      for (size_t i = 0; i < g; i++)
+        for (size_t x = 0; x < 9; x++)
+          put(&net->map_context[c], o, x * g + i,
+              number(tensor_at(file, at->map_context_weight[c]), ((uint64_t)o * g + i) * 9 + x));
+  for (size_t i = 0; i < net->map_stages; i++)
+    pack_transposed(&net->map_stage[i], tensor_at(file, at->map_up_weight[i]), g);
 }
 
 static void pack_input_embedding(network *net, const void *file, const gpcnn_head_offsets *at) {
@@ -140,6 +174,7 @@ static void pack_network(network *net, const void *file, const gpcnn_head_offset
   else pack_head(net, file, head);
   pack_condition(net, file, head);
   pack_input_embedding(net, file, head);
+  pack_map_network(net, file, head);
 }
 
 static gpcnn_status load_network(const gpcnn_kernel *kernel, const void *file, const gpcnn_spec *spec,

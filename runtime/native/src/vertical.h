@@ -1,7 +1,7 @@
 /* The vertical stack at one row of the image: p_v, v' and link(p_v) of every layer, from the rows above. */
 #ifndef GPCNN_VERTICAL_H
 #define GPCNN_VERTICAL_H
-#include "workspace.h"
+#include "map.h"
 
 enum { MAX_REACH = 31 }; /* 63 // 2 */
 
@@ -46,7 +46,7 @@ static void vertical_convolution(const workspace *w, size_t l, size_t row, size_
     q.out += w->product_point;
   }
   transform_output(&net->filter, w->points, w->product_point, w->vertical, tiles, n, net->gates, p.init,
-                   w->condition ? p.init_stride : 0);
+                   w->condition || w->map_features ? p.init_stride : 0, w->map_features ? n * p.init_stride : 0);
 }
 
 static void vertical_row(const workspace *w, size_t row) {
@@ -60,6 +60,7 @@ static void vertical_row(const workspace *w, size_t row) {
     for (size_t from = 0; from < spec->width; from += w->chunk) {
       const size_t to = from + w->chunk < w->columns ? from + w->chunk : w->columns;
       const size_t columns = (to < spec->width ? to : spec->width) - from; /* the image may end in a tile */
+      if (w->map_features) map_gates(w, l, from, to - from);
       vertical_convolution(w, l, row, from, l ? to : from + columns);
       const float *const run[] = {w->vertical, w->vertical + net->features};
       product link = {.weights = &net->layers[l].link, .run = run, .runs = 2, .taps = 1, .depth = f,

@@ -27,7 +27,12 @@ typedef struct workspace {
   float *points;        /* [n][chunk of tiles][N][2F'] and APART */
   float *vertical;      /* [chunk][N][2F'] p_v */
   float *links;         /* [L][W][N][2F'] link(p_v) and the horizontal bias */
-  float *condition;     /* [N][L][2][2F'] bias and V^T y, or NULL: the same for all images */
+  float *condition;     /* [N][L][2][2F'] bias and V^T y, or NULL: the same for all images, or a map */
+  float *map_plane[2];  /* [h + 2][w + 2][N][G'] of a map: its features, within zeros; in the end in [0] */
+  float *map_row[GPCNN_MAP_STAGES];     /* [columns][N][G'] of each stage: one of its rows, the last with zeros behind W */
+  size_t map_row_at[GPCNN_MAP_STAGES];  /* which */
+  const float *map_features;            /* [W or columns][N][G'] s of the row being drawn, or NULL without a map */
+  float *map_gates;                     /* [chunk][N][2][2F'] bias and V · s of a layer */
   float *h;             /* [L-1][left + W][N][F'] inputs of the horizontal stack's layers 2..L */
   float *horizontal;    /* [window][N][2F'] p_h */
   float *gated;         /* [L][window][N][F'] g */
@@ -41,7 +46,22 @@ typedef struct workspace {
   uint32_t *known_run;  /* [W + 1] columns from here on that are known in all images */
 } workspace;
 
-static void lay_out_workspace(workspace *w, const network *net, size_t images, arena *from) {
+/* What a map needs, after sizes of the vertical stack are known. */
+static SMALL void lay_out_map(workspace *w, const network *net, arena *from) {
+  const gpcnn_spec *spec = &net->model.spec;
+  w->map_features = w->map_gates = NULL;
+  if (spec->conditioning != GPCNN_MAP) return;
+  for (int i = 0; i < 2; i++)
+    w->map_plane[i] = arena_floats(from, spec->map_height + 2, spec->map_width + 2, w->images, net->map_features);
+  size_t columns = spec->map_width;
+  for (size_t i = 0; i < net->map_stages; i++) {
+    columns *= net->map_stage[i].columns;
+    w->map_row[i] = arena_floats(from, i + 1 < net->map_stages ? columns : w->columns, w->images, net->map_features, 1);
+  }
+  w->map_gates = arena_floats(from, w->chunk, w->images, 2, net->gates);
+}
+
+static SMALL void lay_out_workspace(workspace *w, const network *net, size_t images, arena *from) {
   const gpcnn_spec *spec = &net->model.spec;
   const size_t n = images, c = spec->channels, l = spec->layers, width = spec->width;
   const size_t m = net->filter.points ? net->filter.outputs : 1, first = reach(net, 0), left = reach(net, 1);
@@ -69,7 +89,8 @@ static void lay_out_workspace(workspace *w, const network *net, size_t images, a
   w->points = arena_floats(from, net->filter.points, w->product_point, 1, 1);
   w->vertical = arena_floats(from, w->chunk, n, net->gates, 1);
   w->links = arena_floats(from, l, width, n, net->gates);
-  w->condition = spec->conditioning ? arena_floats(from, n, l, 2, net->gates) : NULL;
+  w->condition = spec->conditioning && spec->conditioning != GPCNN_MAP ? arena_floats(from, n, l, 2, net->gates) : NULL;
+  lay_out_map(w, net, from);
   w->horizontal = arena_floats(from, rows, n, net->gates, 1);
   w->gated = arena_floats(from, l, rows, n, net->features);
   w->skip = arena_floats(from, rows, n, net->features, 1);
@@ -89,10 +110,16 @@ INLINE void clear(float *from, float *to) {
   for (; from < to; from += LANES) store(from, splat(0));
 }
 
-/* The gates' bias of layer l, half 0 (vertical) or 1: one row for all images, or one for each. */
+/* The gates' bias of layer l, half 0 (vertical) or 1: one row for all images, or one for each; of a map for each column. */
 INLINE void start_from_bias(const workspace *w, product *p, size_t l, size_t half) {
   const network *net = w->net;
   const size_t at = (l * 2 + half) * net->gates;
+  if (w->map_features) { /* another one for each column, too: w->map_gates holds those of this layer */
+    p->init = w->map_gates + half * net->gates;
+    p->init_period = w->chunk * w->images;
+    p->init_stride = 2 * net->gates;
+    return;
+  }
   p->init = w->condition ? w->condition + at : net->gate_bias + at;
   p->init_period = w->condition ? w->images : 1;
   p->init_stride = net->model.spec.layers * 2 * net->gates;

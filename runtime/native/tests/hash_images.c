@@ -2,7 +2,8 @@
  *
  * Four lines a model: windows chosen by the library, then the whole row; each as the CPU computes best, then reproducibly.
  * A line is the hash of the images and that of their log-probabilities, bit for bit, and what the CPU computed with. Image
- * i has label i modulo the number of labels; an embedding is the beginning of the noise of image i of the next seed. */
+ * i has label i modulo the number of labels; an embedding, or a map, is the beginning of the noise of image i of the
+ * next seed, of categories times their number and rounded down. */
 #include "gpcnn.h"
 #include "linux.h"
 #include "models.h" /* SEED, IMAGES, MOST_SUBPIXELS, MODELS: {bytes, size} */
@@ -10,7 +11,7 @@
 enum { MEMORY = 1 << 24, SUBPIXELS = IMAGES * MOST_SUBPIXELS };
 
 static _Alignas(GPCNN_ALIGNMENT) unsigned char memory[MEMORY], workspace[MEMORY];
-static float noise[SUBPIXELS], other[SUBPIXELS], embedding[SUBPIXELS], log_prob[SUBPIXELS];
+static float noise[SUBPIXELS], other[SUBPIXELS], embedding[SUBPIXELS], map[SUBPIXELS], log_prob[SUBPIXELS];
 static int32_t image[SUBPIXELS], label[IMAGES];
 
 static void check(gpcnn_status status) {
@@ -39,12 +40,18 @@ static void draw(const gpcnn_model *model, uint32_t window) {
   check(gpcnn_noise(spec, SEED + 1, 0, IMAGES, other));
   for (size_t i = 0; i < IMAGES; i++) {
     if (spec->conditioning == GPCNN_LABEL) label[i] = (int32_t)(i % length);
-    if (spec->conditioning != GPCNN_EMBEDDING) continue;
-    for (size_t e = 0; e < length; e++) embedding[i * length + e] = other[i * one + e];
+    if (spec->conditioning == GPCNN_EMBEDDING)
+      for (size_t e = 0; e < length; e++) embedding[i * length + e] = other[i * one + e];
+    if (spec->conditioning != GPCNN_MAP) continue;
+    const size_t numbers = length * spec->map_height * spec->map_width;
+    for (size_t e = 0; e < numbers; e++) {
+      const float u = other[i * one + e];
+      map[i * numbers + e] = spec->map_categories ? (float)(int32_t)(u * (float)spec->map_categories) : u;
+    }
   }
   gpcnn_request request = {0};
   request.images = IMAGES, request.window = window, request.noise = noise;
-  request.label = label, request.embedding = embedding, request.image = image, request.log_prob = log_prob;
+  request.label = label, request.embedding = embedding, request.map = map, request.image = image, request.log_prob = log_prob;
   check(gpcnn_draw(model, &request, workspace, sizeof workspace));
   uint64_t images = 14695981039346656037ull, log_probs = images;
   for (size_t i = 0; i < IMAGES * one; i++) {

@@ -1,4 +1,4 @@
-"""What each image of a data set is drawn from, as a model takes it: its label, or its vector."""
+"""What each image of a data set is drawn from, as a model takes it: its label, its vector, or its map."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gpcnn_deploy.errors import DataError
+from gpcnn_deploy.pictures.maps import Maps, fitting_maps, maps_of_pictures
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_training.data.dataset import DataSet
 
@@ -41,13 +42,23 @@ def conditions_of(data: DataSet, spec: ModelSpec, own_codes: bool) -> tuple[Cond
                 f"{data.name}: has {found}: expected embeddings of {spec.conditioning_size} numbers, as the model has"
             )
         return data.train_embeddings, data.test_embeddings
+    if spec.conditioning == "map":
+        if spec.map_kind == "picture":
+            return maps_of_pictures(data.train_pixels, spec), maps_of_pictures(data.test_pixels, spec)
+        return _fitting(data, data.train_maps, spec), _fitting(data, data.test_maps, spec)
     return None, None
+
+
+def _fitting(data: DataSet, maps: Maps | None, spec: ModelSpec) -> Maps:
+    if maps is None:
+        raise DataError(f"{data.name}: has no array 'maps': expected a map for each image, as the model is drawn under")
+    return fitting_maps(f"{data.name}: maps", maps, spec)
 
 
 def data_digest(data: DataSet, spec: ModelSpec, own_codes: bool) -> str:
     """SHA-256 of all that a model of this kind is trained on: how a resumed run tells whether its data are the same."""
     digest = data.digest()
-    if spec.conditioning != "embedding" or own_codes:
+    if spec.conditioning not in ("embedding", "map") or spec.map_kind == "picture" or own_codes:
         return digest
     both = hashlib.sha256(digest.encode())
     for array in conditions_of(data, spec, own_codes):
@@ -57,11 +68,12 @@ def data_digest(data: DataSet, spec: ModelSpec, own_codes: bool) -> str:
     return both.hexdigest()
 
 
-def note_on_embeddings(data: DataSet) -> str | None:
-    """What to say of vectors on an unusual scale; None where there is nothing to say."""
-    if data.train_embeddings is None:
+def note_on_scale(data: DataSet, spec: ModelSpec) -> str | None:
+    """What to say of vectors, or of a map's values, on an unusual scale; None where there is nothing to say."""
+    what, numbers = ("maps", data.train_maps) if spec.conditioning == "map" else ("embeddings", data.train_embeddings)
+    if numbers is None or numbers.dtype.kind != "f" or spec.map_kind == "picture":
         return None
-    spread = float(data.train_embeddings.std())
+    spread = float(numbers.std())
     if 1 / LARGE <= spread <= LARGE:
         return None
-    return f"embeddings have a standard deviation of {spread:.3g}: a model learns best from numbers near 1"
+    return f"{what} have a standard deviation of {spread:.3g}: a model learns best from numbers near 1"

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from gpcnn_deploy.errors import DataError
 from gpcnn_deploy.pictures.arrays import check_range
 from gpcnn_deploy.pictures.levels import levels_from_pixels
+from gpcnn_deploy.pictures.maps import Maps
 from gpcnn_deploy.preparation import Preparation
 from gpcnn_deploy.text import valid
 
@@ -39,6 +40,8 @@ class DataSet:
         notes: what whoever uses it should know, such as files that were left out; one line each.
         train_embeddings: float32 [N, E], a vector that describes each image; None without any.
         test_embeddings: the same of the test images.
+        train_maps: int32 (categories) or float32 (values) [N, M, h, w], a map of each image; None without any.
+        test_maps: the same of the test images.
 
     Raises:
         DataError: the parts do not fit together.
@@ -55,6 +58,8 @@ class DataSet:
     notes: tuple[str, ...] = ()
     train_embeddings: Embeddings | None = None
     test_embeddings: Embeddings | None = None
+    train_maps: Maps | None = None
+    test_maps: Maps | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", valid(self.name))  # names of files may be any bytes
@@ -80,6 +85,7 @@ class DataSet:
                 f"{self.test_pixels.shape[1:]} (channels, height, width): expected one size"
             )
         self._check_embeddings()
+        self._check_maps()
 
     def _check_embeddings(self) -> None:
         train, test = self.train_embeddings, self.test_embeddings
@@ -93,6 +99,19 @@ class DataSet:
                 raise DataError(
                     f"{self.name}: {len(pixels)} {part} images but {len(vectors)} embeddings: expected one each"
                 )
+
+    def _check_maps(self) -> None:
+        train, test = self.train_maps, self.test_maps
+        if train is None and test is None:
+            return
+        if train is None or test is None or train.shape[1:] != test.shape[1:] or train.dtype != test.dtype:
+            kinds = " and ".join("none" if one is None else f"{one.dtype} {list(one.shape)}" for one in (train, test))
+            raise DataError(
+                f"{self.name}: maps of training and test images are {kinds} [N, M, h, w]: expected one size and type"
+            )
+        for part, pixels, maps in (("training", self.train_pixels, train), ("test", self.test_pixels, test)):
+            if len(maps) != len(pixels):
+                raise DataError(f"{self.name}: {len(pixels)} {part} images but {len(maps)} maps: expected one each")
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -156,6 +175,7 @@ def split(
     preparation: Preparation | None = None,
     notes: tuple[str, ...] = (),
     embeddings: Embeddings | None = None,
+    maps: Maps | None = None,
 ) -> DataSet:
     """Take a tenth of the images (at most 10,000) for testing, but never all of a class.
 
@@ -186,6 +206,8 @@ def split(
         notes,
         None if embeddings is None else embeddings[train],
         None if embeddings is None else embeddings[test],
+        None if maps is None else maps[train],
+        None if maps is None else maps[test],
     )
 
 

@@ -25,8 +25,9 @@ from gpcnn_deploy.pictures.arrays import (
     labels_shape,
 )
 from gpcnn_deploy.pictures.files import SUFFIXES
+from gpcnn_deploy.pictures.maps import MAPS
 from gpcnn_training.data.dataset import DataSet, Labels, Pixels, shortened, split
-from gpcnn_training.data.own_conditions import embeddings_of, joined
+from gpcnn_training.data.own_conditions import embeddings_of, joined, maps_of
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -40,8 +41,8 @@ def load_npz(path: Path) -> DataSet:
     `labels`, integers [N] or [N, 1], or one-hot [N, M] (left out: no classes, for `--model unconditional`); optional
     `class_names` [M] of text; `test_images`, `test_labels` (left out: a tenth of the images is taken for testing);
     `val_images`, `val_labels` (left out: see `hold_out`). Or, for all of these, the names of `FAMILIES`. Beside or
-    instead of labels, `embeddings`, float [N, E], with `val_embeddings` and `test_embeddings` where there are such
-    images.
+    instead of labels, `embeddings`, float [N, E], or `maps` [N, h, w] or [N, h, w, M], integers that are categories or
+    floats that are values; with `val_embeddings`, `test_maps` and so on where there are such images.
 
     Without `class_names` the classes are the numbers that occur among the training labels, each its own name.
 
@@ -61,6 +62,7 @@ def load_npz(path: Path) -> DataSet:
     class_names = () if numbers is None else _class_names(path, arrays, numbers)
     labels = _labels(path, arrays, train, class_names, len(pixels), numbers)
     embeddings = embeddings_of(path, arrays, "train", len(pixels))
+    maps = maps_of(path, arrays, "train", len(pixels))
     held = 0
     if validation is not None:
         extra = _pixels(path, arrays, validation)
@@ -73,8 +75,9 @@ def load_npz(path: Path) -> DataSet:
         pixels = np.concatenate([pixels, extra])
         labels = np.concatenate([labels, _labels(path, arrays, validation, class_names, held)])
         embeddings = joined(embeddings, embeddings_of(path, arrays, "validation", held, embeddings))
+        maps = joined(maps, maps_of(path, arrays, "validation", held, maps))
     if test is None:
-        return split(path.stem, pixels, labels, class_names, held, embeddings=embeddings)
+        return split(path.stem, pixels, labels, class_names, held, embeddings=embeddings, maps=maps)
     test_pixels = _pixels(path, arrays, test)
     test_labels = _labels(path, arrays, test, class_names, len(test_pixels))
     return DataSet(
@@ -87,6 +90,8 @@ def load_npz(path: Path) -> DataSet:
         held,
         train_embeddings=embeddings,
         test_embeddings=embeddings_of(path, arrays, "test", len(test_pixels), embeddings),
+        train_maps=maps,
+        test_maps=maps_of(path, arrays, "test", len(test_pixels), maps),
     )
 
 
@@ -96,7 +101,7 @@ def _read_npz(path: Path) -> Arrays:
             f"{path}: is not an .npz file, or a truncated one: write one with numpy.savez(path, images=…, labels=…)"
         )
     known = {key for part in FAMILIES.values() for keys in part for key in keys}
-    known |= {CLASS_NAMES, *(name for names in EMBEDDINGS.values() for name in names)}
+    known |= {CLASS_NAMES, *(name for part in (EMBEDDINGS, MAPS) for names in part.values() for name in names)}
     try:
         with np.load(path, allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in arrays.files if name.lower() in known}

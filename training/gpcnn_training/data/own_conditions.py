@@ -1,19 +1,21 @@
-"""What describes the images of an .npz beside their labels: vectors."""
+"""What describes the images of an .npz beside their labels: vectors, or maps."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from gpcnn_deploy.errors import DataError
 from gpcnn_deploy.pictures.arrays import EMBEDDINGS, Part, checked_vectors
+from gpcnn_deploy.pictures.maps import MAPS, Maps, checked_maps
 from gpcnn_training.data.dataset import Embeddings
 
 Arrays = Mapping[str, npt.NDArray[Any]]
+Array = TypeVar("Array", bound=npt.NDArray[Any])
 
 
 def embeddings_of(
@@ -46,6 +48,36 @@ def embeddings_of(
     return vectors
 
 
-def joined(first: Embeddings | None, second: Embeddings | None) -> Embeddings | None:
+def maps_of(path: Path, arrays: Arrays, part: Part, images: int, train: Maps | None = None) -> Maps | None:
+    """The maps of a part's images, int32 or float32 [N, M, h, w]; None where the file has none.
+
+    Args:
+        path, arrays, part, images: as of `embeddings_of`.
+        train: the maps of the training images, whose size and type those of other parts must have.
+
+    Raises:
+        DataError: they are missing, of another shape or type, out of range or not finite.
+    """
+    spelled = {name.lower(): name for name in arrays}
+    found = next((spelled[name] for name in MAPS[part] if name in spelled), None)
+    if part != "train" and train is None:
+        return None
+    if found is None:
+        if part == "train":
+            return None
+        raise DataError(f"{path}: has no array '{MAPS[part][0]}': expected [{images}, h, w, M], a map for each image")
+    maps = checked_maps(f"{path}: {found}", arrays[found])
+    if len(maps) != images:
+        raise DataError(f"{path}: {found} are {len(maps)} maps: expected {images}, one for each image")
+    if train is not None and (maps.shape[1:], maps.dtype) != (train.shape[1:], train.dtype):
+        wanted, held = ([x.shape[2], x.shape[3], x.shape[1]] for x in (train, maps))
+        raise DataError(
+            f"{path}: {found} are {maps.dtype} of shape {held} (rows, columns, planes): expected {train.dtype} of "
+            f"{wanted}, as those of the training images"
+        )
+    return maps
+
+
+def joined(first: Array | None, second: Array | None) -> Array | None:
     """Those of both parts, one after the other."""
-    return first if first is None or second is None else np.concatenate([first, second])
+    return first if first is None or second is None else np.concatenate([first, second])  # type: ignore[return-value]

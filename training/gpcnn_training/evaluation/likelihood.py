@@ -12,6 +12,7 @@ import torch
 
 from gpcnn_deploy.philox import noise
 from gpcnn_deploy.pictures.levels import grid, pixels_from_levels, save_png
+from gpcnn_deploy.pictures.maps import enlarged, made_small
 from gpcnn_deploy.spec import ModelSpec, Quantization
 from gpcnn_training.data.conditions import Conditions, conditions_of
 from gpcnn_training.data.dataset import DataSet, Labels, Pixels
@@ -21,8 +22,8 @@ from gpcnn_training.sampling import sample_cached, score
 
 BINARIZATION_SEED = 2016  # of the test images: fixed, so that figures of different runs can be compared
 _SUBPIXELS_AT_ONCE = 100_000
-DRAWN_FROM_IMAGES = ("embedding",)
-"""Kinds of models whose samples show what an image gave them, beside the image."""
+DRAWN_FROM_IMAGES = ("embedding", "map")
+"""Kinds of models whose samples follow images of the data, which the sheet shows."""
 _SUBPIXELS_OF_A_SHEET = 80_000  # drawn in seconds; a sheet of larger images holds fewer
 
 
@@ -122,8 +123,9 @@ def sample_sheet(
 ) -> tuple[npt.NDArray[np.uint8], int]:
     """A sheet of samples, one column per class (of at most the first ten); image k of the sheet is image k of the seed.
 
-    Where images are drawn from the code or the embedding of an image, the sheet has test images of `data` in its first
-    row, and under each one images drawn from what it gives.
+    Where images are drawn from the code, the embedding or the map of an image, the sheet has test images of `data` in
+    its first row, and under each one images drawn from what it gives. Of a model that enlarges small pictures, the
+    small ones are its second row.
 
     Returns:
         (uint8 [rows, columns] or [rows, columns, 3], number of samples).
@@ -148,9 +150,15 @@ def sample_sheet(
     window = spec.width if device.type != "cpu" else max(1, spec.width // 4)
     levels, _ = sample_cached(model, uniforms, condition, window=window)
     shown = levels.cpu().numpy().astype(np.int64)
+    pixels = pixels_from_levels(shown, spec.levels)
     if originals is not None:
-        shown = np.concatenate([originals, shown])
-    return grid(pixels_from_levels(shown, spec.levels), columns), count
+        above = [pixels_from_levels(originals, spec.levels)]
+        if spec.map_kind == "picture":
+            assert data is not None
+            small = made_small(data.test_pixels[:columns], spec.map_height, spec.map_width)
+            above.append(enlarged(small, spec.height, spec.width))
+        pixels = np.concatenate([*above, pixels])
+    return grid(pixels, columns), count
 
 
 @torch.no_grad()

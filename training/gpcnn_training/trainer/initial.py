@@ -27,10 +27,9 @@ def initial_weights(model: GatedPixelCNN, checkpoint: Path) -> None:
         UsageError: its dimensions are others.
     """
     other, _ = load_checkpoint(checkpoint)
-    unconditional = {"conditioning": "none", "conditioning_size": 0}
     for field in msgspec.structs.fields(model.spec):
         ours, theirs = getattr(model.spec, field.name), getattr(other.spec, field.name)
-        if field.name not in unconditional and ours != theirs:
+        if not field.name.startswith(("conditioning", "map_")) and ours != theirs:
             raise UsageError(
                 f"--init {checkpoint}: its {field.name} is {theirs}, the new model's {ours}: make them equal"
             )
@@ -38,7 +37,7 @@ def initial_weights(model: GatedPixelCNN, checkpoint: Path) -> None:
     weights = {
         name: weight
         for name, weight in other.state_dict().items()
-        if same or not name.startswith((_CONDITION, "encoder."))
+        if same or not name.startswith((_CONDITION, "encoder.", "map_network."))
     }
     model.load_state_dict(weights, strict=False)
     if same or not isinstance(other.condition_projection, nn.Embedding):

@@ -1,3 +1,3 @@
 static _Alignas(GPCNN_ALIGNMENT) unsigned char memory[MODEL_MEMORY_BYTES], workspace[MODEL_WORKSPACE_BYTES];
-static float noise[MODEL_SUBPIXELS], embedding[MODEL_EMBEDDING + 1];
+static float noise[MODEL_SUBPIXELS], condition[MODEL_CONDITION + 1];
 static int32_t image[MODEL_SUBPIXELS];

@@ -12,5 +12,5 @@
   if (!workspace_bytes) fail("model", "too large for this machine");
   void *workspace = allocate(workspace_bytes);
   const size_t subpixels = (size_t)info.spec.channels * info.spec.height * info.spec.width;
-  float *noise = allocate(subpixels * sizeof *noise), *embedding = allocate(info.spec.conditioning_size * sizeof *noise);
+  float *noise = allocate(subpixels * sizeof *noise), *condition = allocate(condition_numbers(&info.spec) * sizeof *noise);
   int32_t *image = allocate(subpixels * sizeof *image);

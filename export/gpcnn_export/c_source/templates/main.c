@@ -3,7 +3,7 @@
  *     draw PICTURE [SEED [CONDITION [POSITION]]]
  *
  * PICTURE becomes a PGM (grey) or PPM (colour) file; - is standard output. CONDITION is a label (default 0), or for a model
- * conditioned on embeddings a file of float32 numbers. The same seed, label and position in the batch (default 0) give the
+ * conditioned on embeddings or maps a file of float32 numbers. The same seed, label and position in the batch (default 0) give the
  * image that gpcnn-sample draws. */
 #include <errno.h>
 #include <stdio.h>
@@ -44,11 +44,17 @@ static void write_picture(const char *path, const gpcnn_spec *spec, const int32_
   if (ferror(stream) || fflush(stream) || (!piped && fclose(stream))) fail(path, "cannot be written");
 }
 
-static void read_embedding(const char *path, float *embedding, size_t count) {
+/* Numbers of an embedding or a map. */
+static size_t condition_numbers(const gpcnn_spec *spec) {
+  if (spec->conditioning == GPCNN_MAP) return (size_t)spec->conditioning_size * spec->map_height * spec->map_width;
+  return spec->conditioning == GPCNN_EMBEDDING ? spec->conditioning_size : 0;
+}
+
+static void read_condition(const char *path, float *condition, size_t count) {
   FILE *stream = fopen(path, "rb");
   if (!stream) fail(path, strerror(errno));
-  if (fread(embedding, sizeof *embedding, count, stream) != count || fgetc(stream) != EOF)
-    fail(path, "expected as many float32 numbers as an embedding of this model has, and nothing else");
+  if (fread(condition, sizeof *condition, count, stream) != count || fgetc(stream) != EOF)
+    fail(path, "expected as many float32 numbers as an embedding or a map of this model has, and nothing else");
   fclose(stream);
 }
 
@@ -66,10 +72,10 @@ int main(int count, char **arguments) {
   request.images = 1;
   request.noise = noise;
   request.image = image;
-  if (spec->conditioning == GPCNN_EMBEDDING) {
-    if (count < 4) fail("usage", "this model needs an embedding: draw PICTURE SEED FILE");
-    read_embedding(arguments[3], embedding, spec->conditioning_size);
-    request.embedding = embedding;
+  if (spec->conditioning == GPCNN_EMBEDDING || spec->conditioning == GPCNN_MAP) {
+    if (count < 4) fail("usage", "this model needs an embedding or a map: draw PICTURE SEED FILE");
+    read_condition(arguments[3], condition, condition_numbers(spec));
+    request.embedding = request.map = condition;
   } else if (count > 3) {
     const unsigned long long wanted = number(arguments[3]);
     if (wanted >= (spec->conditioning == GPCNN_LABEL ? spec->conditioning_size : 1)) fail(arguments[3], "no such label");

@@ -159,7 +159,9 @@ def run(
     if made is not None:
         say(json_path, f"Compiled {made}: {made.stat().st_size:,} bytes, for {target}.")
         return
-    # Of an embedding model the third argument is a file of numbers, which only a user can make.
-    condition = {"label": " 0 0", "embedding": " 0 EMBEDDING.f32", "none": ""}[metadata.spec.conditioning]
+    # Of a model with embeddings or maps the third argument is a file of numbers, which only a user can make.
+    condition = {"label": " 0 0", "embedding": " 0 EMBEDDING.f32", "map": " 0 MAP.f32", "none": ""}[
+        metadata.spec.conditioning
+    ]
     picture = "picture.pgm" if metadata.spec.channels == 1 else "picture.ppm"
     say(json_path, f"Next: cd {shlex.quote(str(out))} && make && ./draw {picture}{condition}")

@@ -358,6 +358,8 @@ def _condition(metadata: EngineMetadata) -> str:
         return " --label 0"
     if metadata.spec.conditioning == "embedding":
         return " --like PICTURE" if metadata.encoder_digest is not None else " --embedding FILE.npy"
+    if metadata.spec.conditioning == "map":
+        return " --upscale SMALL.png" if metadata.spec.map_kind == "picture" else " --map MAP.png"
     return ""
 
 

@@ -10,11 +10,11 @@ what the engine made of it into `drawn.npz` and runs
     python -m gpcnn_export.commands.verify.judge judge FOLDER
 
 which prints a `Verdict`. The arrays of `request.npz` are, for each kind of INPUTS, `KIND.noise`, `KIND.known`,
-`KIND.mask`, `KIND.temperature` and `KIND.label` or `KIND.embedding`, named and shaped as the inputs of an engine; and,
-where there are real images, `data.levels` int32 [M, C, H, W] and `data.label` or `data.embedding`. Those of `drawn.npz`
-are `KIND.STRATEGY.image` int32 and `KIND.STRATEGY.log_prob` float32 [n, C, H, W], of the first n inputs of that kind,
-and `data.log_prob` float32 [M, C, H, W]. For an encoder, the one has `encoder.image` int32 [n, C, H, W], the other
-`encoder.embedding` float32 [n, E].
+`KIND.mask`, `KIND.temperature` and `KIND.label`, `KIND.embedding` or `KIND.map`, named and shaped as the inputs of an
+engine; and, where there are real images, `data.levels` int32 [M, C, H, W] and `data.label`, `data.embedding` or
+`data.map`. Those of `drawn.npz` are `KIND.STRATEGY.image` int32 and `KIND.STRATEGY.log_prob` float32 [n, C, H, W], of
+the first n inputs of that kind, and `data.log_prob` float32 [M, C, H, W]. For an encoder, the one has `encoder.image`
+int32 [n, C, H, W], the other `encoder.embedding` float32 [n, E].
 """
 
 from __future__ import annotations

@@ -168,7 +168,7 @@ def _draw(sampler: Sampler, request: Arrays, seed: int, tell: Callable[[str], No
         tell(f"the engine scores {len(request['data.levels'])} test images")
         levels = request["data.levels"]
         fed = {"known": levels, "mask": np.ones(levels.shape, np.bool_), "temperature": np.array(1, np.float32)}
-        fed.update({key: request[f"data.{key}"] for key in ("label", "embedding") if f"data.{key}" in request})
+        fed.update({key: request[f"data.{key}"] for key in ("label", "embedding", "map") if f"data.{key}" in request})
         drawn["data.log_prob"] = _sample(sampler, fed, len(levels), seed, "jacobi").log_prob
     return drawn
 
@@ -217,7 +217,7 @@ def _cut(sampler: Sampler, way: _Way) -> Iterator[None]:
 
 
 def _sample(sampler: Sampler, fed: Arrays, count: int, seed: int, strategy: Strategy) -> Samples:
-    conditioned = "label" in fed or "embedding" in fed
+    conditioned = "label" in fed or "embedding" in fed or "map" in fed
     return sampler.sample(
         fed.get("label"),
         seed,
@@ -226,5 +226,6 @@ def _sample(sampler: Sampler, fed: Arrays, count: int, seed: int, strategy: Stra
         known=fed["known"],
         mask=fed["mask"],
         embedding=fed.get("embedding"),
+        map=fed.get("map"),
         strategy=strategy,
     )

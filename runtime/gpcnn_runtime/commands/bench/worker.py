@@ -21,6 +21,7 @@ import numpy.typing as npt
 from gpcnn_deploy.commands.child import answer
 from gpcnn_deploy.metadata import EngineMetadata, Role
 from gpcnn_deploy.philox import noise
+from gpcnn_deploy.pictures.maps import some_maps
 from gpcnn_deploy.schedule import Schedule
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_deploy.system.machine import peak_rss_mb
@@ -181,7 +182,7 @@ def _window(schedule: Schedule | None, parts: list[int]) -> int | None:
 
 
 def conditions(metadata: EngineMetadata, job: BenchJob) -> dict[str, Any]:
-    """`labels` or `embedding` of one call, as `Sampler.sample` takes them; empty for an unconditional model."""
+    """`labels`, `embedding` or `map` of one call, as `Sampler.sample` takes them; empty for an unconditional model."""
     spec = metadata.spec
     if spec.conditioning == "label":
         if job.label is not None:
@@ -192,6 +193,9 @@ def conditions(metadata: EngineMetadata, job: BenchJob) -> dict[str, Any]:
     if spec.conditioning == "embedding":
         stream = np.random.Generator(np.random.Philox(key=np.array([job.seed, 2**64 - 1], np.uint64)))
         return {"embedding": stream.standard_normal((job.batch, spec.conditioning_size), np.float32)}
+    if spec.conditioning == "map":
+        stream = np.random.Generator(np.random.Philox(key=np.array([job.seed, 2**64 - 1], np.uint64)))
+        return {"map": some_maps(spec, job.batch, stream)}
     return {}
 
 
@@ -216,8 +220,8 @@ def save_images(path: Path, metadata: EngineMetadata, job: BenchJob, levels: npt
     }
     if "labels" in given:
         arrays["condition"] = np.array(given["labels"], np.int32)
-    elif "embedding" in given:
-        arrays["condition"] = given["embedding"]
+    elif given:
+        (arrays["condition"],) = given.values()
     np.savez(path, **arrays)  # type: ignore[arg-type]
 
 

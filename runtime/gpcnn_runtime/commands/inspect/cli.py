@@ -45,7 +45,7 @@ def main(engine: Path, json_path: Path | None) -> None:
 
 def facts(found: Inspection) -> Iterator[tuple[str, str]]:
     """What people want to know, line by line."""
-    from gpcnn_deploy.spec import levels_in_words
+    from gpcnn_deploy.spec import levels_in_words, map_in_words
 
     spec = found.spec
     if found.checkpoint is not None:
@@ -68,6 +68,8 @@ def facts(found: Inspection) -> Iterator[tuple[str, str]]:
     elif spec.conditioning == "embedding":
         verb = "gives" if found.role == "encoder" else "is conditioned on"
         yield "embedding", f"{verb} {spec.conditioning_size} numbers"
+    elif spec.conditioning == "map":
+        yield "map", f"is conditioned on {map_in_words(spec)}, through {spec.map_features} features"
     else:
         yield "conditioning", "none"
     yield "parameters", f"{found.parameters:,}"

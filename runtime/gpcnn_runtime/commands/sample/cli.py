@@ -24,6 +24,7 @@ from gpcnn_runtime.commands.options import (
     label_option,
     like_option,
     loading_options,
+    map_option,
     mask_option,
     positions_option,
     rank_by_option,
@@ -34,6 +35,7 @@ from gpcnn_runtime.commands.options import (
     smaller_batches,
     spherical_option,
     strategy_option,
+    upscale_option,
 )
 from gpcnn_runtime.commands.parts import parse_part
 
@@ -54,12 +56,14 @@ COMPLETIONS_OUTPUT = {"grid": "completions.png", "png": "completions", "npz": "c
 @label_option
 @like_option
 @embedding_option
+@map_option
+@upscale_option
 @interpolate_option
 @spherical_option
 @click.option(
     "--count",
     type=int,
-    help="How many images of each label, picture or embedding, on each way, or how many completions.  "
+    help="How many images of each label, picture, embedding or map, on each way, or how many completions.  "
     "[default: 1; 4 with --like or --complete; 9 with --interpolate]",
 )
 @seed_option
@@ -108,6 +112,8 @@ def main(
     labels: tuple[str, ...],
     likes: tuple[Path, ...],
     embeddings: tuple[str, ...],
+    maps: tuple[str, ...],
+    small: tuple[Path, ...],
     ways: tuple[str, ...],
     spherical: bool,
     count: int | None,
@@ -144,12 +150,15 @@ def main(
     gpcnn-sample --like digit.png --count 20
     gpcnn-sample --engine model.gpcnn --embedding h.npy
     gpcnn-sample --interpolate 3,8 --count 9
+    gpcnn-sample --engine scenes.gpcnn --map regions.png
+    gpcnn-sample --engine large.gpcnn --upscale small.png --count 4
     gpcnn-sample --complete digit.png --rows 14
     gpcnn-sample --complete digit.png --box 4,4,8,8 --candidates 16 --rank-by known
 
     --like draws new images from the code of a picture. It needs the engine of an autoencoder, and the encoder beside
     it. The sheet shows the picture first. --embedding draws under vectors of your own, and --interpolate under vectors
-    on the way from one to another.
+    on the way from one to another. --map draws under a map, which says what is where, and --upscale enlarges a small
+    picture.
 
     --complete keeps every known pixel and draws the rest. Images are drawn row by row, and a pixel depends on those
     before it: known pixels below a gap cannot guide what is drawn into it, but they can judge it. --candidates N draws
@@ -166,9 +175,12 @@ def main(
         from gpcnn_runtime.commands.sample.complete_job import to_complete
 
         asked = to_complete(picture, mask_path, rows, box, candidates, rank_by, resize, invert)
-    elif (resize or invert) and not likes and not ways:
-        raise UsageError("--resize and --invert are for pictures that are read: add --complete PICTURE, or --like")
-    says = {"--label": labels, "--like": likes, "--embedding": embeddings, "--interpolate": ways}
+    elif (resize or invert) and not likes and not ways and not small:
+        raise UsageError(
+            "--resize and --invert are for pictures that are read: add --complete PICTURE, --like or --upscale"
+        )
+    says = {"--label": labels, "--like": likes, "--embedding": embeddings, "--map": maps, "--upscale": small}
+    says["--interpolate"] = ways
     if len(both := [name for name, value in says.items() if value]) > 1:
         raise UsageError(f"{both[1]} and {both[0]} both say what to draw: leave one of them out")
     if spherical and not ways:
@@ -216,6 +228,10 @@ def main(
                 from gpcnn_runtime.commands.sample.given import read_embeddings
 
                 given = read_embeddings(sampler, embeddings)
+            elif maps or small or sampler.metadata.spec.conditioning == "map":
+                from gpcnn_runtime.commands.sample.maps import read_given_maps
+
+                given = read_given_maps(sampler, maps, small, resize, invert)
             elif likes or sampler.metadata.spec.conditioning == "embedding":
                 from gpcnn_runtime.commands.sample.likes import encode_likes
 
@@ -232,6 +248,7 @@ def main(
                 temperature,
                 embedding=None if given is None else given.embedding,
                 same_noise=1 if given is None else given.same_noise,
+                map=None if given is None else given.map,
             )
             span = range(conditions.total) if part is None else part.of(conditions.total)
             order = Order(conditions, strategy, given, any_label, from_zoo, span)

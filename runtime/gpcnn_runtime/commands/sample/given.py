@@ -14,6 +14,7 @@ import numpy.typing as npt
 from gpcnn_deploy.errors import GpcnnError, UsageError
 from gpcnn_deploy.metadata import EngineMetadata
 from gpcnn_deploy.pictures.levels import compact, grid, pixels_from_levels
+from gpcnn_deploy.pictures.maps import Maps
 from gpcnn_runtime.engines.onnxruntime.encoder import Encoder
 from gpcnn_runtime.inputs.picture import read_levels
 from gpcnn_runtime.inputs.vectors import read_vectors
@@ -30,7 +31,8 @@ class Given:
 
     Attributes:
         names: what people call them.
-        embedding: float32 [M, E].
+        embedding: float32 [M, E]; None where they are maps.
+        map: int32 or float32 [M, P, h, w]; None where they are vectors.
         depth: K, the number of levels.
         same_noise: so many images in a row share their noise.
         shown: how many pictures a sheet shows beside the images.
@@ -38,23 +40,33 @@ class Given:
     """
 
     names: tuple[str, ...]
-    embedding: npt.NDArray[np.float32]
+    embedding: npt.NDArray[np.float32] | None = None
+    map: Maps | None = None
     depth: int
     same_noise: int = 1
     shown: int = 0
     reads_pictures: bool = False
 
+    @property
+    def vectors(self) -> npt.NDArray[np.float32]:
+        """The vectors, of those that are no maps."""
+        assert self.embedding is not None
+        return self.embedding
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
     def digest(self) -> str:
         """Hexadecimal SHA-256 of what they are."""
-        return hashlib.sha256(repr(self.embedding.shape).encode() + self.embedding.tobytes()).hexdigest()
+        return hashlib.sha256(repr(self.vectors.shape).encode() + self.vectors.tobytes()).hexdigest()
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """What an .npz keeps of them."""
-        return {"embedding": self.embedding}
+        return {"embedding": self.vectors}
 
     def job(self) -> dict[str, Any]:
         """Fields of a `Job`."""
-        return {"given": len(self.embedding), "given_digest": self.digest(), "same_noise": self.same_noise}
+        return {"given": len(self), "given_digest": self.digest(), "same_noise": self.same_noise}
 
     def report(self) -> dict[str, Any]:
         """Fields of a `SampleReport`."""
@@ -83,7 +95,7 @@ class Ways(Given):
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """What an .npz keeps of them."""
         ends = {} if self.ends is None else {"ends": compact(self.ends, self.depth)}
-        return {"embedding": self.embedding, **ends}
+        return {"embedding": self.vectors, **ends}
 
     def report(self) -> dict[str, Any]:
         """Fields of a `SampleReport`."""

@@ -45,7 +45,7 @@ class Likes(Given):
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """What an .npz keeps of them."""
-        return {"original": compact(self.levels, self.depth), "embedding": self.embedding}
+        return {"original": compact(self.levels, self.depth), "embedding": self.vectors}
 
     def job(self) -> dict[str, Any]:
         """Fields of a `Job`."""

@@ -69,6 +69,8 @@ class SampleReport(msgspec.Struct, frozen=True, kw_only=True):
         labels: labels asked for, in order; None for a model without labels.
         like: pictures whose codes were drawn from, in order; None where none were.
         embeddings: files whose vectors were drawn from, in order; None where none were.
+        maps: files whose maps were drawn from, in order; None where none were.
+        upscale: small pictures that were enlarged, in order; None where none were.
         interpolate: ways between two ends, in order; None where none were. Way k has the images at positions k · count
             on, which share noise stream k.
         count: images of each label, picture, embedding or way; completions shown. Position p belongs to number
@@ -89,6 +91,8 @@ class SampleReport(msgspec.Struct, frozen=True, kw_only=True):
     labels: tuple[int, ...] | None
     like: tuple[str, ...] | None = None
     embeddings: tuple[str, ...] | None = None
+    maps: tuple[str, ...] | None = None
+    upscale: tuple[str, ...] | None = None
     interpolate: tuple[str, ...] | None = None
     count: int
     seed: int

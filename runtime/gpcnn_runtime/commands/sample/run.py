@@ -228,6 +228,7 @@ def draw_completions(sampler: Sampler, order: Order, place: Place, asked: ToComp
             mask,
             labels=conditions.label,
             embedding=conditions.embedding,
+            map=conditions.map,
             count=conditions.count,
             candidates=asked.candidates,
             seed=conditions.seed,

@@ -53,6 +53,14 @@ ANOMALOUS_EXIT = 3
     metavar="FILE",
     help="For a model with embeddings: an .npy or .npz with one row for each picture in order, or one row for all.",
 )
+@click.option(
+    "--map",
+    "maps_path",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="For a model with maps: an .npy or .npz with a map for each picture in order, or one map for all, which may "
+    "be a picture.  [default of a model that enlarges: each picture made small]",
+)
 @json_option
 @click.option(
     "--csv",
@@ -113,6 +121,7 @@ def main(
     engine_path: Path | None,
     label: str | None,
     embeddings_path: Path | None,
+    maps_path: Path | None,
     json_path: Path | None,
     csv_path: Path | None,
     heatmap: Path | None,
@@ -137,6 +146,7 @@ def main(
     \b
     gpcnn-score --engine model.gpcnn digit.png
     gpcnn-score --engine mine.gpcnn --embeddings h.npy folder/
+    gpcnn-score --engine scenes.gpcnn --map maps.npy folder/
     gpcnn-score folder/ --csv scores.csv --heatmap heat/
     gpcnn-score --calibrate usual/ --quantile 0.01 --save threshold.json
     gpcnn-score --threshold threshold.json new/
@@ -191,6 +201,7 @@ def main(
                 heatmap=heatmap,
                 threshold=threshold,
                 embeddings=embeddings_path,
+                maps=maps_path,
             )
             scoring = Scoring(sampler, options, background)
             scoring.check(pictures)

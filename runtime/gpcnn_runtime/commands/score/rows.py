@@ -77,6 +77,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         preparation: how pictures of other sizes and modes were made fit, as in training; None if none was.
         label: what all pictures were scored under, or None.
         own_code: each picture was scored under the code that the autoencoder gives it.
+        own_map: each picture was scored given itself made small.
         binarization: how pixels became levels.
         method: which anomaly score the rows have, or None.
         threshold: above it, pictures are anomalous; nats.
@@ -88,6 +89,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     preparation: Preparation | None = None
     label: int | None = None
     own_code: bool = False
+    own_map: bool = False
     binarization: Binarization = "nearest"
     method: Method | None = None
     threshold: float | None = None

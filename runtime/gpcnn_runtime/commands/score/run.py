@@ -12,11 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from gpcnn_deploy.errors import DataError, UsageError
+from gpcnn_deploy.pictures.maps import Maps, maps_of_pictures
 from gpcnn_runtime.anomaly import Method, Threshold, anomaly_scores, calibrate
 from gpcnn_runtime.commands.score.heatmap import save_heatmap
 from gpcnn_runtime.commands.score.rows import Head, Row
 from gpcnn_runtime.engines.onnxruntime.encoder import Encoder
 from gpcnn_runtime.engines.report import engine_report
+from gpcnn_runtime.inputs.maps import maps_beside_pictures
 from gpcnn_runtime.inputs.stream import BadPicture, Picture, count_pictures, pictures, shown
 from gpcnn_runtime.inputs.vectors import vectors_beside_pictures
 from gpcnn_runtime.sampler import Sampler
@@ -37,6 +39,7 @@ class Options:
         heatmap: folder for pictures of the surprise, or None.
         threshold: what tells anomalies, or None.
         embeddings: file of what pictures are scored under, a row for each or one for all; or None.
+        maps: the same for a model with maps.
     """
 
     label: int | None = None
@@ -47,12 +50,14 @@ class Options:
     heatmap: Path | None = None
     threshold: Threshold | None = None
     embeddings: Path | None = None
+    maps: Path | None = None
 
 
 class Scoring:
     """An engine, perhaps a background engine, and options that fit them.
 
     An autoencoder's pictures are scored under their own codes: p(x | h(x)), h being the encoder beside the engine.
+    Those of a model that enlarges small pictures are scored given themselves made small, unless maps are named.
     """
 
     def __init__(
@@ -80,16 +85,22 @@ class Scoring:
         spec = sampler.metadata.spec
         self.encoder: Encoder | None = None
         self.vectors: npt.NDArray[np.float32] | None = None
+        self.maps: Maps | None = None
+        self.own_maps = spec.map_kind == "picture" and options.maps is None
+        if options.maps is not None:
+            if spec.conditioning != "map":
+                raise UsageError("this model is not conditioned on maps: leave --map out")
+            self.maps = maps_beside_pictures(options.maps, spec)
         if options.embeddings is not None:
             if spec.conditioning != "embedding":
                 raise UsageError("this model is not conditioned on embeddings: leave --embeddings out")
             self.vectors = vectors_beside_pictures(options.embeddings, spec.conditioning_size)
         elif sampler.metadata.encoder_digest is not None:
             self.encoder = Encoder.beside(sampler.engine, encoder_content)
-        elif not vectors_come:
+        elif not vectors_come and self.maps is None and not self.own_maps:
             check_has_likelihood(sampler)
         if options.label is not None and spec.conditioning != "label":
-            raise UsageError("this model is unconditional: it takes no label; leave --label out")
+            sampler.metadata.label_number(str(options.label))  # raises: the model has no labels
         blank = np.zeros(spec.image_shape, np.uint8)
         to_levels(blank, spec, options.binarization, options.seed)  # refuses what does not fit
         if background is not None:
@@ -105,18 +116,22 @@ class Scoring:
             self._check(options.threshold)
 
     def check(self, paths: Sequence[str | Path]) -> None:
-        """Refuse embeddings that are not as many as the pictures, before anything is written.
+        """Refuse embeddings or maps that are not as many as the pictures, before anything is written.
 
         Raises:
             UsageError: the numbers are told.
         """
-        if self.vectors is None or len(self.vectors) == 1:
-            return
-        if (count := count_pictures(paths)) != len(self.vectors):
-            raise UsageError(
-                f"--embeddings {self.options.embeddings}: {len(self.vectors)} rows for {count} "
-                f"picture{'s' if count > 1 else ''}: expected one for each, or one row for all"
-            )
+        for option, given, what in (
+            (f"--embeddings {self.options.embeddings}", self.vectors, "row"),
+            (f"--map {self.options.maps}", self.maps, "map"),
+        ):
+            if given is None or len(given) == 1:
+                continue
+            if (count := count_pictures(paths)) != len(given):
+                raise UsageError(
+                    f"{option}: {len(given)} {what}s for {count} picture{'s' if count > 1 else ''}: expected one for "
+                    f"each, or one {what} for all"
+                )
 
     def _check(self, threshold: Threshold) -> None:
         if threshold.method == "ratio" and self.background is None:
@@ -167,6 +182,7 @@ class Scoring:
             label=options.label,
             binarization=options.binarization,
             own_code=self.encoder is not None,
+            own_map=self.own_maps,
             method=self.method,
             threshold=None if options.threshold is None else options.threshold.threshold,
         )
@@ -212,8 +228,13 @@ class Scoring:
             embedding = np.stack(own)
         elif self.vectors is not None:
             embedding = self.vectors if len(self.vectors) == 1 else self.vectors[[k for k, _ in good]]
+        maps = None
+        if self.maps is not None:
+            maps = self.maps if len(self.maps) == 1 else self.maps[[k for k, _ in good]]
+        elif self.own_maps:
+            maps = maps_of_pictures(np.stack([item.pixels for _, item in good]), spec)
         heatmaps = options.heatmap is not None
-        scores = score(self.sampler, levels, options.label, embedding=embedding, per_pixel=heatmaps)
+        scores = score(self.sampler, levels, options.label, embedding=embedding, per_pixel=heatmaps, map=maps)
         background_nats = None if self.background is None else score(self.background, levels).nats
         unusual = None
         if self.method is not None:

@@ -84,6 +84,8 @@ def lines(summary: Summary, head: Head) -> Iterator[str]:
         yield f"Pictures that did not fit were prepared as in training: {head.preparation}."
     if head.own_code:
         yield "Each picture was scored under its own code: p(x | h(x)) of the autoencoder, not p(x)."
+    if head.own_map:
+        yield "Each picture was scored given itself made small: p(x | small x), not p(x)."
     if summary.label_accuracy is not None:
         yield f"The most likely label is the given one for {summary.label_accuracy:.2%} of the pictures with a label."
     if summary.anomalies is not None:

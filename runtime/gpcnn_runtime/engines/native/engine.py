@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from gpcnn_deploy.metadata import EngineMetadata
 from gpcnn_runtime.engines.base import Engine, EngineInfo, Request, Result, Strategy, refuse_strategy
 from gpcnn_runtime.engines.native.library import CancelledError, NativeModel, cancel_flag
@@ -36,6 +38,7 @@ class NativeEngine(Engine):
                     request.temperature,
                     self.window,
                     flag,
+                    None if request.map is None else np.ascontiguousarray(request.map, np.float32),
                 )
         except CancelledError:
             request.cancellation.check()

@@ -48,6 +48,10 @@ class _Spec(Structure):
         ("input_size", c_uint32),
         ("head", c_uint32),
         ("mixtures", c_uint32),
+        ("map_height", c_uint32),
+        ("map_width", c_uint32),
+        ("map_features", c_uint32),
+        ("map_categories", c_uint32),
     ]
 
 
@@ -84,6 +88,7 @@ class _Request(Structure):
         ("image", c_void_p),
         ("log_prob", c_void_p),
         ("evaluations", c_void_p),
+        ("map", c_void_p),
     ]
 
 
@@ -177,6 +182,7 @@ class NativeModel:
         spec = info.spec
         self.image_shape = (spec.channels, spec.height, spec.width)
         self._embedding_size = spec.conditioning_size
+        self._map_shape = (spec.conditioning_size, spec.map_height, spec.map_width)
         try:
             self._memory: npt.NDArray[np.uint8] | None = aligned(info.model_bytes)
         except MemoryError as error:
@@ -208,6 +214,7 @@ class NativeModel:
         temperature: float = 1.0,
         window: int = 0,
         cancel: c_int32 | None = None,
+        map: npt.NDArray[np.float32] | None = None,
     ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32], int]:
         """Draw one batch. Arrays are C-contiguous.
 
@@ -220,6 +227,7 @@ class NativeModel:
             temperature: divides the logits before drawing, see docs/engines.md of mixtures; above 0.
             window: columns guessed at a time, 1 to W; 0 leaves the choice to the library. All draw the same images.
             cancel: looked at between pixels; another thread sets it to 1 to call the batch off.
+            map: float32 [N, P, h, w], for a model conditioned on maps: values, or numbers of categories.
 
         Returns:
             (levels int32 [N, C, H, W], log_prob float32 [N, C, H, W] in nats at temperature 1, evaluations).
@@ -249,6 +257,7 @@ class NativeModel:
             image=levels.ctypes.data,
             log_prob=log_prob.ctypes.data,
             evaluations=ctypes.addressof(evaluations),
+            map=_address("map", map, np.float32, (count, *self._map_shape)),
         )
         workspace = self._workspace(count)
         try:
@@ -287,7 +296,7 @@ class NativeModel:
             _BAD_FILE: "export it anew",
             _BAD_SPEC: "export it anew",
             _NEWER_FILE: "pip install --upgrade gpcnn-deploy",
-            _BAD_ARGUMENT: "check labels, known levels, noise and temperature",
+            _BAD_ARGUMENT: "check labels, maps, known levels, noise and temperature",
         }.get(status, "this is a fault of the library")
         raise EngineError(f"{self.source}: the native engine refuses it ({text}): {mend}")
 

@@ -91,7 +91,12 @@ def describe(evaluation: Evaluation) -> str:
 
 
 def _describe_protocol(found: Protocol, conditioning: Conditioning) -> list[str]:
-    of = {"none": "p(x)", "label": "p(x | y), given the label", "embedding": "p(x | h), given the embedding"}
+    of = {
+        "none": "p(x)",
+        "label": "p(x | y), given the label",
+        "embedding": "p(x | h), given the embedding",
+        "map": "p(x | h), given the map",
+    }
     lines = [f"protocol    {found.protocol}", *_describe_likelihood("test NLL", found, of[conditioning])]
     if found.mixture is not None:
         lines += _describe_likelihood("mixture NLL", found.mixture, "p(x), the mean of p(x | y) over the labels")

@@ -287,7 +287,7 @@ def _check_samples(request: EvaluateRequest, header: Header) -> None:
             raise UsageError(f"--temperature {request.temperature} goes with --samples: test images are scored at 1")
         return
     if spec.conditioning != "label":
-        kinds = {"none": "unconditional", "embedding": "conditioned on an embedding"}
+        kinds = {"none": "unconditional", "embedding": "conditioned on an embedding", "map": "conditioned on a map"}
         what = "an autoencoder" if header.encoder is not None else kinds[spec.conditioning]
         raise UsageError(
             f"--samples {request.samples} measures how samples fit their label, but this model is {what}: leave it out"

@@ -44,9 +44,10 @@ class TrainRequest:
     )
     data_dir: Path | None = flag(option=data_dir_option, no_key=_MACHINE, resumed=True, samples=True)
     model: str | None = flag(
-        click.Choice(["conditional", "embedding", "unconditional", "autoencoder"]),
-        "What decides what is drawn: the class label, the `embeddings` of an .npz, nothing, or the code of a picture "
-        "(default: embeddings where the data have some, else the label).",
+        click.Choice(["conditional", "embedding", "map", "upscale", "unconditional", "autoencoder"]),
+        "What decides what is drawn: the class label, the `embeddings` or the `maps` of an .npz, the picture itself at "
+        "a smaller size, nothing, or the code of a picture (default: maps or embeddings where the data have some, else "
+        "the label).",
         samples=True,
     )
     recipe: str | None = flag(
@@ -94,6 +95,13 @@ class TrainRequest:
     kernel_size: int | None = flag(click.IntRange(3, 63), "Odd kernel size of the layers after the first.")
     first_kernel_size: int | None = flag(click.IntRange(3, 63), "Odd kernel size of the first layer.")
     code_size: int | None = flag(click.IntRange(1, 4096), "Length of an autoencoder's code (default: 10).")
+    factor: int | None = flag(
+        click.IntRange(2, 64), "How many times larger --model upscale draws a small picture, each way (default: 4)."
+    )
+    map_features: int | None = flag(
+        click.IntRange(1, MAX_FEATURES),
+        "Feature maps of the network that brings a map to the size of the image (default: 32).",
+    )
     levels: int | None = flag(
         click.IntRange(2, 256), "How many values a pixel can take. 2 binarizes grey images at random, anew each epoch."
     )

@@ -6,6 +6,7 @@ import contextlib
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
@@ -24,7 +25,7 @@ from gpcnn_deploy.errors import (
     UsageError,
     lacks_memory,
 )
-from gpcnn_deploy.spec import Conditioning, EncoderSpec, ModelSpec, levels_in_words
+from gpcnn_deploy.spec import Conditioning, EncoderSpec, ModelSpec, levels_in_words, map_in_words
 from gpcnn_deploy.system.files import check_file, check_folder
 from gpcnn_deploy.system.lock import held
 from gpcnn_deploy.system.machine import of_memory
@@ -32,7 +33,7 @@ from gpcnn_training.checkpoint import load_checkpoint, save_checkpoint
 from gpcnn_training.commands.train.presets import OWN_DATA, PRESETS
 from gpcnn_training.commands.train.recipe import with_recipe
 from gpcnn_training.commands.train.request import TrainRequest
-from gpcnn_training.data.conditions import note_on_embeddings
+from gpcnn_training.data.conditions import conditions_of, note_on_scale
 from gpcnn_training.data.dataset import DataSet
 from gpcnn_training.data.names import NAMES, data_name
 from gpcnn_training.data.quantize import quantization_for
@@ -52,6 +53,7 @@ from gpcnn_training.trainer.trainer import Trainer, final_header, resumed
 _LOGITS_OF_A_BATCH = 1 << 26  # float32 numbers, 256 MiB: larger images get smaller batches by default
 _INPUT_SIZE = 16  # of a category's vector, where none is asked for
 _MIXTURES = 10  # as in PixelCNN++
+_MAP_FEATURES, _FACTOR = 32, 4  # of a map's network, and of upscaling
 
 
 def run(request: TrainRequest) -> int:
@@ -104,10 +106,14 @@ def _start(request: TrainRequest, fabric: Fabric, stack: contextlib.ExitStack) -
         check_folder(request.out or RUNS, "--out")  # before a download
     name = request.data or "digits"
     data = load_data(name, request.data_dir, request.preparation())
-    model = request.model or ("conditional" if data.train_embeddings is None else "embedding")
+    model = request.model or _usual_model(data)
     if model == "embedding" and data.train_embeddings is None:
         raise DataError(
             f"{name}: has no embeddings: expected an .npz with an array 'embeddings', floats [N, E], one row an image"
+        )
+    if model == "map" and data.train_maps is None:
+        raise DataError(
+            f"{name}: has no maps: expected an .npz with an array 'maps', [N, h, w] or [N, h, w, M], one for each image"
         )
     if model == "conditional":
         if not data.class_names:
@@ -122,11 +128,16 @@ def _start(request: TrainRequest, fabric: Fabric, stack: contextlib.ExitStack) -
         raise UsageError("--mixtures is the number of logistics: leave it out, or add --head mixture")
     if request.head == "mixture" and request.input == "categorical":
         raise UsageError("--head mixture needs levels in an order, and categories have none: leave out one of the two")
+    if model != "upscale" and request.factor is not None:
+        raise UsageError("--factor says how much a picture is enlarged: leave it out, or add --model upscale")
+    if model not in ("upscale", "map") and request.map_features is not None:
+        raise UsageError("--map-features is for a map: leave it out, or add --model map or upscale")
     try:
         spec = _spec(request, data, model)
     except SpecError as error:
         raise UsageError(str(error)) from error
     data.check_levels(spec.levels)
+    conditions_of(data, spec, model == "autoencoder")  # refuses what does not fit, before there is a folder
     settings = _settings(request, spec, fabric.device)
     torch.manual_seed(settings.seed)
     network = GatedPixelCNN(spec, EncoderSpec() if model == "autoencoder" else None)
@@ -157,6 +168,52 @@ def _start(request: TrainRequest, fabric: Fabric, stack: contextlib.ExitStack) -
         raise
 
 
+def _usual_model(data: DataSet) -> str:
+    """What decides what is drawn where nothing says so."""
+    if data.train_maps is not None:
+        return "map"
+    return "conditional" if data.train_embeddings is None else "embedding"
+
+
+def _map_fields(request: TrainRequest, data: DataSet, model: str) -> dict[str, Any]:
+    """Fields of a `ModelSpec` for the map; none for a model without one.
+
+    Raises:
+        SpecError: the map's size, or the factor, does not divide the image's size.
+    """
+    channels, height, width = data.image_shape
+    features = request.map_features or _MAP_FEATURES
+    if model == "upscale":
+        factor = request.factor or _FACTOR
+        if height % factor or width % factor:
+            raise SpecError(
+                f"--factor {factor} does not divide the {height} rows and {width} columns of the pictures: name "
+                "another, or resize them with --image-size"
+            )
+        size = {"map_height": height // factor, "map_width": width // factor}
+        return {"conditioning_size": channels, **size, "map_features": features, "map_kind": "picture"}
+    if model != "map":
+        return {}
+    assert data.train_maps is not None
+    assert data.test_maps is not None
+    planes, rows, columns = data.train_maps.shape[1:]
+    if rows > height or columns > width or height % rows or width % columns:
+        raise SpecError(
+            f"maps have {rows} rows and {columns} columns: expected divisors of the images' {height} and {width}"
+        )
+    categories = 0
+    if data.train_maps.dtype.kind != "f":
+        categories = max(2, 1 + int(max(data.train_maps.max(), data.test_maps.max())))
+    return {
+        "conditioning_size": planes,
+        "map_height": rows,
+        "map_width": columns,
+        "map_features": features,
+        "map_categories": categories,
+        "map_kind": "categories" if categories else "values",
+    }
+
+
 def _spec(request: TrainRequest, data: DataSet, model: str) -> ModelSpec:
     preset = PRESETS.get(request.data or "digits", OWN_DATA)
     channels, height, width = data.image_shape
@@ -167,15 +224,19 @@ def _spec(request: TrainRequest, data: DataSet, model: str) -> ModelSpec:
         "conditional": "label",
         "autoencoder": "embedding",
         "embedding": "embedding",
+        "map": "map",
+        "upscale": "map",
         "unconditional": "none",
     }
+    fields: dict[str, Any] = {name: getattr(request, name) or default for name, default in preset.shape().items()}
+    fields["conditioning_size"] = conditioning_size.get(model, 0)
+    fields |= _map_fields(request, data, model)
     return ModelSpec(
         height=height,
         width=width,
         channels=channels,
-        **{name: getattr(request, name) or default for name, default in preset.shape().items()},
+        **fields,
         conditioning=conditioning[model],
-        conditioning_size=conditioning_size.get(model, 0),
         input=request.input or "values",
         input_size=(request.input_size or _INPUT_SIZE) if request.input == "categorical" else 0,
         head=request.head or "categorical",
@@ -394,6 +455,7 @@ def _announce(trainer: Trainer, request: TrainRequest) -> None:
         "label": f"conditional on {len(data.class_names)} classes",
         "embedding": f"conditional on {'an embedding' if trainer.model.encoder is None else 'a code'} of "
         f"{spec.conditioning_size} numbers",
+        "map": f"conditional on {map_in_words(spec)}",
         "none": "unconditional",
     }[spec.conditioning]
     weights = f"{parameter_count(trainer.model):,} weights"
@@ -411,7 +473,8 @@ def _announce(trainer: Trainer, request: TrainRequest) -> None:
     )
     for note in data.notes:
         click.echo(note, err=True)
-    if spec.conditioning == "embedding" and trainer.model.encoder is None and (scale := note_on_embeddings(data)):
+    given = spec.conditioning in ("embedding", "map") and trainer.model.encoder is None
+    if given and (scale := note_on_scale(data, spec)):
         click.echo(scale, err=True)
     if data.preparation is not None:
         click.echo(f"pictures are {data.preparation}; gpcnn-score and --complete prepare theirs so, too", err=True)
