@@ -65,6 +65,17 @@ def two_nodes() -> Iterator[tuple[Cluster, Any]]:
         cluster.shutdown()
 
 
+def switch_off(cluster: Cluster, node: Any) -> None:
+    """As the power of a machine goes: at once, and no process of it lives to tell that the others are gone."""
+    import psutil  # Ray brings it
+
+    (raylet,) = node.all_processes["raylet"]
+    for process in psutil.Process(raylet.process.pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    cluster.remove_node(node, allow_graceful=False)
+
+
 def main(what: str, engine: str, folder: str, result: str) -> None:
     with two_nodes() as (cluster, second):
         sent = put_engine(engine)
@@ -86,7 +97,7 @@ def main(what: str, engine: str, folder: str, result: str) -> None:
             parts.append(batch)
             if not before and len({node for part in parts for node in part["node"]}) == 2:
                 before = sum(len(part["node"]) for part in parts)
-                cluster.remove_node(second, allow_graceful=False)
+                switch_off(cluster, second)
         alive = [node["Alive"] for node in ray.nodes()]
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     texts = {name: values.astype(str) for name, values in columns.items() if values.dtype == object}
