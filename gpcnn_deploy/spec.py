@@ -149,6 +149,58 @@ class EncoderSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     features: tuple[Features, Features, Features] = (100, 150, 200)
 
 
+class VqvaeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Dimensions of a VQ-VAE's encoder, codebook and decoder (van den Oord et al. 2017, arXiv 1711.00937).
+
+    Attributes:
+        height: H, rows of a picture.
+        width: W, columns of a picture.
+        channels: C, 1 (grey) or 3 (RGB).
+        codes: K, vectors of the codebook: 2 to 4,096.
+        downsample: a code stands for so many rows and columns: 2, 4, 8 or 16, which divides H and W.
+        code_size: D, numbers of a vector of the codebook.
+        features: F, feature maps of encoder and decoder.
+        blocks: residual blocks of each.
+
+    Raises:
+        SpecError: a dimension is out of range or two of them contradict each other.
+    """
+
+    height: int
+    width: int
+    channels: int
+    codes: int = 256
+    downsample: int = 4
+    code_size: int = 64
+    features: int = 64
+    blocks: int = 2
+
+    def __post_init__(self) -> None:
+        if self.channels not in (1, 3):
+            raise SpecError(f"channels is {self.channels}: expected 1 (grey) or 3 (RGB)")
+        if self.downsample not in (2, 4, 8, 16):
+            raise SpecError(f"downsample is {self.downsample}: expected 2, 4, 8 or 16")
+        for name, size in (("height", self.height), ("width", self.width)):
+            _between(name, size, 1, MAX_PIXELS)
+            if size % self.downsample:
+                raise SpecError(f"{name} is {size}: expected a multiple of {self.downsample}, the downsampling")
+        _between("height × width", self.height * self.width, 1, MAX_PIXELS)
+        _between("codes", self.codes, 2, MAX_CATEGORIES)
+        _between("code_size", self.code_size, 1, MAX_FEATURES)
+        _between("features", self.features, 1, MAX_FEATURES)
+        _between("blocks", self.blocks, 0, MAX_LAYERS)
+
+    @property
+    def halvings(self) -> int:
+        """How often the encoder halves a picture: log2 of `downsample`."""
+        return self.downsample.bit_length() - 1
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(h, w) of the codes of a picture."""
+        return self.height // self.downsample, self.width // self.downsample
+
+
 def _between(name: str, value: int, low: int, high: int) -> None:
     if not low <= value <= high:
         raise SpecError(f"{name} is {value}: expected {low} to {high}")
