@@ -18,8 +18,8 @@ MAX_CATEGORIES = 4096
 
 Features = Annotated[int, msgspec.Meta(ge=1, le=MAX_FEATURES)]
 Input = Literal["values", "categorical"]
-Quantization = Literal["stochastic-binary", "nearest"]
-"""How pixels become levels: binarized at random, or rounded to the nearest level."""
+Quantization = Literal["stochastic-binary", "nearest", "codes"]
+"""How pixels become levels: binarized at random, rounded to the nearest level, or by the encoder of a VQ-VAE."""
 
 
 class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -191,6 +191,11 @@ class VqvaeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         _between("blocks", self.blocks, 0, MAX_LAYERS)
 
     @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of a picture."""
+        return self.channels, self.height, self.width
+
+    @property
     def halvings(self) -> int:
         """How often the encoder halves a picture: log2 of `downsample`."""
         return self.downsample.bit_length() - 1
@@ -199,6 +204,15 @@ class VqvaeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     def grid(self) -> tuple[int, int]:
         """(h, w) of the codes of a picture."""
         return self.height // self.downsample, self.width // self.downsample
+
+    def refuse(self, prior: ModelSpec) -> str | None:
+        """Why a model cannot be the prior over these codes; None if it can."""
+        wanted = (1, *self.grid, self.codes, "categorical")
+        found = (*prior.image_shape, prior.levels, prior.input)
+        if found == wanted:
+            return None
+        words = [f"{h}×{w} grids of {k} {kind} levels" for _, h, w, k, kind in (found, wanted)]
+        return f"its prior draws {words[0]}, its decoder reads {words[1]}"
 
 
 def _between(name: str, value: int, low: int, high: int) -> None:

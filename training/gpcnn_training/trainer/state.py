@@ -117,7 +117,7 @@ def _state_file(run: Path) -> Path:
 
 
 def restore_optimizer(
-    optimizer: torch.optim.Optimizer, model: GatedPixelCNN, moments: dict[str, dict[str, Tensor]], step: int
+    optimizer: torch.optim.Optimizer, model: torch.nn.Module, moments: dict[str, dict[str, Tensor]], step: int
 ) -> None:
     """Give an optimizer over `model.parameters()` the moments that it had after `step` steps."""
     content = optimizer.state_dict()

@@ -32,11 +32,13 @@ class CodebookAverages:
         self.sums = codebook_KD.clone()
 
     @torch.no_grad()
-    def update(self, codebook_KD: Tensor, vectors_NDhw: Tensor, codes_Nhw: Tensor, seed: int, step: int) -> int:
+    def update(
+        self, codebook_KD: Tensor, vectors_NDhw: Tensor, codes_Nhw: Tensor, seed: int, step: int, restart: bool = True
+    ) -> int:
         """Move the codebook, in place, by a batch of vectors and the codes nearest to them.
 
-        A code that is hardly used is restarted at a vector of this batch, drawn by seed and step, the likelier the
-        further it is from its code. At step 0 all are: the codebook begins where the vectors are.
+        With `restart`, a code that is hardly used is restarted at a vector of this batch, drawn by seed and step, the
+        likelier the further it is from its code. At step 0 all are: the codebook begins where the vectors are.
 
         Returns:
             how many codes were restarted.
@@ -50,7 +52,7 @@ class CodebookAverages:
         self.sums.mul_(DECAY).add_(sums, alpha=1 - DECAY)
         typical = len(flat) / number
         dead = self.uses < FEWEST * typical if step else torch.ones_like(self.uses, dtype=torch.bool)
-        restarted = int(dead.sum())
+        restarted = int(dead.sum()) if restart or step == 0 else 0
         if restarted:
             distances = (flat - codebook_KD[chosen]).square().sum(1).double().cpu().cumsum(0)
             drawn = torch.from_numpy(stream(seed, _RESTARTS + step).random(restarted)) * distances[-1]

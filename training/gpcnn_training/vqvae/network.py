@@ -80,7 +80,8 @@ class PictureDecoder(nn.Module):
             x = block(x)
         for conv in self.up:
             x = conv(torch.relu(x))
-        return x
+        pictures: Tensor = x
+        return pictures
 
 
 class Coded(NamedTuple):
@@ -112,11 +113,12 @@ class Vqvae(nn.Module):
         self.register_buffer("codebook", torch.randn(spec.codes, spec.code_size))
 
     def nearest(self, vectors_NDhw: Tensor) -> Tensor:
-        """Codes int64 [N, h, w] of vectors [N, D, h, w]: the nearest of the codebook, the first of those equally near."""
+        """Codes int64 [N, h, w] of vectors [N, D, h, w]: nearest in the codebook, the first of equally near ones."""
         n, d, h, w = vectors_NDhw.shape
         flat = vectors_NDhw.permute(0, 2, 3, 1).reshape(-1, d)
-        # |z - e|² without |z|², which all codes share.
-        distances = (self.codebook * self.codebook).sum(1) - 2 * flat @ self.codebook.T
+        with torch.autocast(flat.device.type, enabled=False):
+            # |z - e|² without |z|², which all codes share.
+            distances = (self.codebook * self.codebook).sum(1) - 2 * flat @ self.codebook.T
         return distances.argmin(1).view(n, h, w)
 
     def encode(self, pictures_NCHW: Tensor) -> Tensor:
@@ -130,7 +132,8 @@ class Vqvae(nn.Module):
 
     def forward(self, pictures_NCHW: Tensor) -> Coded:
         """Reconstruct pictures float [N, C, H, W] in [-1, 1], with a gradient for the encoder (straight through)."""
-        vectors = self.encoder(pictures_NCHW)
+        # Whatever the precision of the convolutions: which vector is nearest is decided in float32.
+        vectors = self.encoder(pictures_NCHW).float()
         codes = self.nearest(vectors.detach())
         chosen = functional.embedding(codes, self.codebook).permute(0, 3, 1, 2)
         passed = vectors + (chosen - vectors).detach()
