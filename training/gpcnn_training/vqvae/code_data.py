@@ -54,7 +54,7 @@ def code_data(network: Vqvae, data: DataSet) -> CodeData:
     )
 
 
-def test_codes(codes: npt.NDArray[np.uint16], data: DataSet) -> CodeData:
+def codes_to_score(codes: npt.NDArray[np.uint16], data: DataSet) -> CodeData:
     """A data set whose test images are these codes of the test pictures; nothing can be trained on it."""
     return CodeData(
         data.name,

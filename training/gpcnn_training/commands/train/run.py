@@ -26,12 +26,12 @@ from gpcnn_deploy.errors import (
 from gpcnn_deploy.spec import Conditioning, EncoderSpec, ModelSpec, levels_in_words
 from gpcnn_deploy.system.files import check_file, check_folder
 from gpcnn_deploy.system.machine import of_memory
-from gpcnn_training.checkpoint import load_checkpoint, save_checkpoint
+from gpcnn_training.checkpoint import checkpoint_header, load_checkpoint, save_checkpoint
 from gpcnn_training.commands.train.places import data_folder, hold, is_there, note, remembered_name, run_folder
 from gpcnn_training.commands.train.presets import OWN_DATA, PRESETS
 from gpcnn_training.commands.train.recipe import with_recipe
 from gpcnn_training.commands.train.request import TrainRequest
-from gpcnn_training.commands.train.stages import is_of_stages, refuse_stages, run_stages
+from gpcnn_training.commands.train.stages import is_of_stages, only_pictures, refuse_stages, run_stages
 from gpcnn_training.data.conditions import note_on_embeddings
 from gpcnn_training.data.dataset import DataSet
 from gpcnn_training.data.names import NAMES
@@ -226,6 +226,8 @@ def _only_samples(request: TrainRequest, device: torch.device) -> int:
         checkpoint = newest_run(prefix=_prefix(request))
     elif request.model:
         raise UsageError(f"--epochs 0 draws from {checkpoint} as it is: leave out --model, or --resume")
+    if checkpoint_header(checkpoint).vqvae is not None:
+        return only_pictures(request, checkpoint, device)
     model, header = load_checkpoint(checkpoint)
     shows_images = header.spec.conditioning in DRAWN_FROM_IMAGES
     if not shows_images and request.resume is not None and request.data:

@@ -16,7 +16,7 @@ from gpcnn_deploy.commands.command import say, write_json
 from gpcnn_deploy.errors import CheckpointError, InterruptedRun, SpecError, UsageError
 from gpcnn_deploy.pictures.levels import save_png
 from gpcnn_deploy.spec import ModelSpec, VqvaeSpec
-from gpcnn_deploy.system.files import check_folder
+from gpcnn_deploy.system.files import check_file, check_folder
 from gpcnn_training.checkpoint import load_codes, load_vqvae, save_codes, save_vqvae
 from gpcnn_training.commands.train.places import data_folder, hold, is_there, note, remembered_name, run_folder
 from gpcnn_training.commands.train.presets import OWN_DATA, PRESETS, PRIOR
@@ -33,6 +33,7 @@ from gpcnn_training.runs import (
     RUNS,
     SAMPLES,
     STATE,
+    checkpoint_path,
     make_run_folder,
 )
 from gpcnn_training.trainer.compute import threads_set
@@ -129,6 +130,22 @@ def run_stages(request: TrainRequest, fabric: Fabric, stack: contextlib.ExitStac
         _finish_codes(run, data, request, codes)
         return 0
     return _train_prior(run, plan, data, request, fabric)
+
+
+def only_pictures(request: TrainRequest, checkpoint: Path, device: torch.device) -> int:
+    """`--epochs 0`: draw a sheet of pictures from a VQ-VAE's checkpoint.
+
+    Raises:
+        GpcnnError: as `run_stages`.
+    """
+    path = (request.out or checkpoint_path(checkpoint).parent) / SAMPLES
+    check_file(path, "--out")
+    prior, pictures, header = load_vqvae(checkpoint)
+    seed = header.seed if request.seed is None else request.seed
+    sheet, count = drawn_sheet(prior.to(device), pictures.to(device), seed)
+    save_png(path, sheet)
+    click.echo(f"{count} samples of {checkpoint_path(checkpoint)}\nsamples     {path}")
+    return 0
 
 
 def _begin(
