@@ -16,7 +16,7 @@ from gpcnn_deploy.errors import EngineError, UsageError
 from gpcnn_deploy.preparation import Preparation
 from gpcnn_deploy.schedule import LARGEST_FROM, Schedule
 from gpcnn_deploy.schema import decode_versioned, written
-from gpcnn_deploy.spec import ModelSpec
+from gpcnn_deploy.spec import ModelSpec, VqvaeSpec
 
 SCHEMA = 1
 METADATA_KEY = "gpcnn"
@@ -82,6 +82,8 @@ class EngineMetadata(msgspec.Struct, frozen=True, kw_only=True):
         tools: package name → version used by the export.
         parity: the export's proof for a sampler or step; None only while the export has not finished.
         encoder_parity: the same for an encoder.
+        vqvae: of a VQ-VAE, the dimensions of encoder, codebook and decoder; `spec` is then its prior's, over grids of
+            codes, and the engine gives pictures beside them. None for other models.
     """
 
     schema: int = SCHEMA
@@ -100,6 +102,12 @@ class EngineMetadata(msgspec.Struct, frozen=True, kw_only=True):
     tools: dict[str, str]
     parity: ParityReport | None = None
     encoder_parity: EncoderParity | None = None
+    vqvae: VqvaeSpec | None = None
+
+    @property
+    def pictures(self) -> ModelSpec | VqvaeSpec:
+        """The dimensions of its pictures: `vqvae` if there is one, else `spec`."""
+        return self.vqvae or self.spec
 
     @property
     def schedule(self) -> Schedule | None:
@@ -175,16 +183,21 @@ def check_metadata(metadata: EngineMetadata, source: str) -> None:
     classes = spec.conditioning_size if spec.conditioning == "label" else 0
     if len(metadata.class_names) != classes:
         raise EngineError(f"{source}: {len(metadata.class_names)} class names for {classes} classes: export it anew")
-    if metadata.preparation is not None and not metadata.preparation.fits(spec):
+    if metadata.preparation is not None and not metadata.preparation.fits(metadata.pictures):
         raise EngineError(f"{source}: pictures {metadata.preparation} are not those of the model: export it anew")
     if metadata.schema < 1 or metadata.parameters < 1:
         raise EngineError(f"{source}: schema {metadata.schema}, {metadata.parameters} parameters: export it anew")
     if metadata.role != "sampler" and (metadata.window, metadata.batch_window, metadata.batch_from) != (None,) * 3:
         window = metadata.window or metadata.batch_window or metadata.batch_from
         raise EngineError(f"{source}: role {metadata.role} with a window of {window}: export it anew")
-    if metadata.role == "encoder" and spec.conditioning != "embedding":
+    if metadata.vqvae is not None and (reason := metadata.vqvae.refuse(spec)):
+        raise EngineError(f"{source}: {reason}: export it anew")
+    if metadata.vqvae is not None and metadata.role == "step":
+        raise EngineError(f"{source}: a step of a VQ-VAE, which draws no pictures: export it anew")
+    if metadata.vqvae is None and metadata.role == "encoder" and spec.conditioning != "embedding":
         raise EngineError(f"{source}: an encoder of a model conditioned on: {spec.conditioning}: export it anew")
-    if metadata.encoder_digest is not None and (metadata.role == "encoder" or spec.conditioning != "embedding"):
+    encodes = metadata.vqvae is not None or spec.conditioning == "embedding"
+    if metadata.encoder_digest is not None and (metadata.role == "encoder" or not encodes):
         raise EngineError(f"{source}: an encoder for a model that takes no embeddings: export it anew")
     if metadata.role == "sampler" and not 1 <= (metadata.window or 0) <= spec.width:
         raise EngineError(f"{source}: window is {metadata.window}; expected 1 to {spec.width}: export it anew")

@@ -19,7 +19,7 @@ from gpcnn_deploy.metadata import (
 )
 from gpcnn_deploy.model_file import SUFFIX, decode_model_file, read_model_bytes
 from gpcnn_deploy.preparation import Preparation
-from gpcnn_deploy.spec import ModelSpec
+from gpcnn_deploy.spec import ModelSpec, VqvaeSpec
 from gpcnn_deploy.system.files import sha256
 from gpcnn_runtime.engines.plan_file import PlanMetadata, native_path, portable_path, read_plan_metadata
 from gpcnn_runtime.zoo.card import Card
@@ -58,6 +58,8 @@ class CheckpointFacts(msgspec.Struct, frozen=True, kw_only=True):
         test_nll: negative log-likelihood of the test images, in nats an image; None if it was not measured.
         test_images: how many.
         autoencoder: it holds an encoder, too.
+        psnr: of a VQ-VAE, that of pictures back from their codes, in dB; None if it was not measured.
+        perplexity: of their codes.
     """
 
     data: str
@@ -67,6 +69,8 @@ class CheckpointFacts(msgspec.Struct, frozen=True, kw_only=True):
     test_nll: float | None
     test_images: int
     autoencoder: bool
+    psnr: float | None = None
+    perplexity: float | None = None
 
 
 class Inspection(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,6 +91,7 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
         plan: a plan's own facts; None for other files.
         checkpoint: a checkpoint's own facts; None for engines.
         card: of a model of the zoo; None for other files.
+        vqvae: of a VQ-VAE, the dimensions of encoder, codebook and decoder, `spec` being its prior's; None for others.
     """
 
     path: str
@@ -112,6 +117,7 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     plan: PlanFacts | None = None
     checkpoint: CheckpointFacts | None = None
     card: Card | None = None
+    vqvae: VqvaeSpec | None = None
 
 
 def inspect_engine(path: str | Path) -> Inspection:
@@ -229,6 +235,7 @@ def _engine(
         encoder_parity=metadata.encoder_parity,
         tools=metadata.tools,
         plan=facts,
+        vqvae=metadata.vqvae,
     )
 
 
@@ -253,5 +260,8 @@ def _checkpoint(path: Path) -> Inspection:
             test_nll=header.test_nll,
             test_images=header.test_images,
             autoencoder=header.encoder is not None,
+            psnr=header.psnr,
+            perplexity=header.perplexity,
         ),
+        vqvae=header.vqvae,
     )

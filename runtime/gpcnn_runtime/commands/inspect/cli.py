@@ -49,18 +49,28 @@ def facts(found: Inspection) -> Iterator[tuple[str, str]]:
 
     spec = found.spec
     if found.checkpoint is not None:
-        kind = "autoencoder" if found.checkpoint.autoencoder else "model"
+        kind = "VQ-VAE" if found.vqvae else "autoencoder" if found.checkpoint.autoencoder else "model"
         yield "kind", f"checkpoint of a trained {kind}; gpcnn-export {found.path} makes an engine of it"
     else:
         window = "" if found.window is None else f", {Schedule(found.window, found.batch_window, found.batch_from)}"
         file = {"native": "model file", "onnx": "ONNX engine", "plan": "TensorRT plan"}[found.kind]
         yield "kind", f"{file}: {found.role}{window}, {found.precision}"
-    colour = "grey" if spec.channels == 1 else "RGB"
-    yield "images", f"{spec.height}×{spec.width} {colour}, {levels_in_words(spec)}"
+    pictures = found.vqvae or spec
+    colour = "grey" if pictures.channels == 1 else "RGB"
+    if found.vqvae is None:
+        yield "images", f"{spec.height}×{spec.width} {colour}, {levels_in_words(spec)}"
+    else:
+        coder = found.vqvae
+        yield "pictures", f"{coder.height}×{coder.width} {colour}, of {spec.height}×{spec.width} codes"
+        yield "codes", f"{coder.codes} vectors of {coder.code_size} numbers, which the prior reads as {spec.input_size}"
+        yield "decoder", f"{coder.features} features, {coder.blocks} residual blocks; the encoder has as many"
     if found.preparation is not None:
         yield "pictures", f"that do not fit are {found.preparation}, as in training"
     kernels = f"kernels {spec.first_kernel_size} and {spec.kernel_size}"
-    yield "model", f"{spec.layers} layers × {spec.features} features, {kernels}, head of {spec.head_features}"
+    yield (
+        "prior" if found.vqvae else "model",
+        f"{spec.layers} layers × {spec.features} features, {kernels}, head of {spec.head_features}",
+    )
     if spec.conditioning == "label":
         names = found.class_names[:SHOWN_CLASSES]
         more = f", … {len(found.class_names) - len(names)} more" if len(found.class_names) > len(names) else ""
@@ -107,6 +117,9 @@ def _origin(found: Inspection) -> Iterator[tuple[str, str]]:
         yield "trained", f"on {checkpoint.data} ({checkpoint.quantization}): {length}"
         if checkpoint.test_nll is not None:
             yield "test NLL", f"{checkpoint.test_nll:.2f} nats an image, on {checkpoint.test_images:,} images"
+        if checkpoint.psnr is not None:
+            which = "test pictures" if checkpoint.test_images else "pictures held out from training"
+            yield "PSNR", f"{checkpoint.psnr:.2f} dB of {which}, back from their codes"
     else:
         yield "made from", f"checkpoint {found.checkpoint_digest}" if found.checkpoint_digest else "no checkpoint"
     if found.encoder_digest is not None:

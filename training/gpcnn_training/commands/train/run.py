@@ -66,8 +66,7 @@ def run(request: TrainRequest) -> int:
     if request.epochs == 0:
         return _only_samples(request, device)
     request = with_recipe(request)
-    if not is_of_stages(request):
-        refuse_stages(request)
+    refuse_stages(request)
     fabric = make_fabric(device, request.devices, request.nodes)
     limit_threads()
     with contextlib.ExitStack() as stack:

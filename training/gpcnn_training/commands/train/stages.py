@@ -37,6 +37,7 @@ from gpcnn_training.runs import (
     make_run_folder,
 )
 from gpcnn_training.trainer.compute import threads_set
+from gpcnn_training.trainer.device import distributed
 from gpcnn_training.trainer.display import Display
 from gpcnn_training.trainer.interrupt import Interrupt
 from gpcnn_training.trainer.settings import Settings, duration
@@ -99,11 +100,15 @@ def is_of_stages(request: TrainRequest) -> bool:
 
 
 def refuse_stages(request: TrainRequest) -> None:
-    """Refuse the flags of a VQ-VAE for another model.
+    """Refuse the flags of a VQ-VAE for another model, and several processes for a VQ-VAE.
 
     Raises:
-        UsageError: names the first one that was given.
+        UsageError: names the first flag that is wrong.
     """
+    if is_of_stages(request):
+        if distributed(request.devices, request.nodes):
+            raise UsageError("--devices: a VQ-VAE trains in one process: leave it out, and --nodes")
+        return
     given = [name for name in _OF_STAGES if getattr(request, name) is not None]
     if given:
         option = f"--{given[0].replace('_', '-')}"
@@ -116,8 +121,6 @@ def run_stages(request: TrainRequest, fabric: Fabric, stack: contextlib.ExitStac
     Raises:
         GpcnnError: the request, the data, a checkpoint or the output folder is at fault.
     """
-    if fabric.world_size > 1:
-        raise UsageError("--devices: a VQ-VAE trains in one process: leave it out, and --nodes")
     if request.resume is None:
         run, plan, codes, data = _begin(request, fabric, stack)
     else:
