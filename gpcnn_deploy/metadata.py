@@ -61,6 +61,40 @@ class EncoderParity(msgspec.Struct, frozen=True, kw_only=True):
     embedding_tolerance: float
 
 
+class PictureParity(msgspec.Struct, frozen=True, kw_only=True):
+    """What the export's check of a VQ-VAE's decoder against eager PyTorch found.
+
+    Attributes:
+        images: pictures compared, of the same codes.
+        differing_share: share of sub-pixels that differ.
+        pixel_error: largest difference, of 255.
+        pixel_tolerance: the limit that `pixel_error` was held to.
+    """
+
+    images: int
+    differing_share: float
+    pixel_error: int
+    pixel_tolerance: int
+
+
+class CodesParity(msgspec.Struct, frozen=True, kw_only=True):
+    """What the export's check of a VQ-VAE's encoder against eager PyTorch found.
+
+    Attributes:
+        images: pictures encoded.
+        codes: codes compared.
+        near_ties: codes that differ, whose vectors are as near as the limit says.
+        distance_error: how much further than the nearest vector one was that was taken, relative to the distance.
+        distance_tolerance: the limit that `distance_error` was held to.
+    """
+
+    images: int
+    codes: int
+    near_ties: int
+    distance_error: float
+    distance_tolerance: float
+
+
 class EngineMetadata(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a runtime needs to know about an engine.
 
@@ -84,6 +118,8 @@ class EngineMetadata(msgspec.Struct, frozen=True, kw_only=True):
         encoder_parity: the same for an encoder.
         vqvae: of a VQ-VAE, the dimensions of encoder, codebook and decoder; `spec` is then its prior's, over grids of
             codes, and the engine gives pictures beside them. None for other models.
+        picture_parity: of a VQ-VAE's sampler or model file, the proof of its pictures.
+        codes_parity: of a VQ-VAE's encoder, the proof of its codes.
     """
 
     schema: int = SCHEMA
@@ -103,6 +139,8 @@ class EngineMetadata(msgspec.Struct, frozen=True, kw_only=True):
     parity: ParityReport | None = None
     encoder_parity: EncoderParity | None = None
     vqvae: VqvaeSpec | None = None
+    picture_parity: PictureParity | None = None
+    codes_parity: CodesParity | None = None
 
     @property
     def pictures(self) -> ModelSpec | VqvaeSpec:

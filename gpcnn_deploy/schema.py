@@ -17,7 +17,7 @@ from gpcnn_deploy.text import read_exact_json
 
 Layout = TypeVar("Layout", bound=msgspec.Struct)
 
-_LATER = ("vqvae", "psnr", "perplexity")
+_LATER = ("vqvae", "psnr", "perplexity", "picture_parity", "codes_parity")
 """Fields beside a spec that the first version had not."""
 
 

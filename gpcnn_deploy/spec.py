@@ -205,6 +205,16 @@ class VqvaeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         """(h, w) of the codes of a picture."""
         return self.height // self.downsample, self.width // self.downsample
 
+    def multiply_adds(self) -> int:
+        """Multiply-adds of decoding one picture."""
+        h, w = self.grid
+        f = self.features
+        work = h * w * (9 * self.code_size * f + self.blocks * 10 * f * f)
+        for step in range(self.halvings):
+            outputs = self.channels if step == self.halvings - 1 else f
+            work += h * w * 4**step * 16 * f * outputs
+        return work
+
     def refuse(self, prior: ModelSpec) -> str | None:
         """Why a model cannot be the prior over these codes; None if it can."""
         wanted = (1, *self.grid, self.codes, "categorical")

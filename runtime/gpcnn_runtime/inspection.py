@@ -11,9 +11,11 @@ import msgspec
 from gpcnn_deploy.checkpoint_header import Header, read_header
 from gpcnn_deploy.errors import EngineError
 from gpcnn_deploy.metadata import (
+    CodesParity,
     EncoderParity,
     EngineMetadata,
     ParityReport,
+    PictureParity,
     Precision,
     Role,
 )
@@ -92,6 +94,7 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
         checkpoint: a checkpoint's own facts; None for engines.
         card: of a model of the zoo; None for other files.
         vqvae: of a VQ-VAE, the dimensions of encoder, codebook and decoder, `spec` being its prior's; None for others.
+        picture_parity, codes_parity: of a VQ-VAE's engines, as in `EngineMetadata`.
     """
 
     path: str
@@ -118,6 +121,8 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint: CheckpointFacts | None = None
     card: Card | None = None
     vqvae: VqvaeSpec | None = None
+    picture_parity: PictureParity | None = None
+    codes_parity: CodesParity | None = None
 
 
 def inspect_engine(path: str | Path) -> Inspection:
@@ -236,6 +241,8 @@ def _engine(
         tools=metadata.tools,
         plan=facts,
         vqvae=metadata.vqvae,
+        picture_parity=metadata.picture_parity,
+        codes_parity=metadata.codes_parity,
     )
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 import gpcnn_deploy
 from gpcnn_deploy.checkpoint_header import CODES_KEY, METADATA_KEY, CodesHeader, Header, damaged, read_header
 from gpcnn_deploy.errors import CheckpointError
+from gpcnn_deploy.model_file import PICTURES
 from gpcnn_deploy.schema import written
 from gpcnn_deploy.spec import EncoderSpec, ModelSpec, VqvaeSpec
 from gpcnn_deploy.system.files import sha256, write_atomic
@@ -30,8 +31,6 @@ from gpcnn_training.runs import checkpoint_path
 from gpcnn_training.vqvae.network import Vqvae
 
 HeaderType = TypeVar("HeaderType", bound=msgspec.Struct)
-
-_PICTURES = "pictures."  # begins the names of a VQ-VAE's encoder, codebook and decoder beside its prior's weights
 
 
 def tool_versions() -> dict[str, str]:
@@ -75,7 +74,7 @@ def save_vqvae(path: Path, prior: GatedPixelCNN, pictures: Vqvae, header: Header
     Raises:
         OutputError: the file cannot be written.
     """
-    theirs = {_PICTURES + name: tensor for name, tensor in pictures.state_dict().items()}
+    theirs = {PICTURES + name: tensor for name, tensor in pictures.state_dict().items()}
     write_tensors(path, prior.state_dict() | theirs, header)
 
 
@@ -90,8 +89,8 @@ def load_vqvae(path: Path) -> tuple[GatedPixelCNN, Vqvae, Header]:
     _check(path, header)
     if header.vqvae is None:
         raise CheckpointError(f"{path}: is not of a VQ-VAE: name one that gpcnn-train --model vqvae trained")
-    theirs = {name: tensors.pop(name) for name in list(tensors) if name.startswith(_PICTURES)}
-    plain = {name.removeprefix(_PICTURES): tensor for name, tensor in theirs.items()}
+    theirs = {name: tensors.pop(name) for name in list(tensors) if name.startswith(PICTURES)}
+    plain = {name.removeprefix(PICTURES): tensor for name, tensor in theirs.items()}
     prior = build_model(path, header.spec, header.encoder, tensors)
     return prior.eval(), build_vqvae(path, header.vqvae, plain).eval(), header
 

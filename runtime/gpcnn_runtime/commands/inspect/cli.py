@@ -82,7 +82,8 @@ def facts(found: Inspection) -> Iterator[tuple[str, str]]:
         yield "conditioning", "none"
     yield "parameters", f"{found.parameters:,}"
     if found.multiply_adds is not None:
-        yield "multiply-adds", f"{found.multiply_adds / 1e6:,.1f} M an image"
+        decoder = f", and {found.vqvae.multiply_adds() / 1e6:,.1f} M for the decoder" if found.vqvae else ""
+        yield "multiply-adds", f"{found.multiply_adds / 1e6:,.1f} M an image{decoder}"
     yield "file", f"{found.bytes / 1e6:,.2f} MB, SHA-256 {found.digest}"
     if found.batch is not None:
         yield "batch", f"{found.batch} in every call: all shapes are fixed, and commands fill up the last call"
@@ -132,6 +133,18 @@ def _origin(found: Inspection) -> Iterator[tuple[str, str]]:
             "parity",
             f"with eager PyTorch at export: {parity.identical} of {parity.images} images identical{ties}; "
             f"log-probabilities within {parity.log_prob_error:.1e} nats (limit {parity.log_prob_tolerance:.0e})",
+        )
+        if (shown := found.picture_parity) is not None:
+            yield (
+                "pictures",
+                f"of the same codes: {1 - shown.differing_share:.3%} of all pixels identical, the others within "
+                f"{shown.pixel_error} of 255 (limit {shown.pixel_tolerance})",
+            )
+    elif (codes := found.codes_parity) is not None:
+        yield (
+            "parity",
+            f"with eager PyTorch at export: {codes.codes - codes.near_ties:,} of {codes.codes:,} codes equal, the "
+            f"others as near within {codes.distance_error:.1e} (limit {codes.distance_tolerance:.0e})",
         )
     elif found.encoder_parity is not None:
         encoder = found.encoder_parity

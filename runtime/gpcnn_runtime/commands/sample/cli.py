@@ -188,6 +188,9 @@ def main(
                     warn=warn,
                 )
             )
+            unknown = {"--complete": asked, "--like": likes, "--interpolate": ways}
+            if sampler.metadata.vqvae is not None and (option := next((o for o, v in unknown.items() if v), None)):
+                raise UsageError(f"{option} is not for a VQ-VAE yet, which {engine} is: leave it out")
             numbers = parse_labels(sampler.metadata, labels)
             given: Given | None = None
             count = count if count is not None else 4 if asked or likes else 1

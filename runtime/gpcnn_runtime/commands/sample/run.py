@@ -94,7 +94,7 @@ def draw_grid(sampler: Sampler, order: Order, place: Place) -> None:
     """Draw everything onto one picture."""
     conditions = order.conditions
     stream = sampler.draw(conditions, order.strategy)
-    spec, total, path = sampler.metadata.spec, conditions.total, place.path
+    total, path = conditions.total, place.path
     _refuse_large(sampler, total + (0 if order.given is None else order.given.shown), place)
     begin = time.perf_counter()
     drawn: list[Samples] = []
@@ -106,20 +106,21 @@ def draw_grid(sampler: Sampler, order: Order, place: Place) -> None:
 
     import numpy as np
 
-    from gpcnn_deploy.pictures.levels import grid, pixels_from_levels, save_png
+    from gpcnn_deploy.pictures.levels import grid, save_png
 
-    levels = np.concatenate([samples.levels for samples in drawn])
     if order.given is not None:
+        levels = np.concatenate([samples.levels for samples in drawn])
         sheet = order.given.sheet(levels, conditions.count)
     else:
+        pixels = np.concatenate([samples.pixels() for samples in drawn])
         rows_of_labels = 1 < conditions.count < total
-        sheet = grid(pixels_from_levels(levels, spec.levels), conditions.count if rows_of_labels else None)
+        sheet = grid(pixels, conditions.count if rows_of_labels else None)
     save_png(path, sheet, place.scale or max(1, SMALL_SHEET // max(sheet.shape[:2])))
     _tell(sampler, order, place, _images(order, sampler), total, seconds, _listed(sampler, place, drawn))
 
 
 def _refuse_large(sampler: Sampler, images: int, place: Place) -> None:
-    spec, scale = sampler.metadata.spec, place.scale or 1
+    spec, scale = sampler.metadata.pictures, place.scale or 1
     if images * spec.height * spec.width * scale**2 > MAX_SHEET_PIXELS:
         raise UsageError(
             f"{images} images at scale {scale} are too many for one picture: draw fewer, or add --output-format png"
@@ -258,7 +259,7 @@ def _listed(sampler: Sampler, place: Place, drawn: Sequence[Samples]) -> list[Im
 
 
 def _images(order: Order, sampler: Sampler) -> str:
-    spec, count = sampler.metadata.spec, order.conditions.total
+    spec, count = sampler.metadata.pictures, order.conditions.total
     given = "" if order.given is None else f" {order.given}"
     return f"{count} image{'s' if count > 1 else ''} of {spec.height}×{spec.width}{given}"
 
