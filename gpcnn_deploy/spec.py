@@ -196,6 +196,11 @@ class VqvaeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         return self.channels, self.height, self.width
 
     @property
+    def levels(self) -> int:
+        """Of a sub-pixel of its pictures, which are 8-bit."""
+        return 256
+
+    @property
     def halvings(self) -> int:
         """How often the encoder halves a picture: log2 of `downsample`."""
         return self.downsample.bit_length() - 1
@@ -223,6 +228,10 @@ class VqvaeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             return None
         words = [f"{h}×{w} grids of {k} {kind} levels" for _, h, w, k, kind in (found, wanted)]
         return f"its prior draws {words[0]}, its decoder reads {words[1]}"
+
+
+PictureSpec = ModelSpec | VqvaeSpec
+"""What says how large pictures are, and of how many channels and levels."""
 
 
 def _between(name: str, value: int, low: int, high: int) -> None:

@@ -23,7 +23,7 @@ from gpcnn_runtime.engines.base import Engine
 from gpcnn_runtime.engines.native.load import native_engine
 from gpcnn_runtime.engines.native.picture_encoder import PictureEncoder
 from gpcnn_training.model import GatedPixelCNN
-from gpcnn_training.vqvae.network import Vqvae
+from gpcnn_training.vqvae_network import Vqvae
 
 if TYPE_CHECKING:
     from gpcnn_export.onnx_engine import OnnxEngine

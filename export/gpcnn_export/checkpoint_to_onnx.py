@@ -19,7 +19,7 @@ from gpcnn_export.proof.pictures import prove_codes, prove_pictures
 from gpcnn_export.source import Source, read_source, refuse_encoder
 from gpcnn_export.tuning import tune_schedule, tune_window
 from gpcnn_runtime.engines.onnxruntime.session import onnx_metadata
-from gpcnn_training.vqvae.network import Vqvae
+from gpcnn_training.vqvae_network import Vqvae
 
 PROOF_IMAGES = 8
 """Images of each kind of input that a proof compares, at least, per window."""

@@ -20,7 +20,7 @@ from gpcnn_runtime.engines.base import Engine
 from gpcnn_runtime.engines.onnxruntime.encoder import Encoder
 from gpcnn_runtime.engines.onnxruntime.load import onnx_engine
 from gpcnn_training.model import GatedPixelCNN, parameter_count
-from gpcnn_training.vqvae.network import Vqvae
+from gpcnn_training.vqvae_network import Vqvae
 
 
 @dataclass(frozen=True)

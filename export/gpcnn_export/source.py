@@ -22,7 +22,7 @@ from gpcnn_training.checkpoint import (
     load_vqvae,
 )
 from gpcnn_training.model import GatedPixelCNN
-from gpcnn_training.vqvae.network import Vqvae
+from gpcnn_training.vqvae_network import Vqvae
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,13 @@ def read_source(path: Path) -> Source:
         return Source(model, header.class_names, header.preparation, checkpoint_digest(path))
     metadata, weights = decode_model_file(read_model_bytes(path), str(path))
     tensors = {name: torch.from_numpy(array.copy()) for name, array in weights.items()}
-    pictures = None
+    decodes: Vqvae | None = None
     if metadata.vqvae is not None:
         theirs = {name.removeprefix(PICTURES): tensors.pop(name) for name in list(tensors) if name.startswith(PICTURES)}
-        pictures = build_vqvae(path, metadata.vqvae, theirs).eval()
+        decodes = build_vqvae(path, metadata.vqvae, theirs).eval()
     model = build_model(path, metadata.spec, None, tensors).eval()
     encoder = None if metadata.encoder_digest is None else _encoder(path, metadata.encoder_digest)
-    return Source(model, metadata.class_names, metadata.preparation, metadata.checkpoint_digest, encoder, pictures)
+    return Source(model, metadata.class_names, metadata.preparation, metadata.checkpoint_digest, encoder, decodes)
 
 
 def refuse_vqvae(path: Path) -> None:

@@ -343,7 +343,7 @@ class Sampler(Closing):
             result.evaluations,
             time.perf_counter() - begin,
             self.metadata.spec.levels,
-            result.pictures,
+            pictures=result.pictures,
         )
 
     def _check(self, result: Result, shape: tuple[int, ...]) -> None:

@@ -32,7 +32,7 @@ class Samples:
     evaluations: int | None
     seconds: float
     depth: int
-    pictures: npt.NDArray[np.uint8] | None = None
+    pictures: npt.NDArray[np.uint8] | None = dataclasses.field(default=None, kw_only=True)
 
     def __len__(self) -> int:
         return len(self.levels)
@@ -68,5 +68,5 @@ def join(chunks: list[Samples], seconds: float) -> Samples:
         None if None in counted else sum(number for number in counted if number is not None),
         seconds,
         chunks[0].depth,
-        np.concatenate(pictures) if pictures else None,
+        pictures=np.concatenate(pictures) if pictures else None,
     )

@@ -28,7 +28,7 @@ from gpcnn_deploy.system.files import sha256, write_atomic
 from gpcnn_deploy.text import exact_json
 from gpcnn_training.model import GatedPixelCNN
 from gpcnn_training.runs import checkpoint_path
-from gpcnn_training.vqvae.network import Vqvae
+from gpcnn_training.vqvae_network import Vqvae
 
 HeaderType = TypeVar("HeaderType", bound=msgspec.Struct)
 

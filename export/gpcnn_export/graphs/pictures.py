@@ -1,6 +1,6 @@
 """A VQ-VAE's encoder and decoder as ONNX: pictures → codes, and codes → pictures, 8-bit on the outside.
 
-Shape legend as in `gpcnn_training.vqvae.network`.
+Shape legend as in `gpcnn_training.vqvae_network`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from gpcnn_deploy import ports
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_export.graphs.builder import Graph
 from gpcnn_export.graphs.weights import array
-from gpcnn_training.vqvae.network import ResidualBlock, Vqvae
+from gpcnn_training.vqvae_network import ResidualBlock, Vqvae
 
 
 def decoded(g: Graph, network: Vqvae, codes: str) -> str:

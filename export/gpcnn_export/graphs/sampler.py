@@ -41,7 +41,7 @@ from gpcnn_export.graphs.weights import (
 )
 from gpcnn_export.graphs.window import Windows, column_taps
 from gpcnn_training.model import GatedPixelCNN
-from gpcnn_training.vqvae.network import Vqvae
+from gpcnn_training.vqvae_network import Vqvae
 
 
 def sampler_graph(

@@ -16,8 +16,8 @@ from gpcnn_export.proof.parity import feeds, request_of
 from gpcnn_runtime.engines.base import Engine
 from gpcnn_training.model import GatedPixelCNN
 from gpcnn_training.sampling import full_precision
-from gpcnn_training.vqvae.network import Vqvae
 from gpcnn_training.vqvae.pictures import as_numbers, decode
+from gpcnn_training.vqvae_network import Vqvae
 
 Encode = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.int32]]
 """Runs an encoder engine: uint8 [N, C, H, W] → codes int32 [N, 1, h, w]."""

@@ -1,4 +1,4 @@
-/* The decoder of a VQ-VAE: a grid of codes becomes a picture. The network is that of gpcnn_training/vqvae/network.py.
+/* The decoder of a VQ-VAE: a grid of codes becomes a picture. The network is that of gpcnn_training/vqvae_network.py.
  *
  * Features of h × w places lie as [h + 2][w + 2][F'], with a border of zeros, so that the taps of a convolution are
  * contiguous runs of places, and one product computes all places. It computes the border's columns, too, which are made

@@ -11,8 +11,8 @@ import torch
 from gpcnn_deploy.errors import SpecError
 from gpcnn_deploy.spec import ModelSpec, VqvaeSpec
 from gpcnn_training.vqvae.codebook import CodebookAverages, perplexity
-from gpcnn_training.vqvae.network import Vqvae
 from gpcnn_training.vqvae.pictures import as_numbers, as_pixels, decibels, decode, encode, moved, reconstruct
+from gpcnn_training.vqvae_network import Vqvae
 
 SPEC = VqvaeSpec(height=8, width=12, channels=3, codes=7, downsample=4, code_size=5, features=6, blocks=1)
 RANDOM = np.random.default_rng(5)

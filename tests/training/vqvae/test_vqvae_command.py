@@ -27,11 +27,11 @@ from gpcnn_training.trainer.display import Display
 from gpcnn_training.trainer.settings import Settings
 from gpcnn_training.trainer.state import load_state
 from gpcnn_training.vqvae.code_data import code_data
-from gpcnn_training.vqvae.network import Vqvae
 from gpcnn_training.vqvae.pictures import reconstruct
 from gpcnn_training.vqvae.prior import PriorTrainer
 from gpcnn_training.vqvae.state import load_codes_state
 from gpcnn_training.vqvae.trainer import CodesTrainer
+from gpcnn_training.vqvae_network import Vqvae
 
 CPU = torch.device("cpu")
 SMALL = ("--layers", "1", "--features", "4", "--head-features", "4", "--coder-features", "4", "--codes", "5")

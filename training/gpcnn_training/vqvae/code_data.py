@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from gpcnn_training.data.dataset import DataSet, Pixels
 from gpcnn_training.trainer.trainer import hold_out
-from gpcnn_training.vqvae.network import Vqvae
 from gpcnn_training.vqvae.pictures import encode
+from gpcnn_training.vqvae_network import Vqvae
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch import Tensor
 from gpcnn_training.data.dataset import Pixels
 from gpcnn_training.sampling import full_precision
 from gpcnn_training.vqvae.codebook import perplexity
-from gpcnn_training.vqvae.network import Vqvae
+from gpcnn_training.vqvae_network import Vqvae
 
 Codes = npt.NDArray[np.uint16]
 

@@ -19,9 +19,9 @@ from gpcnn_training.trainer.settings import Settings
 from gpcnn_training.trainer.state import Restored
 from gpcnn_training.trainer.trainer import Trainer
 from gpcnn_training.vqvae.code_data import CodeData
-from gpcnn_training.vqvae.network import Vqvae
 from gpcnn_training.vqvae.pictures import encode, moved
 from gpcnn_training.vqvae.sheets import drawn_sheet
+from gpcnn_training.vqvae_network import Vqvae
 
 
 class PriorTrainer(Trainer):

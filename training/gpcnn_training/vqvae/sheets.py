@@ -11,8 +11,8 @@ from gpcnn_deploy.pictures.levels import grid
 from gpcnn_training.data.dataset import Pixels
 from gpcnn_training.model import GatedPixelCNN
 from gpcnn_training.sampling import sample_cached
-from gpcnn_training.vqvae.network import Vqvae
 from gpcnn_training.vqvae.pictures import decode, encode
+from gpcnn_training.vqvae_network import Vqvae
 
 _CODES_OF_A_SHEET = 20_000  # drawn in seconds
 

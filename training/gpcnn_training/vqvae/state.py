@@ -16,7 +16,7 @@ from gpcnn_training.runs import CODES_STATE
 from gpcnn_training.trainer.compute import Compute
 from gpcnn_training.trainer.settings import Settings
 from gpcnn_training.vqvae.codebook import CodebookAverages
-from gpcnn_training.vqvae.network import Vqvae
+from gpcnn_training.vqvae_network import Vqvae
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 

@@ -43,9 +43,9 @@ from gpcnn_training.trainer.settings import Settings
 from gpcnn_training.trainer.state import restore_optimizer
 from gpcnn_training.trainer.trainer import SECONDS_BETWEEN_SAVES, STEPS_BETWEEN_REPORTS, hold_out
 from gpcnn_training.vqvae.codebook import CodebookAverages, perplexity
-from gpcnn_training.vqvae.network import Coded, Vqvae
 from gpcnn_training.vqvae.pictures import as_numbers, decibels, moved, reconstruct
 from gpcnn_training.vqvae.state import CodesState, RestoredCodes, save_codes_state
+from gpcnn_training.vqvae_network import Coded, Vqvae
 
 COMMITMENT = 0.25
 """β of equation 3."""

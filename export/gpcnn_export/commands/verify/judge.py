@@ -20,7 +20,7 @@ from gpcnn_export.commands.verify.protocol import INPUTS, Prepared, VerifyJob
 if TYPE_CHECKING:
     from gpcnn_deploy.checkpoint_header import Header
     from gpcnn_training.model import GatedPixelCNN
-    from gpcnn_training.vqvae.network import Vqvae
+    from gpcnn_training.vqvae_network import Vqvae
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 

@@ -34,7 +34,7 @@ from gpcnn_export.proof.parity import LOG_PROB_TOLERANCE, Comparison, Feed, comp
 from gpcnn_export.proof.pictures import DISTANCE_TOLERANCE, PIXEL_TOLERANCE, distance_error, pixel_error
 from gpcnn_training.divergence import NEAR_TIE, Divergence
 from gpcnn_training.model import GatedPixelCNN
-from gpcnn_training.vqvae.network import Vqvae
+from gpcnn_training.vqvae_network import Vqvae
 
 Array = npt.NDArray[Any]
 Arrays = Mapping[str, Array]

@@ -29,7 +29,7 @@ import numpy.typing as npt
 from gpcnn_deploy.class_names import in_file_name
 from gpcnn_deploy.errors import OutputError
 from gpcnn_deploy.pictures.levels import level_dtype, png_bytes
-from gpcnn_deploy.spec import ModelSpec
+from gpcnn_deploy.spec import ModelSpec, VqvaeSpec
 from gpcnn_deploy.system.files import atomic_path, is_stream, write_atomic
 from gpcnn_deploy.system.lock import held
 from gpcnn_runtime.inputs.stream import JOB_FILE
@@ -106,6 +106,7 @@ class JobOutput(abc.ABC):
         """`total`: images of the whole job."""
         self.path, self.job, self.spec, self.total = path, job, spec, total
         self._dtypes: dict[str, type[np.generic]] = {"levels": level_dtype(spec.levels), "log_prob": np.float32}
+        self._shapes = dict.fromkeys(self._dtypes, spec.image_shape)
         self._stack = contextlib.ExitStack()
 
     @abc.abstractmethod
@@ -212,7 +213,8 @@ class NpzFile(JobOutput):
     """One .npz of the job's images, and of what belongs to them.
 
     It has levels uint8 [N, C, H, W] (uint16 of more than 256), log_prob float32 [N, C, H, W] (nats), labels int32 [N],
-    class_names, seed and job. Until it is complete its parts lie beside it in the folder `NAME.parts`.
+    class_names, seed and job; of a VQ-VAE, whose levels are codes, pictures uint8 [N, C, H, W]. Until it is complete
+    its parts lie beside it in the folder `NAME.parts`.
     """
 
     def __init__(
@@ -222,9 +224,12 @@ class NpzFile(JobOutput):
         spec: ModelSpec,
         total: int,
         more: Mapping[str, npt.NDArray[np.generic]] | None = None,
+        vqvae: VqvaeSpec | None = None,
     ) -> None:
-        """`more`: small arrays that belong in the file, too."""
+        """`more`: small arrays that belong in the file, too; `vqvae`: whose pictures do."""
         super().__init__(path, job, spec, total)
+        if vqvae is not None:
+            self._dtypes["pictures"], self._shapes["pictures"] = np.uint8, vqvae.image_shape
         self._more = dict(more or {})
 
     def open(self) -> Sequence[int]:
@@ -257,13 +262,12 @@ class NpzFile(JobOutput):
     def keep(self) -> int:
         """As `JobOutput.keep`."""
         if self._pending:
-            levels = np.concatenate([part.levels for part in self._pending])
-            log_prob = np.concatenate([part.log_prob for part in self._pending])
+            arrays = {name: np.concatenate([getattr(part, name) for part in self._pending]) for name in self._dtypes}
             # Ctrl-C may come between any two lines, and leads here again: the same images then go to the same file.
             first = int(self._pending[0].positions[0])
             with atomic_path(self._parts / f"{first:012}.npz") as temporary, temporary.open("wb") as stream:
-                np.savez(stream, levels=levels, log_prob=log_prob)
-            self._done = first + len(levels)
+                np.savez(stream, **arrays)  # type: ignore[arg-type]
+            self._done = first + len(arrays["levels"])
             self._pending = []
         self._written = time.monotonic()
         return self.total if self._complete else self._done
@@ -276,7 +280,6 @@ class NpzFile(JobOutput):
         files, done = self._files()
         if done != self.total:
             raise OutputError(f"{self._parts} lost {self.total - done} images on the way: run the command again")
-        shape = (done, *self.spec.image_shape)
         with (
             atomic_path(self.path) as temporary,
             zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED, allowZip64=True) as archive,
@@ -290,7 +293,8 @@ class NpzFile(JobOutput):
                     np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
             for name, dtype in self._dtypes.items():
                 with archive.open(zipfile.ZipInfo(name + ".npy"), "w", force_zip64=True) as member:
-                    header = np.lib.format.header_data_from_array_1_0(np.empty(0, dtype)) | {"shape": shape}
+                    shape = {"shape": (done, *self._shapes[name])}
+                    header = np.lib.format.header_data_from_array_1_0(np.empty(0, dtype)) | shape
                     np.lib.format.write_array_header_1_0(member, header)
                     for file in files:
                         with np.load(file, allow_pickle=False) as part:
@@ -316,12 +320,12 @@ class NpzFile(JobOutput):
                 arrays = [part[name] for name in self._dtypes]
         except _DAMAGED:
             return 0
-        shape = (len(arrays[0]), *self.spec.image_shape) if arrays[0].ndim else ()
+        length = len(arrays[0]) if arrays[0].ndim else 0
         sound = all(
-            array.dtype == dtype and array.shape == shape
-            for array, dtype in zip(arrays, self._dtypes.values(), strict=True)
+            array.dtype == dtype and array.shape == (length, *self._shapes[name])
+            for array, (name, dtype) in zip(arrays, self._dtypes.items(), strict=True)
         )
-        return shape[0] if sound and shape else 0
+        return length if sound else 0
 
 
 def claimed(folder: Path, job: Job) -> Job | None:

@@ -109,8 +109,9 @@ def draw_grid(sampler: Sampler, order: Order, place: Place) -> None:
     from gpcnn_deploy.pictures.levels import grid, save_png
 
     if order.given is not None:
-        levels = np.concatenate([samples.levels for samples in drawn])
-        sheet = order.given.sheet(levels, conditions.count)
+        of_codes = sampler.metadata.vqvae is not None
+        made = np.concatenate([samples.pixels() if of_codes else samples.levels for samples in drawn])
+        sheet = order.given.sheet(made, conditions.count)
     else:
         pixels = np.concatenate([samples.pixels() for samples in drawn])
         rows_of_labels = 1 < conditions.count < total
@@ -144,7 +145,7 @@ def draw_job(sampler: Sampler, order: Order, place: Place) -> None:
         more = {} if order.given is None else order.given.arrays()
         if sampler.metadata.class_names:
             more["class_names"] = np.array(sampler.metadata.class_names)
-        output = NpzFile(path, job, spec, total, more)
+        output = NpzFile(path, job, spec, total, more, sampler.metadata.vqvae)
     listed: list[ImageReport] = []
     with contextlib.closing(output):
         missing = output.open()
@@ -200,9 +201,13 @@ def draw_completions(sampler: Sampler, order: Order, place: Place, asked: ToComp
 
     conditions = order.conditions
     levels, mask = asked.read(sampler.metadata)
+    digest = complete_job.known_digest(levels, mask)
+    of_codes = sampler.metadata.vqvae is not None
+    if of_codes:
+        pixels, kept = levels.astype("uint8"), mask
+        levels, mask = complete_job.as_codes(sampler.engine, pixels, kept)
     if place.output_format == "grid":
         _refuse_large(sampler, conditions.count + 2, place)
-    digest = complete_job.known_digest(levels, mask)
     plain = _as_job(sampler, order, place)
     job = msgspec.structs.replace(plain, known_digest=digest, candidates=asked.candidates, rank_by=asked.rank_by)
     complete_job.refuse_place(place.path, job)
@@ -222,6 +227,8 @@ def draw_completions(sampler: Sampler, order: Order, place: Place, asked: ToComp
             strategy=order.strategy,
             progress=advance,
         )
+    if of_codes:
+        completions = completions.of_picture(pixels, kept)
     complete_job.write_completions(place.path, job, completions, place.scale, sampler.metadata.class_names)
     listed, report = [], None
     if place.json_path is not None:

@@ -166,7 +166,7 @@ def main(
     from gpcnn_runtime.sampler import Sampler
 
     def load(path: Path) -> Sampler:
-        sampler = Sampler.load(
+        return Sampler.load(
             path,
             threads,
             batch_size,
@@ -175,10 +175,6 @@ def main(
             reproducible=reproducible,
             warn=warn,
         )
-        if sampler.metadata.vqvae is not None:
-            sampler.close()
-            raise UsageError(f"{path}: of a VQ-VAE, whose pictures gpcnn-score cannot score yet: name another engine")
-        return sampler
 
     method: Method = "ratio" if background_path else "typicality" if typicality else "likelihood"
     threshold: Threshold | None = None if threshold_path is None else load_threshold(threshold_path)

@@ -45,6 +45,7 @@ class Row(msgspec.Struct, kw_only=True, omit_defaults=True):
         anomaly_score: in nats, larger is more unusual.
         anomalous: whether that is above the threshold.
         heatmap: where the picture of its surprise is.
+        psnr: of a VQ-VAE, how well the picture comes back from its codes, in dB; larger is better.
     """
 
     picture: str
@@ -60,6 +61,7 @@ class Row(msgspec.Struct, kw_only=True, omit_defaults=True):
     anomaly_score: float | None = None
     anomalous: bool | None = None
     heatmap: str | None = None
+    psnr: float | None = None
 
     @property
     def surprise(self) -> float:
@@ -77,6 +79,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         preparation: how pictures of other sizes and modes were made fit, as in training; None if none was.
         label: what all pictures were scored under, or None.
         own_code: each picture was scored under the code that the autoencoder gives it.
+        of_codes: the model is a VQ-VAE: nats are those of a picture's codes, and dimensions are codes.
         binarization: how pixels became levels.
         method: which anomaly score the rows have, or None.
         threshold: above it, pictures are anomalous; nats.
@@ -88,6 +91,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     preparation: Preparation | None = None
     label: int | None = None
     own_code: bool = False
+    of_codes: bool = False
     binarization: Binarization = "nearest"
     method: Method | None = None
     threshold: float | None = None
@@ -121,7 +125,7 @@ class CsvRows:
 
     def __init__(self, path: Path, head: Head) -> None:
         self._path = path
-        self._fields = ["picture", "nats", "bits_per_dim"]
+        self._fields = ["picture", "nats", "bits_per_dim", *(["psnr"] if head.of_codes else [])]
         if head.class_names and head.label is None:
             self._fields += ["label", "class_name", "posterior", "given_label"]
         if head.background is not None:

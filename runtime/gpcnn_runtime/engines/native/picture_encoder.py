@@ -59,7 +59,8 @@ class PictureEncoder:
         codebook = self._weights["codebook"]
         # |z - e|² without |z|², which all codes share.
         distances = np.square(codebook).sum(1) - 2 * (vectors @ codebook.T)
-        return distances.argmin(-1).astype(np.int32)[:, None]
+        codes: npt.NDArray[np.int32] = distances.argmin(-1).astype(np.int32)[:, None]
+        return codes
 
     def _convolve(self, x_NHWF: _Array, name: str, stride: int = 1) -> _Array:
         """A convolution, its border zeros: [N, H, W, F] → [N, H / stride, W / stride, outputs]."""

@@ -43,9 +43,9 @@ class Encoder(Closing):
         self.digest = hashlib.sha256(content).hexdigest()
         if self.metadata.role != "encoder":
             raise EngineError(f"{path} is a {self.metadata.role}, no encoder: {EXPORT_ANEW}")
-        sizes = "encoder", self.metadata.spec, None, self.metadata.vqvae
-        check_ports(path, "input", session.get_inputs(), inputs(*sizes))
-        check_ports(path, "output", session.get_outputs(), outputs(*sizes))
+        spec, vqvae = self.metadata.spec, self.metadata.vqvae
+        check_ports(path, "input", session.get_inputs(), inputs("encoder", spec, vqvae=vqvae))
+        check_ports(path, "output", session.get_outputs(), outputs("encoder", spec, vqvae=vqvae))
         self._session: onnxruntime.InferenceSession | None = session
 
     @classmethod

@@ -35,8 +35,8 @@ from gpcnn_training.trainer.compute import limit_threads, threads_set
 from gpcnn_training.trainer.device import resolve_device
 from gpcnn_training.trainer.display import Display
 from gpcnn_training.vqvae.code_data import codes_to_score
-from gpcnn_training.vqvae.network import Vqvae
 from gpcnn_training.vqvae.pictures import reconstruct
+from gpcnn_training.vqvae_network import Vqvae
 
 DRAWS = 4
 

@@ -43,13 +43,13 @@ from gpcnn_training.trainer.interrupt import Interrupt
 from gpcnn_training.trainer.settings import Settings, duration
 from gpcnn_training.trainer.state import load_state
 from gpcnn_training.vqvae.code_data import code_data
-from gpcnn_training.vqvae.network import Vqvae
 from gpcnn_training.vqvae.pictures import reconstruct
 from gpcnn_training.vqvae.plan import Plan, has_plan, read_plan, write_plan
 from gpcnn_training.vqvae.prior import PriorTrainer
 from gpcnn_training.vqvae.sheets import drawn_sheet, reconstructed_sheet
 from gpcnn_training.vqvae.state import load_codes_state, read_codes_state
 from gpcnn_training.vqvae.trainer import CodesTrainer
+from gpcnn_training.vqvae_network import Vqvae
 
 _OF_STAGES = ("stage", "codes", "downsample", "coder_features", "coder_blocks", "mirror", "shift")
 _OF_PIXELS = {"levels": "--codes says how many", "input": "codes are categories", "optimizer": "it is adamw"}
