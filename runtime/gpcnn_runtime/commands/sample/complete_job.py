@@ -115,7 +115,7 @@ def as_codes(
     codes = code_encoder(engine).encode(pixels[None])[0]
     _, h, w = codes.shape
     tiles = mask.reshape(h, mask.shape[0] // h, w, mask.shape[1] // w)
-    kept: npt.NDArray[np.bool_] = tiles.all(axis=(1, 3))
+    kept: npt.NDArray[np.bool_] = tiles.min(axis=(1, 3))
     if not kept.any():
         raise UsageError(
             f"no code of the picture would be left: one stands for {mask.shape[0] // h}×{mask.shape[1] // w} pixels, "
