@@ -355,7 +355,7 @@ def _compile(
             macros += [f"-DGPCNN_VECTOR_BYTES={instructions.vector_bytes}", f"-DGPCNN_FUSED={int(fused)}"]
             macros.append(f'-DGPCNN_TILES="tiles_{instructions.tiles}.h"')
             if target.triple != _WASM:
-                macros.append("-DGPCNN_PICTURES=1")
+                macros.append('-DGPCNN_DECODER="decoder.h"')
             if fused != instructions.fuses:
                 macros.append("-O2")  # of two classes, the one that is asked for seldom is kept small
             job(KERNEL, f"kernel_{key}", instructions, fused, *macros)
