@@ -15,7 +15,7 @@ SYSTEM = $(shell $(PYTHON) -c "import platform; print(platform.system() + '-' + 
 PLAN_SYSTEMS := Linux-x86_64 Windows-AMD64
 HAS_RTX = $(shell test -f $(VENV)/.rtx && echo yes)
 
-.PHONY: demo rtx test lint test-slow test-targets test-browser test-triton test-compat test-pythons test-oldest web wheels bench \
+.PHONY: demo rtx test lint test-slow test-targets test-browser test-triton test-compat test-ray test-pythons test-oldest web wheels bench \
   bench-native gpu-test clean help
 
 help:
@@ -26,6 +26,7 @@ help:
 	@echo "make test-browser  the page in Chromium (apt install chromium), and its modules in Node where that is"
 	@echo "make test-triton   a real Triton server (x86-64 Linux): the images of gpcnn-sample; Docker's and Kubernetes's files"
 	@echo "make test-compat   ONNX engines in OpenVINO, onnxruntime-web, emx-onnx-cgen, OpenCV and tract (under 4 minutes)"
+	@echo "make test-ray      drawing and scoring on a Ray cluster of two nodes, one of which is killed (under 2 minutes)"
 	@echo "make web           the page's WebAssembly modules anew: after a change of the C sources"
 	@echo "make wheels        into dist/: wheels for Linux, macOS and Windows, compiled on this machine"
 	@echo "make test-pythons  the runtime alone, on every Python 3.10+ found, with only its own extra"
@@ -75,10 +76,10 @@ lint: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/python -m pytest -m "not slow and not gpu and not browser and not triton and not compat" --numprocesses auto --dist worksteal
+	$(BIN)/python -m pytest -m "not slow and not gpu and not browser and not triton and not compat and not ray" --numprocesses auto --dist worksteal
 
 test-slow: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "slow and not gpu and not browser and not triton and not compat"
+	$(BIN)/python -m pytest -m "slow and not gpu and not browser and not triton and not compat and not ray"
 
 test-targets: $(VENV)/.cross
 	$(BIN)/python -m pytest -m slow tests/native/targets.py tests/native/test_c_source.py
@@ -119,6 +120,19 @@ $(COMPAT)/.made: tests/compat/requirements.txt $(VENV)/.dev
 
 test-compat: $(COMPAT)/.made
 	$(BIN)/python -m pytest -m compat tests/compat
+
+# Ray is large, so it has a venv of its own. Never fails: where Ray cannot be had, its tests are skipped and say so.
+RAY := build/ray
+RAY_BIN := $(RAY)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
+$(RAY)/.made: pyproject.toml constraints.txt $(VENV)/.dev
+	@rm -rf $(RAY)
+	$(PYTHON) -m venv $(RAY)
+	$(RAY_BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[ray]' || \
+	  echo "No Ray here: pip could not install it (its message is above)."
+	@touch $@
+
+test-ray: $(RAY)/.made
+	$(BIN)/python -m pytest -m ray --numprocesses 3 tests/runtime/ray
 
 web: $(VENV)/.cross
 	$(BIN)/python runtime/native/build.py --browser

@@ -9,6 +9,7 @@ import msgspec
 import torch
 
 from gpcnn_deploy.checkpoint_header import Header
+from gpcnn_deploy.metadata import Role
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_export.checkpoint_to_native import draft_model_file
 from gpcnn_export.onnx_engine import draft_engine
@@ -42,11 +43,16 @@ class Model:
         """Its dimensions."""
         return self.model.spec
 
-    def engine(self, window: int | None) -> Path:
-        """The engine file of a sampler, or of the step where window is None; made once."""
-        path = self.folder / ("step.onnx" if window is None else f"w{window}.onnx")
+    def engine(self, window: int | None, many: bool = False) -> Path:
+        """The engine file of a sampler, or of the step where window is None; made once.
+
+        `many`: the sampler as an engine of two windows has it for larger batches.
+        """
+        name = "step" if window is None else f"w{window}{'-many' * many}"
+        path = self.folder / f"{name}.onnx"
         if not path.exists():
-            path.write_bytes(draft_engine(self.model, "step" if window is None else "sampler", window).content)
+            role: Role = "step" if window is None else "sampler"
+            path.write_bytes(draft_engine(self.model, role, window, many=many).content)
         return path
 
     def model_file(self) -> Path:

@@ -2,8 +2,9 @@
 
     python -m benchmarks.native [--checkpoint CHECKPOINT] [--tiny]
 
-writes benchmarks/native.json and benchmarks/NATIVE.md. Every way has its turn in each of several rounds, and all images
-are compared. It exits 1 if images differ; aims that are not reached are told, and change nothing.
+writes this processor's part of benchmarks/native.json and benchmarks/NATIVE.md. Every way has its turn in each of
+several rounds, and all images are compared. It exits 1 if images differ; aims that are not reached are told, and change
+nothing.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ import msgspec
 
 from benchmarks.cold import C_EXAMPLE, SAMPLE, cold_starts
 from benchmarks.models import MAIN, RGB, Model, random_model, trained_model, zoo_model
-from benchmarks.native_report import Aim, Cold, Figure, NativeResults, native_markdown
+from benchmarks.native_report import Aim, Cold, Figure, NativeResults, NativeRuns, native_markdown
 from gpcnn_deploy.commands.command import Command
+from gpcnn_deploy.errors import DataError
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_deploy.system.files import write_atomic
 from gpcnn_deploy.system.machine import available_cores, machine_facts
@@ -100,7 +102,7 @@ class Run:
         elif score or batch > 1:  # of many levels, large batches are always fastest one column at a time
             windows = (1, width) if score or model.spec.levels == 2 else (1,)
         jobs = {0: self._job(model.model_file(), batch, threads, score, instructions)}
-        jobs.update({w: self._job(model.engine(w), batch, threads, score) for w in windows if w})
+        jobs.update({w: self._job(model.engine(w, many=batch > 1), batch, threads, score) for w in windows if w})
         found: dict[int, list[Measured]] = {}
         images, others = self.folder / "images.npz", self.folder / "others.npz"
         for turn in range(self.effort.rounds):
@@ -180,13 +182,30 @@ def _median(found: list[Measured], batch: int) -> float:
 )
 def main(checkpoint: Path | None, tiny: bool, out: Path) -> None:
     """Measure, compare all images, and write the figures."""
+    _runs(out / "benchmarks/native.json")  # before the minutes, not after them
     results = run(checkpoint, tiny)
-    write_atomic(out / "benchmarks/native.json", msgspec.json.format(msgspec.json.encode(results), indent=1) + b"\n")
-    write_atomic(out / "benchmarks/NATIVE.md", native_markdown(results).encode())
+    figures = out / "benchmarks/native.json"
+    runs = _runs(figures).with_run(results)
+    write_atomic(figures, msgspec.json.format(msgspec.json.encode(runs), indent=1) + b"\n")
+    write_atomic(out / "benchmarks/NATIVE.md", native_markdown(runs).encode())
     for aim in results.aims:
         reached = {True: "reached", False: "MISSED", None: "not measured"}[aim.reached]
         click.echo(f"{reached}: {aim.what}: {'–' if aim.found is None else f'{aim.found:.3g}'}")
     click.echo(f"Wrote benchmarks/native.json and benchmarks/NATIVE.md under {out}.")
+
+
+def _runs(path: Path) -> NativeRuns:
+    """Earlier runs.
+
+    Raises:
+        DataError: the file is no such file.
+    """
+    if not path.exists():
+        return NativeRuns()
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=NativeRuns)
+    except (OSError, msgspec.DecodeError) as error:
+        raise DataError(f"{path}: cannot be read ({error}): move it away, and a new one is begun") from error
 
 
 def run(checkpoint: Path | None, tiny: bool) -> NativeResults:
@@ -236,6 +255,7 @@ def run(checkpoint: Path | None, tiny: bool) -> NativeResults:
         cold=cold,
         aims=tuple(aims(figures, cold, LIBRARY.stat().st_size / _sets_compiled())),
         library_bytes=LIBRARY.stat().st_size,
+        instructions=instruction_sets()[0],
         skipped=skipped,
     )
 

@@ -107,6 +107,7 @@ class NativeResults(msgspec.Struct, frozen=True, kw_only=True):
         near_ties: images that parted at a proven near-tie; all others were identical in every comparison.
         images: images that were compared.
         figures, cold, aims: the results.
+        instructions: what the native engine computed with where a figure names no others.
         library_bytes: size of the native engine's library.
         skipped: what could not be measured, and why.
     """
@@ -122,40 +123,57 @@ class NativeResults(msgspec.Struct, frozen=True, kw_only=True):
     cold: tuple[Cold, ...]
     aims: tuple[Aim, ...]
     library_bytes: int
+    instructions: str = ""
     skipped: tuple[str, ...] = ()
 
 
-def native_markdown(results: NativeResults) -> str:
-    """The page."""
+class NativeRuns(msgspec.Struct, frozen=True, kw_only=True):
+    """The file of figures: the newest run on each kind of processor, the newest first."""
+
+    runs: tuple[NativeResults, ...] = ()
+
+    def with_run(self, run: NativeResults) -> NativeRuns:
+        """These runs and a new one, which takes the place of the one on the same processor."""
+        cpu = run.machine["cpu"]
+        return NativeRuns(runs=(run, *(one for one in self.runs if one.machine["cpu"] != cpu)))
+
+
+def native_markdown(runs: NativeRuns) -> str:
+    """The page: a section for each processor."""
+    parts = [
+        "# The native engine beside ONNX Runtime",
+        "`make bench-native` writes the section of the processor that it runs on, and keeps the others. All ways draw "
+        "from the same weights and noise. Times are medians, in ms an image. *× floor* is the time of every core in "
+        "use over the time that the multiply-adds take on one core at the best rate of an fp32 matrix product in the "
+        f"run. *w* is the window of the fastest ONNX engine of those tried. *{EXTRAPOLATED}*: eager PyTorch, the full "
+        "network once per sub-pixel, is timed on its first pixels.",
+    ]
+    return "\n\n".join(parts + [_section(run) for run in runs.runs]) + "\n"
+
+
+def _section(results: NativeResults) -> str:
     machine = results.machine
     versions = ", ".join(f"{name} {machine[name]}" for name in ("onnxruntime", "torch", "numpy") if name in machine)
     parted = f", and {results.near_ties} parted at a proven near-tie" if results.near_ties else ""
     identical = results.images - results.near_ties
+    with_set = f", {results.instructions}" if results.instructions else ""
     parts = [
-        "# The native engine beside ONNX Runtime",
-        f"This page was written by `{results.command}` in {results.seconds:.0f} seconds. Machine: {machine['cpu']}, "
-        f"{machine['cores']} cores, {machine['system']}. Python {machine['python']}, {versions}, gpcnn-deploy "
-        f"{machine['gpcnn-deploy']}.",
-        f"All ways draw from the same weights and noise. Of {results.images} comparisons of an image, "
-        f"{identical} were identical{parted}. Times are medians, in ms an image. "
-        "*× floor* is the time of every core in use over the "
-        f"time that the multiply-adds take on one core at {results.gemm_rate / 1e9:.1f} G/s, the fastest fp32 matrix "
-        f"product of this run ({results.gemm_library}, one thread, in cache). *w* is the window of the fastest ONNX "
-        f"engine of those tried. *{EXTRAPOLATED}*: eager PyTorch, the full network once per sub-pixel, is timed "
-        "on its first pixels.",
-        "## Figures",
+        f"## {machine['cpu']}{with_set}",
+        f"Written by `{results.command}` in {results.seconds:.0f} seconds, on {machine['cores']} cores, "
+        f"{machine['system']}. Python {machine['python']}, {versions}, gpcnn-deploy {machine['gpcnn-deploy']}. Of "
+        f"{results.images} comparisons of an image, {identical} were identical{parted}. The floor is that of "
+        f"{results.gemm_rate / 1e9:.1f} G multiply-adds a second ({results.gemm_library}, one thread, in cache).",
         _figures(results.figures),
-        "## A process from its start to its end",
+        "From its start to its end, a process takes:",
         _rows(
             [["program", "ms", "MB", "runs"]]
             + [[cold.program, figure(cold.ms), figure(cold.rss_mb), str(cold.runs)] for cold in results.cold]
         ),
         f"The library has {results.library_bytes / 1e3:.0f} KB.",
-        "## Aims",
         _rows([["aim", "limit", "measured", "reached"], *map(_aim, results.aims)]),
     ]
     parts += [f"Not measured: {reason}." for reason in results.skipped]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(parts)
 
 
 def _figures(figures: Sequence[Figure]) -> str:

@@ -71,9 +71,14 @@ class MissingExtraError(GpcnnError):
     """An optional dependency that the request needs and that is not installed."""
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
+        self._given = package, extra, purpose
         super().__init__(
             f"{purpose} needs the package '{package}', which is not installed: pip install 'gpcnn-deploy[{extra}]'"
         )
+
+    def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str, str]]:
+        """As another process makes it again."""
+        return type(self), self._given
 
 
 class OutputWarning(UserWarning):

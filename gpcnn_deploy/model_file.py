@@ -63,12 +63,16 @@ def tensor_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
         shapes["condition_projection.weight"] = (gates, spec.conditioning_size)
     elif spec.conditioning == "map":
         shapes["condition_projection.weight"] = (gates, spec.map_features, 1, 1)
-    if c > 1:
+    if c > 1 and spec.head == "categorical":
         shapes["head.earlier.weight"] = (c * s, spec.inputs, 1, 1)
     shapes["head.hidden.bias"] = (c * s,)
     shapes["head.hidden.weight"] = (c * s, f, 1, 1)
-    shapes["head.logits.bias"] = (c * spec.levels,)
-    shapes["head.logits.weight"] = (c * spec.levels, s, 1, 1)
+    if spec.head == "categorical":
+        shapes["head.logits.bias"] = (c * spec.levels,)
+        shapes["head.logits.weight"] = (c * spec.levels, s, 1, 1)
+    else:
+        shapes["head.mixture.bias"] = (spec.head_outputs,)
+        shapes["head.mixture.weight"] = (spec.head_outputs, c * s, 1, 1)
     if spec.input == "categorical":
         shapes["input_embedding.weight"] = (spec.levels, spec.input_size)
     for layer in sorted(range(spec.layers), key=str):

@@ -9,6 +9,7 @@ import msgspec
 from gpcnn_deploy.errors import SpecError
 
 Conditioning = Literal["none", "label", "embedding", "map"]
+Head = Literal["categorical", "mixture"]
 MapKind = Literal["values", "categories", "picture"]
 """What a spatial map holds: numbers, numbers of categories, or the picture itself at a smaller size."""
 
@@ -17,6 +18,8 @@ MAX_FEATURES = 4096
 MAX_LAYERS = 512
 MAX_CATEGORIES = 4096
 """Levels of a model whose levels are categories (others have at most 256), and categories of a map."""
+MAX_MIXTURES = 128
+"""Logistics of a mixture."""
 MAX_PLANES = 256
 """Of a map."""
 
@@ -46,6 +49,9 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         conditioning_size: number of classes, length of h, or planes of the map; 0 without conditioning.
         input: how the network reads a level: as a value from -1 to 1, or as a category, by a learned vector.
         input_size: D, length of the vector of a category; 0 for values.
+        head: the distribution of a sub-pixel: a softmax over the levels, or a discretized mixture of logistics
+            (PixelCNN++, Salimans et al. 2017, arXiv 1701.05517).
+        mixtures: M, logistics of a mixture; 0 for a softmax.
         map_height: rows of the map, which divide H; 0 without one, as all that follows.
         map_width: columns of the map, which divide W.
         map_features: feature maps of the network m that brings the map to the size of the image.
@@ -69,6 +75,8 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     conditioning_size: int = 0
     input: Input = "values"
     input_size: int = 0
+    head: Head = "categorical"
+    mixtures: int = 0
     map_height: int = 0
     map_width: int = 0
     map_features: int = 0
@@ -97,6 +105,12 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             raise SpecError(f"input_size is {self.input_size} but input is values: expected 0")
         if self.input == "categorical":
             _between("input_size (categorical)", self.input_size, 1, MAX_FEATURES)
+        if self.head == "categorical" and self.mixtures != 0:
+            raise SpecError(f"mixtures is {self.mixtures} but head is categorical: expected 0")
+        if self.head == "mixture":
+            _between("mixtures", self.mixtures, 1, MAX_MIXTURES)
+            if self.input == "categorical":
+                raise SpecError("head is mixture but input is categorical: expected values, whose order logistics need")
         self._check_map()
 
     def _check_map(self) -> None:
@@ -143,6 +157,12 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         return self.channels * (self.input_size or 1)
 
     @property
+    def head_outputs(self) -> int:
+        """Numbers that the head gives for a pixel: K logits a channel, or 10 (in grey 3) for each logistic."""
+        c = self.channels
+        return c * self.levels if self.head == "categorical" else self.mixtures * (1 + 2 * c + c * (c - 1) // 2)
+
+    @property
     def map_shape(self) -> tuple[int, int, int]:
         """(M, h, w) of one map: planes, rows, columns."""
         return self.conditioning_size, self.map_height, self.map_width
@@ -172,8 +192,12 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         link = self.layers * 2 * f * 2 * f
         horizontal = (k1 // 2) * inputs * 2 * f + (self.layers - 1) * taps * f * 2 * f
         out = (self.layers - 1) * f * f + self.layers * f * f  # the last layer's residual output is not used
-        head = f * c * self.head_features + c * self.head_features * self.levels
-        head += (c * (c - 1) // 2) * (self.input_size or 1) * self.head_features  # earlier channels of the same pixel
+        head = f * c * self.head_features
+        if self.head == "categorical":
+            head += self.head_features * self.head_outputs
+            head += c * (c - 1) // 2 * (self.input_size or 1) * self.head_features  # earlier channels of the pixel
+        else:
+            head += c * self.head_features * self.head_outputs
         each = vertical + link + horizontal + out + head
         return each * self.height * self.width + self._map_multiply_adds()
 
@@ -199,7 +223,14 @@ def map_in_words(spec: ModelSpec) -> str:
 
 
 def levels_in_words(spec: ModelSpec) -> str:
-    """`16 levels`, or `512 levels, categories that are read as vectors of 16 numbers`."""
+    """How the levels are read and drawn.
+
+    `16 levels`, `512 levels, categories that are read as vectors of 16 numbers`, or `256 levels by mixtures of 10
+    logistics`.
+    """
+    if spec.head == "mixture":
+        what = f"mixtures of {spec.mixtures} logistics" if spec.mixtures > 1 else "logistics"
+        return f"{spec.levels} levels by {what}"
     if spec.input == "values":
         return f"{spec.levels} levels"
     return f"{spec.levels} levels, categories that are read as vectors of {spec.input_size} numbers"

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -122,10 +123,8 @@ def read_picture(path: str | Path, target: Target) -> Pixels:
         DataError: missing, not a picture, truncated, animated, enormous, or not what the target takes.
     """
     path = Path(path)
-    with _opened(path, target) as picture:
-        kind = _check_header(path, picture, target)
-        picture.load()
-        return fit(_eight_bits(path, _upright(picture), target), target, str(path), kind)
+    _check_file(path)
+    return _decoded(lambda: path.open("rb"), str(path), target)
 
 
 def read_numbers(path: str | Path, channels: int) -> npt.NDArray[np.int32]:
@@ -139,7 +138,8 @@ def read_numbers(path: str | Path, channels: int) -> npt.NDArray[np.int32]:
         DataError: as `read_picture`, or another kind of picture.
     """
     path, target = Path(path), Target(model_takes=True)
-    with _opened(path, target) as picture:
+    _check_file(path)
+    with _opened(lambda: path.open("rb"), str(path), target) as picture:
         if picture.size[0] * picture.size[1] > MAX_PIXELS:
             raise DataError(f"{path}: is enormous, {picture.size[0]}×{picture.size[1]} pixels: {_at_most(target)}")
         if getattr(picture, "is_animated", False):
@@ -156,17 +156,36 @@ def read_numbers(path: str | Path, channels: int) -> npt.NDArray[np.int32]:
         return np.ascontiguousarray(numbers.reshape(*numbers.shape[:2], channels).transpose(2, 0, 1))
 
 
+def decode_picture(content: bytes, name: str, target: Target) -> Pixels:
+    """As `read_picture`, of the bytes of a picture file; messages call it `name`.
+
+    Raises:
+        DataError: as `read_picture`.
+    """
+    if not content:
+        raise DataError(f"{name}: is empty (0 bytes): expected a picture")
+    return _decoded(lambda: io.BytesIO(content), name, target)
+
+
+def _decoded(open_stream: Callable[[], IO[bytes]], path: str, target: Target) -> Pixels:
+    with _opened(open_stream, path, target) as picture:
+        kind = _check_header(path, picture, target)
+        picture.load()
+        return fit(_eight_bits(path, _upright(picture), target), target, path, kind)
+
+
 @contextlib.contextmanager
-def _opened(path: Path, target: Target) -> Iterator[Picture]:
-    """A picture whose header has been read; whatever its reader raises, then and later, is told in one line."""
-    _check_file(path)
+def _opened(open_stream: Callable[[], IO[bytes]], path: str, target: Target) -> Iterator[Picture]:
+    """A picture whose header has been read; whatever its reader raises, then and later, is told in one line.
+
+    It takes a stream: of a name, Pillow 13 maps an uncompressed TIFF into memory, and garbles a turned one.
+    """
     from PIL import Image, UnidentifiedImageError
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns about oddities that it then reads all the same
         try:
-            # Of a name instead of a stream, Pillow 13 maps an uncompressed TIFF into memory, and garbles a turned one.
-            with path.open("rb") as stream, Image.open(stream, formats=_FORMATS) as picture:
+            with open_stream() as stream, Image.open(stream, formats=_FORMATS) as picture:
                 yield picture
         except DataError:
             raise
@@ -247,7 +266,7 @@ def _check_file(path: Path) -> None:
         raise DataError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
 
 
-def _check_header(path: Path, picture: Picture, target: Target) -> str:
+def _check_header(path: str, picture: Picture, target: Target) -> str:
     """Refuse what the header tells, while nothing is decoded yet; returns what sort of picture it is, in words."""
     width, height = picture.size
     most = MAX_PIXELS if target.resampling is None and not target.model_takes else MAX_PICTURE_PIXELS
@@ -297,7 +316,7 @@ def _upright(picture: Picture) -> Picture:
         return picture
 
 
-def _eight_bits(path: Path, picture: Picture, target: Target) -> Picture:
+def _eight_bits(path: str, picture: Picture, target: Target) -> Picture:
     """`L`, `1` or `RGB`: greys of 16 bits rounded to 8, alpha laid on the background or, where opaque, left out."""
     from PIL import Image
 

@@ -33,6 +33,10 @@ export interface ModelSpec {
   readonly conditioningSize: number;
   /** Numbers of a vector that stands for a level, where levels are categories; 0 where they are values. */
   readonly inputSize: number;
+  /** What a sub-pixel is drawn from: a probability for every level, or a mixture of logistics. */
+  readonly head: "categorical" | "mixture";
+  /** Logistics of a mixture; 0 where there is none. */
+  readonly mixtures: number;
   /** Rows and columns of a map, and feature maps of its network; 0 without one. */
   readonly mapHeight: number;
   readonly mapWidth: number;
@@ -57,7 +61,7 @@ export interface DrawRequest {
   seed?: Seed;
   /** Noise stream of the first image; image p of the call has stream first + p. Default: 0. */
   first?: Seed;
-  /** Divides the logits before drawing; above 0. Default: 1. */
+  /** Divides the logits before drawing; of a mixture, the log-weights, and multiplies the scales. Default: 1. */
   temperature?: number;
   /** [N, C, H, W] in [0, 1), instead of that of the seed. */
   noise?: ArrayLike<number>;

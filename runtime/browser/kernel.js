@@ -11,8 +11,9 @@ const ABI = 3;
 const PAGE = 65536;
 const STATUS = { 1: "damaged", 2: "damaged", 3: "argument", 4: "memory", 5: "cancelled", 6: "newer" };
 const CONDITIONING = ["none", "label", "embedding", "map"];
+const HEAD = ["categorical", "mixture"];
 // Offsets in bytes on a machine with 32-bit pointers.
-const INFO = { bytes: 88, modelBytes: 64, metadataOffset: 72, metadataBytes: 80 };
+const INFO = { bytes: 96, modelBytes: 72, metadataOffset: 80, metadataBytes: 88 };
 const REQUEST = {
   bytes: 60, images: 0, window: 4, temperature: 8, noise: 12, known: 16, mask: 20, label: 24, embedding: 28, cancel: 32,
   onRow: 36, image: 44, logProb: 48, evaluations: 52, map: 56,
@@ -66,7 +67,8 @@ export class Kernel {
       height: word(0), width: word(1), channels: word(2), levels: word(3), features: word(4), layers: word(5),
       firstKernelSize: word(6), kernelSize: word(7), headFeatures: word(8),
       conditioning: CONDITIONING[word(9)], conditioningSize: word(10), inputSize: word(11),
-      mapHeight: word(12), mapWidth: word(13), mapFeatures: word(14), mapCategories: word(15),
+      head: HEAD[word(12)], mixtures: word(13),
+      mapHeight: word(14), mapWidth: word(15), mapFeatures: word(16), mapCategories: word(17),
     });
     this.metadata = readMetadata(file.subarray(number(INFO.metadataOffset), number(INFO.metadataOffset) + number(INFO.metadataBytes)));
     const memory = at;

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from gpcnn_runtime.commands.doctor.diagnosis import Diagnosis, examine
+    from gpcnn_runtime.commands.join.run import Joined, join_parts
     from gpcnn_runtime.completions import Completions, complete
     from gpcnn_runtime.engines.base import Engine, OutOfMemoryError, Request, Result
     from gpcnn_runtime.engines.load import load_engine
@@ -53,6 +54,7 @@ _MODULES = {
         "UsageError",
     ),
     "gpcnn_runtime.commands.doctor.diagnosis": ("Diagnosis", "examine"),
+    "gpcnn_runtime.commands.join.run": ("Joined", "join_parts"),
     "gpcnn_runtime.completions": ("Completions", "complete"),
     "gpcnn_runtime.engines.base": ("Engine", "OutOfMemoryError", "Request", "Result"),
     "gpcnn_runtime.engines.load": ("load_engine",),
@@ -78,6 +80,7 @@ __all__ = [
     "GpcnnError",
     "Inspection",
     "InterruptedRun",
+    "Joined",
     "MissingExtraError",
     "NotHereError",
     "OutOfMemoryError",
@@ -96,6 +99,7 @@ __all__ = [
     "examine",
     "inspect_engine",
     "interpolate",
+    "join_parts",
     "keep_outside",
     "keep_rows",
     "load_engine",

@@ -10,7 +10,7 @@ import pytest
 from benchmarks.cold import C_EXAMPLE, SAMPLE, cold_starts
 from benchmarks.models import random_model, zoo_model
 from benchmarks.native import COLOUR, KERNEL_3, LEVELS, SMALL, ZOO, Effort, Run, aims
-from benchmarks.native_report import Aim, Cold, Figure, NativeResults, native_markdown
+from benchmarks.native_report import Aim, Cold, Figure, NativeResults, NativeRuns, native_markdown
 from gpcnn_deploy.errors import GpcnnError
 from gpcnn_deploy.spec import ModelSpec
 
@@ -103,15 +103,39 @@ def test_the_page_shows_every_figure_and_aim() -> None:
         cold=(Cold(program=C_EXAMPLE, ms=4, rss_mb=3, runs=20),),
         aims=(Aim(what="fast", at_most=1, found=2), Aim(what="small", at_least=1, found=None)),
         library_bytes=300_000,
+        instructions="x86-64-v3",
         skipped=("something",),
     )
-    page = native_markdown(msgspec.json.decode(msgspec.json.encode(results), type=NativeResults))
+    other = msgspec.structs.replace(results, machine={**results.machine, "cpu": "another CPU"}, images=131)
+    runs = NativeRuns().with_run(results).with_run(other)
+    page = native_markdown(msgspec.json.decode(msgspec.json.encode(runs), type=NativeRuns))
+    assert page.index("## another CPU, x86-64-v3") < page.index("## a CPU, x86-64-v3")
     assert "| m (w) | draw | 64 | 2 | 1.00 | 4.00 (7) | 4.00 | 0.8 | ≈3,000 | 41 | 30 |" in page
     assert "| m (w), v2 | draw | 1 | 1 | 1.00 | – | – | 0.8 | ≈3,000 | 41 | 30 |" in page
     assert "| fast | ≤ 1.00 | 2.00 | no |" in page
     assert "| small | ≥ 1.00 | – | – |" in page
     assert "Of 130 comparisons of an image, 129 were identical, and 1 parted at a proven near-tie" in page
     assert "Not measured: something." in page
+
+
+def test_a_processor_keeps_its_newest_run() -> None:
+    def run(cpu: str, images: int) -> NativeResults:
+        return NativeResults(
+            command="python -m benchmarks.native",
+            seconds=1,
+            machine={"cpu": cpu},
+            gemm_rate=1,
+            gemm_library="NumPy",
+            near_ties=0,
+            images=images,
+            figures=(),
+            cold=(),
+            aims=(),
+            library_bytes=1,
+        )
+
+    runs = NativeRuns().with_run(run("a", 1)).with_run(run("b", 2)).with_run(run("a", 3))
+    assert [(one.machine["cpu"], one.images) for one in runs.runs] == [("a", 3), ("b", 2)]
 
 
 def test_programs_are_timed_from_their_start(tmp_path: Path) -> None:

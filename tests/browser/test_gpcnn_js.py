@@ -28,12 +28,20 @@ GREY = ModelSpec(height=5, width=7, levels=256, features=5, layers=2, head_featu
 CATEGORIES = ModelSpec(
     height=4, width=5, levels=700, features=6, layers=2, head_features=6, input="categorical", input_size=5
 )
-SPECS = {"labels": LABELLED, "colour": PLAIN, "256 levels": GREY, "700 categories": CATEGORIES}
+MIXED = ModelSpec(
+    height=4, width=5, channels=3, levels=256, features=6, layers=2, head_features=6, head="mixture", mixtures=10
+)
+SPECS = {"labels": LABELLED, "colour": PLAIN, "256 levels": GREY, "700 categories": CATEGORIES, "mixture": MIXED}
 every_spec = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 
 
 def labels_of(spec: ModelSpec) -> list[int] | None:
     return [2, 0] if spec.conditioning == "label" else None
+
+
+def tolerance_of(spec: ModelSpec) -> dict[str, float]:
+    """Of log-probabilities that are rounded in another way; those of narrow logistics move by 1,000 times as much."""
+    return {"atol": 2e-5, "rtol": 0} if spec.head == "categorical" else {"atol": 5e-3, "rtol": 1e-5}
 
 
 def picture(spec: ModelSpec, seed: int = 5) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -112,7 +120,7 @@ def test_relaxed_simd_draws_the_same_images(node: Node, model_file: MakeModel, s
         flags=(RELAXED,),
     )
     assert plain["levels"] == fused["levels"]
-    np.testing.assert_allclose(plain["logProb"], fused["logProb"], atol=1e-5)
+    np.testing.assert_allclose(plain["logProb"], fused["logProb"], **tolerance_of(spec))
     assert "fused" in about["instructions"], "the faster kernel is the default where it can run"
 
 
@@ -150,7 +158,7 @@ def test_scores_are_those_of_python(node: Node, model_file: MakeModel, spec: Mod
     assert ours.log_prob is not None
     np.testing.assert_allclose(found["nats"], ours.nats[0], rtol=1e-6)
     np.testing.assert_allclose(found["bitsPerDim"], ours.bits_per_dim()[0], rtol=1e-6)
-    np.testing.assert_allclose(found["logProb"], ours.log_prob.ravel(), atol=2e-5)
+    np.testing.assert_allclose(found["logProb"], ours.log_prob.ravel(), **tolerance_of(spec))
     posterior = ours.posterior()
     if posterior is None:
         assert found.get("posterior") is None

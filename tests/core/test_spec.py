@@ -29,6 +29,11 @@ BAD = [
     ({"input": "categorical", "input_size": 3, "levels": 4097}, "levels is 4097: expected 2 to 4096"),
     ({"input_size": 3, "levels": 300}, "levels is 300: expected 2 to 256"),
     ({"conditioning": "embedding", "conditioning_size": 2_000_000}, "conditioning_size"),
+    ({"mixtures": 3}, "head is categorical: expected 0"),
+    ({"head": "mixture"}, "mixtures is 0: expected 1 to 128"),
+    ({"head": "mixture", "mixtures": 129}, "mixtures is 129"),
+    ({"head": "mixture", "mixtures": 5, "levels": 300}, "levels is 300: expected 2 to 256"),
+    ({"head": "mixture", "mixtures": 5, "input": "categorical", "input_size": 3}, "expected values, whose order"),
 ]
 
 
@@ -61,3 +66,7 @@ def test_json_keeps_every_dimension() -> None:
     )  # fmt: skip
     assert msgspec.json.decode(msgspec.json.encode(spec), type=ModelSpec) == spec
     assert (spec.image_shape, spec.subpixels) == ((3, 3, 5), 45)
+    mixture = msgspec.structs.replace(spec, input="values", input_size=0, head="mixture", mixtures=10)
+    assert msgspec.json.decode(msgspec.json.encode(mixture), type=ModelSpec) == mixture
+    assert (spec.head_outputs, mixture.head_outputs) == (3 * 17, 100)
+    assert msgspec.structs.replace(mixture, channels=1).head_outputs == 30

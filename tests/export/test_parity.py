@@ -50,6 +50,21 @@ SPECS = {
     "RGB of 2 categories": ModelSpec(
         height=4, width=4, channels=3, kernel_size=5, first_kernel_size=5, input="categorical", input_size=3, **SMALL
     ),
+    "a mixture of 256 levels, RGB": ModelSpec(
+        height=4, width=5, channels=3, levels=256, head="mixture", mixtures=10, **SMALL
+    ),
+    "a mixture of 17 levels, label": ModelSpec(
+        height=5,
+        width=6,
+        levels=17,
+        kernel_size=5,
+        conditioning="label",
+        conditioning_size=3,
+        head="mixture",
+        mixtures=3,
+        **(SMALL | {"layers": 2}),
+    ),
+    "a logistic of 2 levels": ModelSpec(height=4, width=3, head="mixture", mixtures=1, **SMALL),
     "map of categories, 2 planes": ModelSpec(
         height=6, width=8, conditioning="map", conditioning_size=2, map_height=3, map_width=2, map_features=5,
         map_categories=7, map_kind="categories", **SMALL
@@ -179,7 +194,9 @@ def test_the_second_window_draws_large_batches_unless_all_is_known() -> None:
         assert count == spec.height
 
 
-@pytest.mark.parametrize("name", ["binary, label", "17 levels, embedding", "256-level RGB, label"])
+@pytest.mark.parametrize(
+    "name", ["binary, label", "17 levels, embedding", "256-level RGB, label", "a mixture of 256 levels, RGB"]
+)
 @pytest.mark.parametrize("garbage", [-(1 << 31), -1, 256, (1 << 31) - 1])
 def test_what_known_holds_where_nothing_is_known_does_not_matter(name: str, garbage: int) -> None:
     spec = SPECS[name]
@@ -309,7 +326,7 @@ def test_a_near_tie_does_not_excuse_what_comes_after_it() -> None:
 @pytest.mark.parametrize("temperature", [1e-6, 0.01, 100.0])
 @pytest.mark.parametrize("u", [0.0, float(np.nextafter(np.float32(1), np.float32(0)))])
 def test_extreme_noise_and_temperatures(temperature: float, u: float) -> None:
-    for name in ("binary, label", "17 levels, embedding"):
+    for name in ("binary, label", "17 levels, embedding", "a mixture of 17 levels, label"):
         model, feed = model_named(name), feeds(SPECS[name], 2)[0]
         feed["noise"][:, :, ::2] = u
         feed["temperature"] = np.array(temperature, np.float32)

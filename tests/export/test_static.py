@@ -36,7 +36,27 @@ from gpcnn_runtime.engines.load import load_engine
 from gpcnn_runtime.sampler import Sampler
 
 BINARY = ModelSpec(height=5, width=6, features=6, layers=3, kernel_size=5, head_features=8)
-SPECS = {"label": LABELLED, "rgb": PLAIN, "embedding": EMBEDDED, "binary": BINARY, "map": MAPPED, "upscale": ENLARGED}
+MIXED = ModelSpec(
+    height=4,
+    width=5,
+    channels=3,
+    levels=20,
+    features=6,
+    layers=2,
+    kernel_size=5,
+    head_features=6,
+    head="mixture",
+    mixtures=3,
+)
+SPECS = {
+    "label": LABELLED,
+    "rgb": PLAIN,
+    "embedding": EMBEDDED,
+    "binary": BINARY,
+    "mixture": MIXED,
+    "map": MAPPED,
+    "upscale": ENLARGED,
+}
 BATCH = 3
 
 

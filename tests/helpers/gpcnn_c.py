@@ -16,7 +16,7 @@ OnRow = ctypes.CFUNCTYPE(None, c_void_p, c_uint32)
 
 DIMENSIONS = (
     *("height", "width", "channels", "levels", "features", "layers", "first_kernel_size", "kernel_size"),
-    *("head_features", "conditioning", "conditioning_size", "input_size"),
+    *("head_features", "conditioning", "conditioning_size", "input_size", "head", "mixtures"),
     *("map_height", "map_width", "map_features", "map_categories"),
 )
 

@@ -27,6 +27,9 @@ DIGITS = ModelSpec(
 )
 BINARY = ModelSpec(height=9, width=14, features=12, layers=3, head_features=8, kernel_size=5)
 RGB = ModelSpec(height=5, width=6, channels=3, levels=4, features=6, layers=2, head_features=5)
+MIXED = ModelSpec(
+    height=5, width=6, channels=3, levels=256, features=6, layers=2, head_features=5, head="mixture", mixtures=10
+)
 ENCODED = ModelSpec(
     height=6, width=5, features=9, layers=2, head_features=4, conditioning="embedding", conditioning_size=3
 )
@@ -113,7 +116,7 @@ def zig_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.mark.parametrize("options", [(), ("--weights", "file"), ("--static",)], ids=["array", "file", "static"])
-@pytest.mark.parametrize("spec", [DIGITS, BINARY, RGB], ids=["digits", "binary", "rgb"])
+@pytest.mark.parametrize("spec", [DIGITS, BINARY, RGB, MIXED], ids=["digits", "binary", "rgb", "mixture"])
 def test_the_program_draws_what_gpcnn_sample_draws(
     model: Model, tmp_path: Path, compiler: list[str], spec: ModelSpec, options: tuple[str, ...]
 ) -> None:

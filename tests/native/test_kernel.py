@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from gpcnn_deploy.model_file import decode_model_file
 from gpcnn_deploy.philox import noise
 from gpcnn_deploy.spec import ModelSpec
+from gpcnn_training.conditionals import conditionals
 from gpcnn_training.divergence import NEAR_TIE, first_divergences
 from gpcnn_training.model import GatedPixelCNN
-from gpcnn_training.sampling import log_probability
 
 NATIVE = Path(__file__).parents[2] / "runtime" / "native"
 BAD_ARGUMENT, OUT_OF_MEMORY, CANCELLED = 3, 4, 5
@@ -48,6 +48,22 @@ SPECS = {
     ),
     "few features, plain form": ModelSpec(height=4, width=7, features=3, layers=2, kernel_size=9, head_features=5),
     "one column, one layer, one feature": ModelSpec(height=5, width=1, features=1, layers=1, levels=3),
+    "a mixture in colour, 256 levels": ModelSpec(
+        height=4, width=9, channels=3, levels=256, features=16, layers=3, head="mixture", mixtures=10
+    ),
+    "a mixture in grey, labels": ModelSpec(
+        height=4,
+        width=5,
+        levels=17,
+        features=9,
+        layers=2,
+        head_features=7,
+        conditioning="label",
+        conditioning_size=10,
+        head="mixture",
+        mixtures=33,
+    ),
+    "one logistic, two levels": ModelSpec(height=4, width=5, features=5, layers=2, head="mixture", mixtures=1),
     "one row, widest kernels": ModelSpec(height=1, width=8, features=8, first_kernel_size=63, kernel_size=63, layers=3),
 }
 
@@ -122,17 +138,19 @@ def prove(
     given_condition = next((torch.from_numpy(value) for value in condition.values()), None)
     image = torch.from_numpy(levels)
     with torch.no_grad():
-        logits = model(image, given_condition)
+        given = conditionals(model.spec, model(image, given_condition), image)
     known = torch.zeros(levels.shape, dtype=torch.bool) if mask is None else torch.from_numpy(mask)
-    found = first_divergences(logits, image, torch.from_numpy(uniforms), known, temperature)
+    found = first_divergences(given, image, torch.from_numpy(uniforms), known, temperature)
     assert all(divergence.worst < NEAR_TIE for divergence in found), [str(divergence) for divergence in found]
-    np.testing.assert_allclose(log_prob, log_probability(logits, image), atol=1e-4, rtol=1e-5)
+    allowed = 1e-4 + 1e-5 * given.log_probability(image).abs()
+    assert (given.log_prob_error(image, torch.from_numpy(log_prob)) <= allowed).all()
 
 
 @st.composite
 def specs(draw: st.DrawFn) -> ModelSpec:
     conditioning = draw(st.sampled_from(["none", "label", "embedding"]))
     categorical = draw(st.booleans())
+    mixture = not categorical and draw(st.booleans())
     return ModelSpec(
         height=draw(st.integers(1, 6)),
         width=draw(st.integers(1, 11)),
@@ -147,6 +165,8 @@ def specs(draw: st.DrawFn) -> ModelSpec:
         conditioning_size=0 if conditioning == "none" else draw(st.integers(1, 9)),
         input="categorical" if categorical else "values",
         input_size=draw(st.integers(1, 19)) if categorical else 0,
+        head="mixture" if mixture else "categorical",
+        mixtures=draw(st.sampled_from([1, 2, 10, 16, 17, 128])) if mixture else 0,
     )
 
 

@@ -46,6 +46,10 @@ SPECS = {
         input="categorical",
         input_size=3,
     ),
+    "a mixture in colour": ModelSpec(
+        height=2, width=3, channels=3, levels=256, features=2, layers=2, head_features=3, head="mixture", mixtures=5
+    ),
+    "a mixture in grey": ModelSpec(height=2, width=2, levels=16, features=2, layers=1, head="mixture", mixtures=128),
     "embedding": ModelSpec(height=2, width=2, features=2, layers=12, conditioning="embedding", conditioning_size=4),
     "deep": ModelSpec(height=1, width=1, features=1, layers=123, head_features=1),
     "map": ModelSpec(
@@ -206,12 +210,14 @@ def expected_answer(content: bytes) -> list[int]:
     found = {name: array.ctypes.data - begin for name, array in weights.items()}
     numbers = [getattr(spec, name) for name in spec.__struct_fields__[:9]]
     numbers += [("none", "label", "embedding", "map").index(spec.conditioning), spec.conditioning_size]
-    numbers += [spec.input_size, spec.map_height, spec.map_width, spec.map_features, spec.map_categories]
+    numbers += [spec.input_size, ("categorical", "mixture").index(spec.head), spec.mixtures]
+    numbers += [spec.map_height, spec.map_width, spec.map_features, spec.map_categories]
     header = content[8 : 8 + int.from_bytes(content[:8], "little")].decode()
     quote = header.index(':"') + 1
     _, after = json.JSONDecoder().raw_decode(header, quote)
     numbers += [8 + quote + 1, len(header[quote:after].encode()) - 2]
     head = ["hidden.weight", "hidden.bias", "earlier.weight", "logits.weight", "logits.bias"]
+    head += ["mixture.weight", "mixture.bias"]
     numbers += [found.get(f"head.{name}", 0) for name in head]
     numbers += [found.get(f"{name}.weight", 0) for name in ("input_embedding", "condition_projection")]
     map_names = ["read.weight", "read.bias", *(f"context.{k}.{part}" for part in ("weight", "bias") for k in range(2))]
@@ -305,6 +311,8 @@ SPEC_CHANGES = [
     ("conditioning_size", 1), ("conditioning_size", -1), ("extra", 1),
     ("input", "categorical"), ("input", "value"), ("input", 1), ("input", None), ("input", ""),
     ("input_size", 1), ("input_size", -1), ("input_size", 0.5), ("input_size", None), ("input_size", 2**32),
+    ("head", "mixture"), ("head", "softmax"), ("head", ""), ("head", 1), ("head", None), ("head", "Categorical"),
+    ("mixtures", 1), ("mixtures", -1), ("mixtures", 10), ("mixtures", None), ("mixtures", 2**32),
 ]  # fmt: skip
 
 
@@ -323,6 +331,32 @@ CATEGORY_CHANGES = [
 def test_hostile_categories(reader: Reader, model_file: Callable[..., bytes], field: str, value: Any) -> None:
     content = with_metadata(model_file(SPECS["categories"]), lambda written: written["spec"].update({field: value}))
     both_refuse(reader, content, "damaged", BAD_SPEC)
+
+
+MIXTURE_CHANGES = [
+    ("mixtures", 0), ("mixtures", 129), ("mixtures", 6), ("mixtures", 4), ("mixtures", 2**32 + 5), ("mixtures", "5"),
+    ("mixtures", 5.5), ("head", "categorical"), ("head", "logistic"), ("levels", 257), ("levels", 300),
+    ("input", "categorical"), ("input_size", 2), ("channels", 1), ("head_features", 4),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("field", "value"), MIXTURE_CHANGES)
+def test_hostile_mixtures(reader: Reader, model_file: Callable[..., bytes], field: str, value: Any) -> None:
+    content = model_file(SPECS["a mixture in colour"])
+    content = with_metadata(content, lambda written: written["spec"].update({field: value}))
+    both_refuse(reader, content, "damaged", BAD_SPEC)
+
+
+def test_a_mixture_of_categories_is_refused(reader: Reader, model_file: Callable[..., bytes]) -> None:
+    both = {"input": "categorical", "input_size": 3}
+    content = with_metadata(model_file(SPECS["a mixture in colour"]), lambda written: written["spec"].update(both))
+    both_refuse(reader, content, "expected values, whose order logistics need", BAD_SPEC)
+
+
+@pytest.mark.parametrize("field", ["head", "mixtures"])
+def test_half_of_what_says_mixtures_is_refused(reader: Reader, model_file: Callable[..., bytes], field: str) -> None:
+    content = model_file(SPECS["a mixture in grey"])
+    both_refuse(reader, with_metadata(content, lambda written: written["spec"].pop(field)), "damaged", BAD_SPEC)
 
 
 MAP_CHANGES = [
@@ -358,7 +392,9 @@ def test_half_of_what_says_categories_is_refused(reader: Reader, model_file: Cal
 def test_values_may_be_said_or_left_out(reader: Reader, model_file: Callable[..., bytes]) -> None:
     content = model_file(SPECS["grey"])
     assert '"input' not in parts(content)[0], "earlier versions read files of values"
-    said = with_metadata(content, lambda written: written["spec"].update(input="values", input_size=0))
+    assert '"head":' not in parts(content)[0], "and of a probability for every level"
+    defaults = {"input": "values", "input_size": 0, "head": "categorical", "mixtures": 0}
+    said = with_metadata(content, lambda written: written["spec"].update(defaults))
     assert python_refuses(said) is None
     assert reader(said)[0] == OK
 
@@ -588,6 +624,8 @@ dimensions = st.integers(1, 3)
             "conditioning_size": st.integers(0, 4),
             "input": st.sampled_from(["values", "categorical"]),
             "input_size": st.integers(0, 3),
+            "head": st.sampled_from(["categorical", "mixture"]),
+            "mixtures": st.integers(0, 3),
         }
     )
 )

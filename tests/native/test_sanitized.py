@@ -35,6 +35,9 @@ SMALL = [
               map_height=3, map_width=9, map_features=2),
     ModelSpec(height=6, width=7, features=9, layers=2, head_features=1, conditioning="map", conditioning_size=1,
               map_height=1, map_width=1, map_features=5),
+    ModelSpec(
+        height=2, width=2, channels=3, levels=9, features=2, layers=1, head_features=2, head="mixture", mixtures=2
+    ),
 ]  # fmt: skip
 
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from gpcnn_deploy.spec import ModelSpec
+from gpcnn_training.conditionals import conditionals
 from gpcnn_training.model import GatedPixelCNN
 
 Field = npt.NDArray[np.bool_]
@@ -34,6 +35,10 @@ SPECS = {
     "RGB of categories, 2 layers": ModelSpec(
         height=4, width=5, channels=3, layers=2, first_kernel_size=5, kernel_size=3, input="categorical", input_size=3,
         **SMALL
+    ),
+    "a mixture in RGB, 2 layers": ModelSpec(
+        height=4, width=5, channels=3, layers=2, first_kernel_size=5, kernel_size=3, head="mixture", mixtures=3,
+        **(SMALL | {"features": 40})
     ),
     "7 layers, all of the image": ModelSpec(
         height=5, width=6, layers=7, first_kernel_size=3, kernel_size=3, **SMALL
@@ -97,8 +102,10 @@ def measured(name: str) -> Field:
             flat[index, index] = (flat[index, index] + shift) % spec.levels
             batch = flat.view(-1, h, w, c).permute(0, 3, 1, 2)
             labels = None if label is None else label.expand(len(batch))
-            logits = model(batch, labels).permute(0, 3, 4, 2, 1)  # [N, H, W, C, K], its last image unperturbed
-            difference = (logits[:-1] - logits[-1:]).abs().amax(-1)
+            given = conditionals(spec, model(batch, labels), batch)
+            levels = [given.log_probability(torch.full_like(batch, level)) for level in range(spec.levels)]
+            log_prob = torch.stack(levels, -1).permute(0, 2, 3, 1, 4)  # [N, H, W, C, K], its last image unperturbed
+            difference = (log_prob[:-1] - log_prob[-1:]).abs().amax(-1)
             changed |= (difference > 1e-13).permute(1, 2, 3, 0)
     return changed.view(h, w, c, h, w, c).numpy()
 

@@ -153,20 +153,22 @@ def _verdict(
     """Hold the engine's images against what was drawn here, and prove the rest of them by one forward pass each."""
     import torch
 
-    from gpcnn_training.divergence import NEAR_TIE, first_divergences, margin
+    from gpcnn_training.conditionals import conditionals
+    from gpcnn_training.divergence import NEAR_TIE, first_divergences
 
     identical, near_ties, divergence = 0, 0, None
     for k in range(len(noise)):
         levels, u, mine = image[k : k + 1], noise[k : k + 1], drawn[k : k + 1]
         with torch.no_grad():
-            logits = model(levels, None if condition is None else condition[k : k + 1])
-        found = first_divergences(logits, levels, u, torch.zeros_like(levels, dtype=torch.bool))
+            outputs = model(levels, None if condition is None else condition[k : k + 1])
+        given = conditionals(model.spec, outputs, levels)
+        found = first_divergences(given, levels, u, torch.zeros_like(levels, dtype=torch.bool))
         parted = (levels != mine).flatten(2)[0, :, :timed].T.nonzero()
         if found:
             distance, text = found[0].margin, str(found[0]).replace("image 0", f"image {k}")
         elif len(parted):  # the loop, whose batch rounds differently, parts where the forward pass of one does not
             pixel, channel = parted[0].tolist()
-            distance = float(margin(logits, mine, u).flatten(2)[0, channel, pixel])
+            distance = float(given.margin(mine, u).flatten(2)[0, channel, pixel])
             text = f"image {k}, pixel {pixel}, channel {channel}: {distance:.2e} from the CDF step"
         else:
             identical += 1

@@ -4,6 +4,9 @@ The sample is the unique fixed point of one Jacobi step (every conditional depen
 evaluation of the eager network at an image proves it: where the step gives back the image, the image is what the naive
 raster loop draws, sub-pixel by sub-pixel. Where it does not, two float implementations disagree, and a rounding error
 explains that only if the noise lies within it of a step of the CDF there: a near-tie, shown with its numbers.
+
+The CDF of a narrow logistic is steep: it moves by far more than the numbers of the head that it is made of. There the
+distance is counted in those numbers, see `gpcnn_training.conditionals`.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gpcnn_training.sampling import inverse_cdf
+from gpcnn_training.conditionals import Categorical, Conditionals
 
 NEAR_TIE = 1e-5
 """Largest distance of the noise from a CDF step that counts as a tie; float32 rounding moves a CDF by about 1e-6."""
@@ -28,8 +31,8 @@ class Divergence:
         row, column, channel: the sub-pixel.
         engine, eager: the levels drawn.
         noise: u there.
-        margin: distance of u from the CDF interval of the engine's level, under the eager model; 0 would be no
-            divergence at all.
+        margin: distance of u from the CDF interval of the engine's level, under the eager model, as
+            `Conditionals.margin` has it; 0 would be no divergence at all.
         worst: the largest such distance in the whole image, each sub-pixel given the engine's own ones before it.
     """
 
@@ -53,19 +56,21 @@ class Divergence:
 
 @torch.no_grad()
 def first_divergences(
-    logits_NKCHW: Tensor, levels: Tensor, noise: Tensor, mask: Tensor, temperature: Tensor | float = 1.0
+    given: Conditionals | Tensor, levels: Tensor, noise: Tensor, mask: Tensor, temperature: Tensor | float = 1.0
 ) -> tuple[Divergence, ...]:
     """The first divergence of each image that has one.
 
     Args:
-        logits_NKCHW: what the eager model returns at `levels`.
+        given: what the eager model says at `levels`; a tensor is the logits [N, K, C, H, W] of a softmax.
         levels: the images, int32 [N, C, H, W].
         noise: float32 [N, C, H, W] in [0, 1).
         mask: bool [N, C, H, W], true where a sub-pixel was known and not drawn.
-        temperature: divides the logits before drawing.
+        temperature: of the drawing.
     """
-    eager = torch.where(mask, levels, inverse_cdf(logits_NKCHW, noise, temperature))
-    margins = margin(logits_NKCHW / temperature, levels, noise)
+    if isinstance(given, Tensor):
+        given = Categorical(given)
+    eager = torch.where(mask, levels, given.inverse_cdf(noise, temperature))
+    margins = given.margin(levels, noise, temperature)
     worst = torch.where(eager != levels, margins, 0).flatten(1).amax(1)
     divergences = []
     for k in torch.nonzero((eager != levels).flatten(1).any(1)).flatten().tolist():
@@ -85,12 +90,3 @@ def first_divergences(
             )
         )
     return tuple(divergences)
-
-
-def margin(logits_NKCHW: Tensor, levels: Tensor, noise: Tensor) -> Tensor:
-    """Distance of u from [CDF(x-1), CDF(x)), the interval that draws x; computed in float64."""
-    cdf = torch.softmax(logits_NKCHW.double(), 1).cumsum(1)
-    cdf = torch.cat([torch.zeros_like(cdf[:, :1]), cdf], 1)
-    index = levels.long().unsqueeze(1)
-    low, high = cdf.gather(1, index).squeeze(1), cdf.gather(1, index + 1).squeeze(1)
-    return torch.maximum(low - noise, noise - high).clamp(min=0)

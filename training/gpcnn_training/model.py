@@ -14,13 +14,15 @@ Layer l of the paper (figure 2), with v the vertical and h the horizontal stack:
 
 A condition y enters as V^T y in every gate of both stacks (equation 4); of a spatial map it is V · s, s = m(y), with a
 1×1 convolution V that is not masked. The head factorizes the channels of a pixel as
-p(R|x<) p(G|x<,R) p(B|x<,R,G) (section 2.1).
+p(R|x<) p(G|x<,R) p(B|x<,R,G) (section 2.1); so does the mixture of logistics that can take its place.
 
 `forward` evaluates a whole image; `vertical_row` and `horizontal_window` evaluate one row and one window of columns on
 the same weights, from caches. They are equal by test.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor, nn
@@ -82,15 +84,40 @@ class Head(nn.Module):
         return logits.view(n, self.channels, self.levels, h, w).transpose(1, 2)
 
 
+class MixtureHead(nn.Module):
+    """Skip sum → the numbers of a pixel's mixture of logistics (Salimans et al. 2017, section 2.1 and 2.2).
+
+    Channels of the pixel itself are not read here: the mixture says how they depend on each other, see
+    `gpcnn_training.conditionals.LogisticMixture`.
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        c, m = spec.channels, spec.mixtures
+        self.hidden = nn.Conv2d(spec.features, c * spec.head_features, 1)
+        self.mixture = nn.Conv2d(c * spec.head_features, spec.head_outputs, 1)
+        with torch.no_grad():  # the logistics begin side by side, each as wide as its share of [-1, 1]
+            assert self.mixture.bias is not None
+            kinds = self.mixture.bias.view(-1, m)
+            kinds.zero_()
+            kinds[1 : 1 + c] = (2 * torch.arange(m) + 1 - m) / m
+            kinds[1 + c : 1 + 2 * c] = -math.log(m)
+
+    def forward(self, skip_NFHW: Tensor, values_NCHW: Tensor) -> Tensor:
+        """Numbers float32 [N, P, H, W], P = (1 + 2C + C(C-1)/2) · M, in the order that `LogisticMixture` has them."""
+        outputs: Tensor = self.mixture(torch.relu(self.hidden(torch.relu(skip_NFHW))))
+        return outputs
+
+
 class GatedPixelCNN(nn.Module):
-    """The network: levels of an image → logits of every sub-pixel's conditional distribution."""
+    """The network: levels of an image → what its head says of every sub-pixel's conditional distribution."""
 
     def __init__(self, spec: ModelSpec, encoder: EncoderSpec | None = None) -> None:
         """A network with fresh weights; with an `encoder`, an autoencoder, conditioned on the code of an image."""
         super().__init__()
         self.spec = spec
         self.layers = nn.ModuleList(GatedLayer(spec, index) for index in range(spec.layers))
-        self.head = Head(spec)
+        self.head = Head(spec) if spec.head == "categorical" else MixtureHead(spec)
         gates = spec.layers * 2 * 2 * spec.features
         self.condition_projection: nn.Module | None = None
         if spec.conditioning == "label":
@@ -166,7 +193,7 @@ class GatedPixelCNN(nn.Module):
         return condition if condition is None or self.map_network is None else condition[:, :, row : row + 1]
 
     def forward(self, levels_NCHW: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Logits of every sub-pixel given all that come before it in raster and channel order.
+        """The conditionals of every sub-pixel given all that come before it in raster and channel order.
 
         Args:
             levels_NCHW: int [N, C, H, W], each in [0, K).
@@ -174,7 +201,8 @@ class GatedPixelCNN(nn.Module):
                 without one takes the images' own codes.
 
         Returns:
-            float [N, K, C, H, W], unnormalized log-probabilities.
+            float [N, K, C, H, W], unnormalized log-probabilities; of a mixture head, float [N, P, H, W], the numbers
+            of each pixel's mixture. `gpcnn_training.conditionals` makes distributions of either.
         """
         values = self.values(levels_NCHW)
         if condition is None and self.encoder is not None:
@@ -243,8 +271,9 @@ class GatedPixelCNN(nn.Module):
             links: per layer, `vertical_row`'s links cut to the window, [N, 2F, 1, w].
 
         Returns:
-            (logits [N, K, C, 1, w], features): features holds per layer 2..L its input [N, F, 1, k//2 + w], whose last
-            k//2 columns are the next window's cache once the guess has become the image.
+            (logits [N, K, C, 1, w], or the numbers [N, P, 1, w] of a mixture head; features): features holds per layer
+            2..L its input [N, F, 1, k//2 + w], whose last k//2 columns are the next window's cache once the guess has
+            become the image.
         """
         width = links[0].shape[3]
         x = values_NI1X[:, :, :, :-1]  # layer 1 does not see the pixel itself

@@ -11,13 +11,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from gpcnn_training.conditionals import conditionals
+from gpcnn_training.conditionals import inverse_cdf as inverse_cdf
+from gpcnn_training.conditionals import log_probability as log_probability
 from gpcnn_training.model import GatedLayer, GatedPixelCNN
-
-
-def inverse_cdf(logits_NK: Tensor, noise_N: Tensor, temperature: Tensor | float = 1.0) -> Tensor:
-    """Level #{k < K-1 : CDF(k) <= u} of the softmax at a temperature: logits [N, K, …], noise [N, …] → int32 [N, …]."""
-    cdf = torch.softmax(logits_NK / temperature, dim=1).cumsum(dim=1)
-    return (cdf[:, :-1] <= noise_N.unsqueeze(1)).sum(dim=1, dtype=torch.int32)
 
 
 @contextlib.contextmanager
@@ -31,17 +28,11 @@ def full_precision() -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = before
 
 
-def log_probability(logits_NK: Tensor, levels_N: Tensor) -> Tensor:
-    """log p(level) in nats under the model itself (temperature 1): logits [N, K, …], levels [N, …] → float [N, …]."""
-    chosen = levels_N.long().unsqueeze(1)
-    return torch.log_softmax(logits_NK, dim=1).gather(1, chosen).squeeze(1)
-
-
 @torch.no_grad()
 @full_precision()
 def score(model: GatedPixelCNN, levels_NCHW: Tensor, condition: Tensor | None = None) -> Tensor:
     """Log-probability of each sub-pixel given those before it, float [N, C, H, W], nats."""
-    return log_probability(model(levels_NCHW, condition), levels_NCHW)
+    return conditionals(model.spec, model(levels_NCHW, condition), levels_NCHW).log_probability(levels_NCHW)
 
 
 def _start(noise: Tensor, known: Tensor | None, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
@@ -70,8 +61,9 @@ def sample_raster(
     for pixel in range(h * w if pixels is None else pixels):
         i, j = divmod(pixel, w)
         for k in range(c):
-            logits = model(image, condition)[:, :, k, i, j]
-            drawn = inverse_cdf(logits, noise[:, k, i, j], temperature)
+            here = (..., slice(i, i + 1), slice(j, j + 1))
+            given = conditionals(model.spec, model(image, condition)[here], image[here])
+            drawn = given.inverse_cdf(noise[here], temperature)[:, k, 0, 0]
             image[:, k, i, j] = torch.where(mask[:, k, i, j], image[:, k, i, j], drawn)
     return image
 
@@ -90,7 +82,8 @@ def sample_jacobi(
     image, known, mask = _start(noise, known, mask)
     evaluations = 0
     while True:
-        drawn = torch.where(mask, known, inverse_cdf(model(image, condition), noise, temperature))
+        given = conditionals(model.spec, model(image, condition), image)
+        drawn = torch.where(mask, known, given.inverse_cdf(noise, temperature))
         evaluations += 1
         if torch.equal(drawn, image):
             return image, evaluations
@@ -130,17 +123,18 @@ def sample_cached(
             row[..., values_here] = model.values(image[:, :, i : i + 1, here])
             # After w · C evaluations every sub-pixel is exact: w = 1 in grey takes one, and needs no proof of it.
             for _ in range(window * c):
-                logits, features = model.horizontal_window(
+                outputs, features = model.horizontal_window(
                     row[..., here.start : values_here.stop], h_caches, links_here
                 )
-                drawn = inverse_cdf(logits, noise[:, :, i : i + 1, here], temperature)
+                given = conditionals(spec, outputs, image[:, :, i : i + 1, here])
+                drawn = given.inverse_cdf(noise[:, :, i : i + 1, here], temperature)
                 drawn = torch.where(mask[:, :, i : i + 1, here], known[:, :, i : i + 1, here], drawn)
                 done = torch.equal(drawn, image[:, :, i : i + 1, here])
                 image[:, :, i : i + 1, here] = drawn
                 row[..., values_here] = model.values(drawn)
                 if done:
                     break
-            log_prob[:, :, i : i + 1, here] = log_probability(logits, drawn)
+            log_prob[:, :, i : i + 1, here] = given.log_probability(drawn)
             h_caches = [x[..., x.shape[3] - last.left :] for x in features]
         above = torch.cat([above, row[..., first.left :]], dim=2)[:, :, 1:]
     return image, log_prob

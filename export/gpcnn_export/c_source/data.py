@@ -18,7 +18,8 @@ _CONDITIONING: Final = {
     "embedding": "GPCNN_EMBEDDING",
     "map": "GPCNN_MAP",
 }
-_LATER: Final = ("input_size", "map_height", "map_width", "map_features", "map_categories")
+_LATER: Final = ("input_size", "head", "mixtures", "map_height", "map_width", "map_features", "map_categories")
+_HEAD: Final = {"categorical": "GPCNN_CATEGORICAL", "mixture": "GPCNN_MIXTURE"}
 _WORDS_A_LINE: Final = 11
 
 
@@ -86,7 +87,7 @@ def model_c(metadata: EngineMetadata, content: bytes, static: PackedWeights | No
     parts = ['/* Written by gpcnn-export; do not edit. */\n#include "model.h"\n']
     if static is not None:
         numbers = ", ".join(str(getattr(spec, name)) for name in FIRST_FIELDS if name[:7] != "conditi")
-        later = ", ".join(str(getattr(spec, name)) for name in _LATER)
+        later = ", ".join(_HEAD[spec.head] if name == "head" else str(getattr(spec, name)) for name in _LATER)
         parts.append(_array(static.content))
         parts.append(
             "\nconst gpcnn_packed model_packed = {\n"

@@ -32,6 +32,7 @@ from gpcnn_deploy.schedule import Schedule
 from gpcnn_export.graphs.builder import Graph
 from gpcnn_export.graphs.filtering import KERNEL, Filtering
 from gpcnn_export.graphs.map_network import map_network
+from gpcnn_export.graphs.mixture import mixture_constants
 from gpcnn_export.graphs.shapes import with_all_shapes
 from gpcnn_export.graphs.weights import (
     condition_weights,
@@ -143,6 +144,7 @@ class _SamplerGraph:
             windows=self.padded_width // self.window,
             zero_column=self.whole_row,
             inverse_temperature=g.op("Reciprocal", inputs.temperature),
+            mixture=mixture_constants(g, self.spec),
         )
         return self._finish(*self._scan_rows(*self._rows(inputs)))
 

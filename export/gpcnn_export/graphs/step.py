@@ -20,8 +20,8 @@ from gpcnn_deploy import ports
 from gpcnn_deploy.metadata import MAX_BATCH
 from gpcnn_export.graphs.builder import OPSET
 from gpcnn_export.graphs.shapes import with_all_shapes
+from gpcnn_training.conditionals import conditionals
 from gpcnn_training.model import GatedPixelCNN
-from gpcnn_training.sampling import inverse_cdf, log_probability
 
 
 class StepNetwork(nn.Module):
@@ -54,10 +54,10 @@ class StepNetwork(nn.Module):
             image_next int32 [N, C, H, W]; log_prob float32 [N, C, H, W], nats, of `image` under the model itself;
             changed int32 [N], sub-pixels of each image that differ between `image` and `image_next`.
         """
-        logits = self.model(image, condition)
-        image_next = torch.where(mask, known, inverse_cdf(logits, noise, temperature))
+        given = conditionals(self.model.spec, self.model(image, condition), image)
+        image_next = torch.where(mask, known, given.inverse_cdf(noise, temperature))
         changed = (image_next != image).flatten(1).sum(1, dtype=torch.int32)
-        return image_next, log_probability(logits, image), changed
+        return image_next, given.log_probability(image), changed
 
 
 def step_graph(model: GatedPixelCNN, batch: int | None = None) -> onnx.ModelProto:

@@ -9,7 +9,7 @@ import torch
 
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_export.graphs.builder import Array
-from gpcnn_training.model import GatedLayer, GatedPixelCNN
+from gpcnn_training.model import GatedLayer, GatedPixelCNN, MixtureHead
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class LayerWeights:
 
 @dataclass(frozen=True)
 class HeadWeights:
-    """The skip sum and the head; S head features, K levels.
+    """The skip sum and the head; S head features, K levels, P numbers of a mixture.
 
     Attributes:
         skip: [L · F, F], all layers' skip convolutions one above the other: their sum is one product.
@@ -46,6 +46,8 @@ class HeadWeights:
         earlier: per channel c [c · D, S]: the channels of the same pixel before it.
         logits: per channel [S, K], or for two values [S, 1], which gives logit(0) - logit(1).
         logits_bias: per channel [K], or [1].
+
+    Of a mixture there is one `hidden` [F, C · S], no `earlier`, and one `logits` [C · S, P].
     """
 
     skip: Array
@@ -85,6 +87,18 @@ def head_weights(model: GatedPixelCNN) -> HeadWeights:
     spec, head = model.spec, model.head
     c, s, k = spec.channels, spec.head_features, spec.levels
     layers = [layer for layer in model.layers if isinstance(layer, GatedLayer)]
+    skip = np.concatenate([array(layer.skip.weight)[:, :, 0, 0].T for layer in layers])
+    skip_bias = np.asarray(sum(array(layer.skip.bias) for layer in layers))
+    if isinstance(head, MixtureHead):
+        return HeadWeights(
+            skip=skip,
+            skip_bias=skip_bias,
+            hidden=[array(head.hidden.weight)[:, :, 0, 0].T],
+            hidden_bias=[array(head.hidden.bias)],
+            earlier=[],
+            logits=[array(head.mixture.weight)[:, :, 0, 0].T],
+            logits_bias=[array(head.mixture.bias)],
+        )
     hidden = array(head.hidden.weight)[:, :, 0, 0].reshape(c, s, -1)
     hidden_bias = array(head.hidden.bias).reshape(c, s)
     earlier = np.zeros((c, s, c), np.float32) if head.earlier is None else array(head.earlier.weight).reshape(c, s, -1)
@@ -93,8 +107,8 @@ def head_weights(model: GatedPixelCNN) -> HeadWeights:
     if is_binary(spec):
         logits, logits_bias = logits[:, :1] - logits[:, 1:], logits_bias[:, :1] - logits_bias[:, 1:]
     return HeadWeights(
-        skip=np.concatenate([array(layer.skip.weight)[:, :, 0, 0].T for layer in layers]),
-        skip_bias=np.asarray(sum(array(layer.skip.bias) for layer in layers)),
+        skip=skip,
+        skip_bias=skip_bias,
         hidden=[hidden[i].T for i in range(c)],
         hidden_bias=list(hidden_bias),
         earlier=[earlier[i, :, : i * (spec.inputs // c)].T for i in range(c)],
@@ -105,7 +119,7 @@ def head_weights(model: GatedPixelCNN) -> HeadWeights:
 
 def is_binary(spec: ModelSpec) -> bool:
     """Whether graphs take two levels for ±1, and draw by one comparison."""
-    return spec.levels == 2 and spec.input == "values"
+    return spec.levels == 2 and spec.input == "values" and spec.head == "categorical"
 
 
 def level_values(model: GatedPixelCNN) -> Array:

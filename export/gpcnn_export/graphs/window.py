@@ -18,6 +18,7 @@ import onnx
 
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_export.graphs.builder import Array, Graph
+from gpcnn_export.graphs.mixture import MixtureConstants, draw_mixture
 from gpcnn_export.graphs.weights import HeadWeights, LayerWeights, is_binary
 
 
@@ -42,7 +43,10 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One evaluation: values [M, I], levels [M, C] (none for two values), logits per channel, inputs of layers 2..L."""
+    """One evaluation: values [M, I], levels [M, C] (none for two values), logits per channel, inputs of layers 2..L.
+
+    Of a mixture, log-probabilities [M, 1] take the place of logits.
+    """
 
     values: str
     levels: str
@@ -63,6 +67,7 @@ class Windows:
         windows: windows of a row.
         zero_column: the last column is the zero padding; then one window is the row.
         inverse_temperature: float32 scalar.
+        mixture: what a mixture head needs.
     """
 
     graph: Graph
@@ -75,6 +80,7 @@ class Windows:
     windows: int
     zero_column: bool
     inverse_temperature: str
+    mixture: MixtureConstants | None
 
     def __post_init__(self) -> None:
         g, spec, w = self.graph, self.spec, self.window
@@ -153,7 +159,8 @@ class Windows:
         if self.binary:
             extra = drawn.logits[0] if len(drawn.logits) == 1 else b.op("Concat", *drawn.logits, axis=1)
             return Drawn(drawn.values, drawn.values, extra, count, new_caches)
-        return Drawn(drawn.values, drawn.levels, self._log_prob(b, drawn.logits, drawn.levels), count, new_caches)
+        extra = self._log_prob(b, drawn.logits, drawn.levels) if self.mixture is None else _joined(b, drawn.logits)
+        return Drawn(drawn.values, drawn.levels, extra, count, new_caches)
 
     def _iterate(
         self, b: Graph, guess: str, links: list[str], scanned: list[str], caches: list[str], count: str
@@ -184,7 +191,7 @@ class Windows:
         states = [guess, count]
         if not self.binary:
             states.append(b.op("Cast", b.zeros(m, spec.channels), to=onnx.TensorProto.INT32))
-        states += [b.zeros(m, 1 if self.binary else spec.levels)] * spec.channels
+        states += [b.zeros(m, spec.levels if self.mixture is None and not self.binary else 1)] * spec.channels
         if inputs:
             rows = b.op("Mul", self.n, self.graph.int64(spec.kernel_size // 2 + self.window))
             states += [b.zeros(rows, spec.features)] * inputs
@@ -258,6 +265,11 @@ class Windows:
         if spec.channels > 1:
             split = [b.ops("Split", spec.channels, piece, axis=1, num_outputs=spec.channels) for piece in scanned]
             per_channel = [list(pieces) for pieces in zip(*split, strict=True)]
+        if self.mixture is not None:
+            hidden = b.op("Relu", b.op("Gemm", skip, b.matrix(head.hidden[0]), head.hidden_bias[0]))
+            numbers = b.op("Gemm", hidden, b.matrix(head.logits[0]), head.logits_bias[0])
+            pixel = draw_mixture(b, self.mixture, numbers, self.inverse_temperature, per_channel)
+            return _joined(b, pixel.values), _joined(b, pixel.levels), pixel.log_prob
         values: list[str] = []
         levels: list[str] = []
         logits: list[str] = []
@@ -299,6 +311,11 @@ class Windows:
             for logit, level in zip(logits, drawn, strict=True)
         ]
         return parts[0] if channels == 1 else b.op("Concat", *parts, axis=1)
+
+
+def _joined(b: Graph, channels: list[str]) -> str:
+    """[M, 1] of each channel → [M, C]."""
+    return channels[0] if len(channels) == 1 else b.op("Concat", *channels, axis=1)
 
 
 def column_taps(g: Graph, n: str, blocks: list[list[int]]) -> str:

@@ -77,6 +77,17 @@ batch_size_option = click.option(
     show_default=True,
     help="Most images of one part. Fewer need less memory.",
 )
+positions_option = click.option(
+    "--positions",
+    metavar="START:STOP",
+    help="Draw only the images from position START up to, but without, STOP, counted from 0. Each is the image that "
+    "the whole run would draw.",
+)
+shard_option = click.option(
+    "--shard",
+    metavar="NUMBER/SHARDS",
+    help="Do only this part of the work: 2/8 is the second of eight. Each part can run on another machine.",
+)
 resize_option = click.option(
     "--resize",
     is_flag=True,

@@ -44,7 +44,7 @@ class Request:
         mask: bool [N, C, H, W]: true keeps `known`, false draws.
         label: int32 [N] for a model conditioned on labels, else None.
         embedding: float32 [N, E] for a model conditioned on embeddings, else None.
-        temperature: divides the logits before drawing; above 0.
+        temperature: divides the logits before drawing, see docs/engines.md of mixtures; above 0.
         cancellation: looked at between steps; an engine whose single call takes long may hook into it.
         map: int32 (categories) or float32 (values) [N, M, h, w] for a model conditioned on maps, else None.
     """

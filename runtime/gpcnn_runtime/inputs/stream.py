@@ -30,11 +30,13 @@ class Picture:
         name: its path; of a picture in an .npz, with its number: `file.npz[12]`.
         pixels: uint8 [C, H, W].
         label: the model's label that an .npz with labels gives it; None without, or if the model has no such class.
+        embedding: float32 [E], what it is scored under, where it comes with a vector of its own.
     """
 
     name: str
     pixels: npt.NDArray[np.uint8]
     label: int | None = None
+    embedding: npt.NDArray[np.float32] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

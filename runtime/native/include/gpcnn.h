@@ -40,12 +40,18 @@ typedef enum gpcnn_conditioning {
   GPCNN_MAP = 3
 } gpcnn_conditioning;
 
+typedef enum gpcnn_head { /* the distribution of a sub-pixel */
+  GPCNN_CATEGORICAL = 0,    /* a softmax over the levels */
+  GPCNN_MIXTURE = 1         /* a discretized mixture of logistics */
+} gpcnn_head;
+
 /* Dimensions of a model, as gpcnn_deploy.spec.ModelSpec has them. */
 typedef struct gpcnn_spec {
   uint32_t height, width, channels, levels, features, layers;
   uint32_t first_kernel_size, kernel_size, head_features;
   uint32_t conditioning, conditioning_size;
   uint32_t input_size; /* D, numbers of a category's vector; 0: levels are read as values */
+  uint32_t head, mixtures; /* mixtures: 0 for GPCNN_CATEGORICAL */
   /* Of a map, which has conditioning_size planes; 0 without one. 0 categories: it holds values. */
   uint32_t map_height, map_width, map_features, map_categories;
 } gpcnn_spec;
@@ -63,7 +69,8 @@ typedef struct gpcnn_request {
   uint32_t images;            /* N, at least 1 */
   uint32_t window;            /* columns guessed at a time, 1 to W, or as many as the workspace
                                  holds; 0: chosen by the library. All draw the same images */
-  float temperature;          /* divides the logits before drawing; 0 stands for 1 */
+  float temperature;          /* divides the logits before drawing, of a mixture the log-weights, and multiplies its
+                                 scales; 0 stands for 1 */
   const float *noise;         /* [N,C,H,W] in [0, 1): the uniforms that decide the images; may be NULL if all is known */
   const int32_t *known;       /* [N,C,H,W] levels to keep where `mask` is nonzero, or NULL */
   const uint8_t *mask;        /* [N,C,H,W], or NULL: nothing is known */

@@ -6,6 +6,8 @@
 #include <stdint.h>
 #include "gpcnn.h"
 
+/* What is called from many places and takes no time: once in the library, not at every one of them. */
+#define NOINLINE static __attribute__((noinline, unused))
 /* Of functions that lay memory out: they are called seldom, and made small. */
 #if defined(__clang__)
 #define SMALL __attribute__((minsize, noinline))
@@ -26,7 +28,7 @@ static inline uint64_t saturating_product(uint64_t a, uint64_t b) {
 }
 
 /* a · b · c · d elements of `size` bytes, aligned to GPCNN_ALIGNMENT; NULL when measuring. */
-static inline void *arena_take(arena *from, size_t size, uint64_t a, uint64_t b, uint64_t c, uint64_t d) {
+NOINLINE void *arena_take(arena *from, size_t size, uint64_t a, uint64_t b, uint64_t c, uint64_t d) {
   const uint64_t most = SIZE_MAX / 2 - GPCNN_ALIGNMENT;
   const uint64_t bytes = saturating_product(saturating_product(saturating_product(size, a), saturating_product(b, c)), d);
   if (from->overflow || bytes > most || from->used > most - bytes) {

@@ -6,7 +6,7 @@
  * the one that a window of one column draws. A known pixel is its own guess, so windows over known pixels are wide. */
 #ifndef GPCNN_DRAW_H
 #define GPCNN_DRAW_H
-#include "head.h"
+#include "mixture.h"
 #include "horizontal.h"
 
 enum { GROUP_IMAGES = TILE_ROWS < 6 ? 2 * TILE_ROWS : TILE_ROWS }; /* measured: more images leave the second cache */
@@ -97,6 +97,26 @@ static void draw_window(batch *b, size_t first) {
   }
 }
 
+/* The same for a mixture: its numbers do not depend on the channels drawn, so pixel after pixel. */
+static void draw_mixture_window(batch *b, size_t first) {
+  const workspace *w = &b->w;
+  const network *net = w->net;
+  const size_t n = w->images, rows = b->columns * n, channels = net->model.spec.channels, count = net->components;
+  components x = {w->sums, w->sums + count, w->sums + 2 * count, w->sums + 3 * count, w->sums + 4 * count};
+  mixture_numbers(w, rows);
+  for (size_t r = 0; r < rows; r++) {
+    const float *numbers = w->logits + r * net->mixture_row;
+    for (size_t i = 0; i < count; i += LANES) store(x.log_weights + i, load(numbers + i));
+    normalize(w, &x);
+    for (size_t c = 0; c < channels; c++) {
+      const size_t at = pixel(b, r % n, c, first + r / n), to = c * rows + r;
+      place_components(w, &x, numbers, c, r, rows);
+      w->drawn[to] = is_known(b, at) ? b->request->known[at] : draw_level(w, &x, b->temperature, b->request->noise[at]);
+      if (c + 1 < channels || b->request->log_prob) w->total[to] = observe_level(w, &x, w->drawn[to]);
+    }
+  }
+}
+
 /* Columns decided: up to and with the first that contradicts its guess in any image. */
 static size_t decided_columns(const batch *b, size_t first) {
   const size_t n = b->w.images, c = b->w.net->model.spec.channels, rows = b->columns * n;
@@ -115,9 +135,13 @@ static void keep_column(batch *b, size_t first, size_t column) {
   for (size_t image = 0; image < n; image++)
     for (size_t c = 0; c < w->net->model.spec.channels; c++) {
       const size_t x = c * rows + column * n + image, at = pixel(b, image, c, first + column);
-      const float *logits = w->logits + x * w->net->levels;
       b->request->image[at] = w->drawn[x];
       if (!b->request->log_prob) continue;
+      if (w->net->components) {
+        b->request->log_prob[at] = w->total[x];
+        continue;
+      }
+      const float *logits = w->logits + x * w->net->levels;
       if (b->temperature != 1 || is_known(b, at)) w->total[x] = softmax_terms(w, logits, 1, &w->largest[x]);
       b->request->log_prob[at] =
           multiply_add_one(log2_one(w->total[x]), -0.69314718f, logits[w->drawn[x]] - w->largest[x]);
@@ -145,7 +169,8 @@ static gpcnn_status draw_row(batch *b, uint64_t *evaluations) {
     b->columns = choose_window(b, first);
     for (; guessed < first + b->columns; guessed++) guess(b, guessed);
     horizontal_window(&b->w, b->row, first, b->columns);
-    draw_window(b, first);
+    if (b->w.net->components) draw_mixture_window(b, first);
+    else draw_window(b, first);
     ++*evaluations;
     const size_t decided = decided_columns(b, first), rows = b->columns * n;
     for (size_t column = 0; column < decided; column++) keep_column(b, first, column);

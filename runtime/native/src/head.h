@@ -3,8 +3,6 @@
 #define GPCNN_HEAD_H
 #include "workspace.h"
 
-enum { GROUP = 16 }; /* levels summed as one tree, whatever the width of a vector */
-
 /* Network input of a level that is a value: 2x - (K-1) is exact, so one rounding everywhere. */
 INLINE float value_of(const gpcnn_spec *spec, int32_t level) {
   const int32_t top = (int32_t)spec->levels - 1;

@@ -14,6 +14,7 @@ enum {
   MAX_LEVELS = 256,
   MAX_CATEGORIES = 4096,
   MAX_FEATURES = 4096,
+  MAX_MIXTURES = 128,
   MAX_PLANES = 256
 };
 
@@ -38,6 +39,21 @@ static gpcnn_status read_input(gpcnn_json *input, gpcnn_json *input_size, gpcnn_
   if (size < categorical || size > (categorical ? MAX_FEATURES : 0)) return GPCNN_BAD_SPEC;
   if (!categorical && spec->levels > MAX_LEVELS) return GPCNN_BAD_SPEC;
   spec->input_size = (uint32_t)size;
+  return GPCNN_OK;
+}
+
+/* The head, which earlier files do not say: a softmax. A mixture of logistics needs levels in an order. */
+static gpcnn_status read_head(gpcnn_json *head, gpcnn_json *mixtures, gpcnn_spec *spec) {
+  char word[GPCNN_JSON_WORD] = "categorical";
+  int64_t count = 0;
+  if (head->now != GPCNN_JSON_BAD && !gpcnn_json_string(head, word)) return GPCNN_BAD_SPEC;
+  if (mixtures->now != GPCNN_JSON_BAD && !gpcnn_json_number(mixtures, &count)) return GPCNN_BAD_SPEC;
+  const int mixture = same_text(word, "mixture");
+  if (!mixture && !same_text(word, "categorical")) return GPCNN_BAD_SPEC;
+  if (count < mixture || count > (mixture ? MAX_MIXTURES : 0)) return GPCNN_BAD_SPEC;
+  if (mixture && spec->input_size) return GPCNN_BAD_SPEC;
+  spec->head = mixture ? GPCNN_MIXTURE : GPCNN_CATEGORICAL;
+  spec->mixtures = (uint32_t)count;
   return GPCNN_OK;
 }
 
@@ -69,7 +85,8 @@ static gpcnn_status read_map(gpcnn_json number[4], gpcnn_json *kind, gpcnn_spec 
   return picture && spec->conditioning_size != spec->channels ? GPCNN_BAD_SPEC : GPCNN_OK;
 }
 
-enum { CONDITIONING = DIMENSIONS, INPUT, INPUT_SIZE, MAP_HEIGHT, MAP_WIDTH, MAP_FEATURES, MAP_CATEGORIES, MAP_KIND, NAMES };
+enum { CONDITIONING = DIMENSIONS, INPUT, INPUT_SIZE, HEAD, MIXTURES,
+       MAP_HEIGHT, MAP_WIDTH, MAP_FEATURES, MAP_CATEGORIES, MAP_KIND, NAMES };
 
 static gpcnn_status read_spec(gpcnn_json at, gpcnn_spec *spec) {
   const char *names[NAMES];
@@ -79,6 +96,7 @@ static gpcnn_status read_spec(gpcnn_json at, gpcnn_spec *spec) {
   int others;
   for (int i = 0; i < DIMENSIONS; i++) names[i] = dimensions[i].name;
   names[CONDITIONING] = "conditioning", names[INPUT] = "input", names[INPUT_SIZE] = "input_size";
+  names[HEAD] = "head", names[MIXTURES] = "mixtures";
   names[MAP_HEIGHT] = "map_height", names[MAP_WIDTH] = "map_width", names[MAP_FEATURES] = "map_features";
   names[MAP_CATEGORIES] = "map_categories", names[MAP_KIND] = "map_kind";
   if (!gpcnn_json_object(&at, 1, names, NAMES, values, &others) || others) return GPCNN_BAD_SPEC;
@@ -101,8 +119,9 @@ static gpcnn_status read_spec(gpcnn_json at, gpcnn_spec *spec) {
   if ((uint64_t)spec->height * spec->width > MAX_PIXELS || spec->channels == 2) return GPCNN_BAD_SPEC;
   if (spec->first_kernel_size % 2 == 0 || spec->kernel_size % 2 == 0) return GPCNN_BAD_SPEC;
   if ((spec->conditioning == GPCNN_UNCONDITIONAL) != (spec->conditioning_size == 0)) return GPCNN_BAD_SPEC;
-  const gpcnn_status status = read_map(&values[MAP_HEIGHT], &values[MAP_KIND], spec);
-  return status ? status : read_input(&values[INPUT], &values[INPUT_SIZE], spec);
+  gpcnn_status status = read_map(&values[MAP_HEIGHT], &values[MAP_KIND], spec);
+  if (!status) status = read_input(&values[INPUT], &values[INPUT_SIZE], spec);
+  return status ? status : read_head(&values[HEAD], &values[MIXTURES], spec);
 }
 
 /* Reads the metadata; `at` is behind its opening quote and, in the end, behind its closing one. */
@@ -127,7 +146,8 @@ static gpcnn_status read_metadata(const uint8_t **at, const uint8_t *end, gpcnn_
 /* ---- the tensors: all follows from the spec ---- */
 
 typedef enum kind {
-  CONDITION, EARLIER, HIDDEN_BIAS, HIDDEN_WEIGHT, LOGITS_BIAS, LOGITS_WEIGHT, INPUT_EMBEDDING,
+  CONDITION, EARLIER, HIDDEN_BIAS, HIDDEN_WEIGHT, LOGITS_BIAS, LOGITS_WEIGHT, MIXTURE_BIAS, MIXTURE_WEIGHT,
+  INPUT_EMBEDDING,
   HORIZONTAL_BIAS, HORIZONTAL_WEIGHT, LINK_WEIGHT, OUT_WEIGHT, SKIP_BIAS, SKIP_WEIGHT, VERTICAL_BIAS, VERTICAL_WEIGHT,
   MAP_CONTEXT_BIAS, MAP_CONTEXT_WEIGHT, MAP_READ_BIAS, MAP_READ_WEIGHT, MAP_UP_BIAS, MAP_UP_WEIGHT,
   KINDS
@@ -136,8 +156,10 @@ typedef enum kind {
 /* In the file's order: by name. */
 static const char *const names[KINDS] = {
   "condition_projection.weight", "head.earlier.weight", "head.hidden.bias", "head.hidden.weight", "head.logits.bias",
-  "head.logits.weight", "input_embedding.weight", "horizontal.bias", "horizontal.weight", "link.weight", "out.weight", "skip.bias", "skip.weight",
-  "vertical.bias", "vertical.weight", "bias", "weight", "map_network.read.bias", "map_network.read.weight", "bias", "weight",
+  "head.logits.weight", "head.mixture.bias", "head.mixture.weight", "input_embedding.weight", "horizontal.bias",
+  "horizontal.weight", "link.weight", "out.weight", "skip.bias", "skip.weight",
+  "vertical.bias", "vertical.weight",
+  "bias", "weight", "map_network.read.bias", "map_network.read.weight", "bias", "weight",
 };
 
 /* What stands before the number of a tensor of which the model has several, or NULL. */
@@ -166,17 +188,20 @@ static void give_shape(file_tensor *t, const gpcnn_spec *spec) {
   const uint64_t gates = 4 * f * spec->layers, first = t->layer == 0, numbers = gpcnn_inputs(spec);
   const uint64_t inputs = first ? numbers : f, g = spec->map_features;
   const uint64_t size = first ? spec->first_kernel_size : spec->kernel_size, taps = size / 2 + !first;
+  const uint64_t mixture = gpcnn_component_numbers(spec) * spec->mixtures; /* 0: a softmax */
   switch (t->kind) {
     case CONDITION:
       if (spec->conditioning == GPCNN_LABEL) give(t, 2, e, gates, 1, 1);
       else if (spec->conditioning == GPCNN_MAP) give(t, 4, gates, g, 1, 1);
       else give(t, spec->conditioning == GPCNN_EMBEDDING ? 2 : 0, gates, e, 1, 1);
       return;
-    case EARLIER: give(t, c > 1 ? 4 : 0, c * s, numbers, 1, 1); return;
+    case EARLIER: give(t, c > 1 && !mixture ? 4 : 0, c * s, numbers, 1, 1); return;
     case HIDDEN_BIAS: give(t, 1, c * s, 1, 1, 1); return;
     case HIDDEN_WEIGHT: give(t, 4, c * s, f, 1, 1); return;
-    case LOGITS_BIAS: give(t, 1, c * spec->levels, 1, 1, 1); return;
-    case LOGITS_WEIGHT: give(t, 4, c * spec->levels, s, 1, 1); return;
+    case LOGITS_BIAS: give(t, mixture ? 0 : 1, c * spec->levels, 1, 1, 1); return;
+    case LOGITS_WEIGHT: give(t, mixture ? 0 : 4, c * spec->levels, s, 1, 1); return;
+    case MIXTURE_BIAS: give(t, mixture ? 1 : 0, mixture, 1, 1, 1); return;
+    case MIXTURE_WEIGHT: give(t, mixture ? 4 : 0, mixture, c * s, 1, 1); return;
     case INPUT_EMBEDDING: give(t, spec->input_size ? 2 : 0, spec->levels, spec->input_size, 1, 1); return;
     case HORIZONTAL_BIAS: case VERTICAL_BIAS: give(t, 1, 2 * f, 1, 1, 1); return;
     case HORIZONTAL_WEIGHT: give(t, 4, 2 * f, inputs, 1, taps); return;
@@ -301,6 +326,8 @@ static void note_head(gpcnn_head_offsets *head, const file_tensor *t, uint64_t d
     case HIDDEN_WEIGHT: head->hidden_weight = offset; return;
     case LOGITS_BIAS: head->logits_bias = offset; return;
     case LOGITS_WEIGHT: head->logits_weight = offset; return;
+    case MIXTURE_BIAS: head->mixture_bias = offset; return;
+    case MIXTURE_WEIGHT: head->mixture_weight = offset; return;
     case INPUT_EMBEDDING: head->input_embedding = offset; return;
     case MAP_READ_WEIGHT: head->map_read_weight = offset; return;
     case MAP_READ_BIAS: head->map_read_bias = offset; return;

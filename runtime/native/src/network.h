@@ -40,6 +40,10 @@ typedef struct network {
   float *logits_bias;          /* [C][K']: minus infinity behind K */
   float *earlier;              /* [C][I][S']: channel c reads the numbers of channels c' < c */
   float *input_embedding;      /* [K][D], of categories */
+  size_t components, mixture_row; /* of a mixture head: M'', M padded to GROUP; floats of a pixel's numbers, padded */
+  matrix mixture;              /* k = (channel, hidden feature), outputs [kinds][M'']; instead of logits */
+  float *mixture_bias;         /* [kinds][M'']: minus infinity for log-weights behind M */
+  float steepest, flattest;    /* bounds of log2(1 / scale) */
   float *zeros;                /* [2F'] */
 } network;
 
@@ -47,6 +51,8 @@ typedef struct network {
 INLINE size_t reach(const network *net, size_t l) {
   return (l ? net->model.spec.kernel_size : net->model.spec.first_kernel_size) / 2;
 }
+
+enum { GROUP = 16 }; /* levels or components summed as one tree, whatever the width of a vector */
 
 static matrix take_matrix(arena *from, size_t outputs, size_t depth) {
   const size_t blocks = (outputs + BLOCK - 1) / BLOCK;
@@ -104,11 +110,29 @@ static SMALL void lay_out_network(network *net, const gpcnn_spec *spec, arena *s
   lay_out_map_network(net, spec, from);
   net->skip = take_matrix(from, net->features, l * f);
   net->hidden = take_matrix(from, c * net->head_features, f);
-  for (size_t i = 0; i < c; i++) net->logits[i] = take_matrix(from, net->levels, spec->head_features);
+  net->components = net->mixture_row = 0;
+  net->mixture = (matrix){NULL, 0, 0};
+  net->mixture_bias = NULL;
+  net->steepest = net->flattest = 0;
+  if (spec->head == GPCNN_MIXTURE) {
+    /* The scale is e^-7 to e^2 at 256 levels, and as many times the distance of two levels at others. */
+    const float shift = log2_one((float)(spec->levels - 1) / 255.0f);
+    net->components = ((size_t)spec->mixtures + GROUP - 1) / GROUP * GROUP;
+    net->mixture_row = padded(gpcnn_component_numbers(spec) * net->components);
+    net->mixture = take_matrix(from, net->mixture_row, c * spec->head_features);
+    net->steepest = 10.098865f + shift, net->flattest = -2.8853901f + shift;
+  } else {
+    for (size_t i = 0; i < c; i++) net->logits[i] = take_matrix(from, net->levels, spec->head_features);
+  }
   net->skip_bias = arena_floats(from, net->features, 1, 1, 1);
   net->hidden_bias = arena_floats(from, c, net->head_features, 1, 1);
-  net->logits_bias = arena_floats(from, c, net->levels, 1, 1);
-  net->earlier = arena_floats(from, c, gpcnn_inputs(spec), net->head_features, 1);
+  if (spec->head == GPCNN_MIXTURE) {
+    net->mixture_bias = arena_floats(from, net->mixture_row, 1, 1, 1);
+    net->logits_bias = net->earlier = NULL;
+  } else {
+    net->logits_bias = arena_floats(from, c, net->levels, 1, 1);
+    net->earlier = arena_floats(from, c, gpcnn_inputs(spec), net->head_features, 1);
+  }
   net->zeros = arena_floats(from, net->gates, 1, 1, 1);
   net->input_embedding = arena_floats(from, spec->input_size, spec->levels, 1, 1);
 }

@@ -24,15 +24,24 @@ INLINE void put(const matrix *m, size_t output, size_t k, float value) {
 /* Where output o of a pair of halves goes, if each half is padded. */
 INLINE size_t half_output(size_t o, size_t half, size_t half_padded) { return o < half ? o : o - half + half_padded; }
 
-/* [outputs, inputs] of a 1×1 convolution → k = first + input. Outputs in groups of `group`, each padded. */
-static void pack_pointwise(const matrix *m, tensor t, size_t outputs, size_t inputs, size_t group, size_t first) {
+/* [outputs, inputs] of a 1×1 convolution → k = first + input. Outputs in groups of `group`, each padded to `stride`. */
+NOINLINE void pack_groups(const matrix *m, tensor t, size_t outputs, size_t inputs, size_t group, size_t stride,
+                          size_t first) {
   for (size_t o = 0; o < outputs; o++)
     for (size_t i = 0; i < inputs; i++)
-      put(m, o / group * padded(group) + o % group, first + i, number(t, (uint64_t)o * inputs + i));
+      put(m, o / group * stride + o % group, first + i, number(t, (uint64_t)o * inputs + i));
+}
+INLINE void pack_pointwise(const matrix *m, tensor t, size_t outputs, size_t inputs, size_t group, size_t first) {
+  pack_groups(m, t, outputs, inputs, group, padded(group), first);
+}
+
+/* [outputs] in groups of `group`, each padded to `stride`. */
+NOINLINE void pack_numbers(float *to, tensor t, size_t outputs, size_t group, size_t stride) {
+  for (size_t o = 0; o < outputs; o++) to[o / group * stride + o % group] = number(t, o);
 }
 
 /* [2F, inputs, rows, taps] → k = (row, tap, input). */
-static void pack_convolution(const matrix *m, tensor t, size_t features, size_t inputs, size_t rows, size_t taps) {
+NOINLINE void pack_convolution(const matrix *m, tensor t, size_t features, size_t inputs, size_t rows, size_t taps) {
   for (size_t o = 0; o < 2 * features; o++)
     for (size_t i = 0; i < inputs; i++)
       for (size_t x = 0; x < rows * taps; x++)
@@ -67,28 +76,36 @@ static void pack_layer(network *net, const void *file, size_t l, const gpcnn_lay
   if (to->out.packed) pack_pointwise(&to->out, tensor_at(file, at->out_weight), f, f, f, 0);
   pack_pointwise(&net->skip, tensor_at(file, at->skip_weight), f, f, f, l * f);
   float *vertical_bias = net->gate_bias + l * 2 * net->gates, *horizontal_bias = vertical_bias + net->gates;
-  for (size_t o = 0; o < 2 * f; o++) {
-    vertical_bias[half_output(o, f, net->features)] = number(tensor_at(file, at->vertical_bias), o);
-    horizontal_bias[half_output(o, f, net->features)] = number(tensor_at(file, at->horizontal_bias), o);
-  }
+  pack_numbers(vertical_bias, tensor_at(file, at->vertical_bias), 2 * f, f, net->features);
+  pack_numbers(horizontal_bias, tensor_at(file, at->horizontal_bias), 2 * f, f, net->features);
   for (size_t o = 0; o < f; o++) net->skip_bias[o] += number(tensor_at(file, at->skip_bias), o);
+}
+
+/* The head of a mixture: outputs [kinds, M] go to [kinds][M'']. */
+static void pack_mixture(network *net, const void *file, const gpcnn_head_offsets *at) {
+  const gpcnn_spec *spec = &net->model.spec;
+  const size_t c = spec->channels, s = spec->head_features, m = spec->mixtures, count = net->components;
+  const size_t outputs = gpcnn_component_numbers(spec) * m;
+  pack_groups(&net->hidden, tensor_at(file, at->hidden_weight), c * s, spec->features, s, net->head_features, 0);
+  pack_groups(&net->mixture, tensor_at(file, at->mixture_weight), outputs, c * s, m, count, 0);
+  pack_numbers(net->hidden_bias, tensor_at(file, at->hidden_bias), c * s, s, net->head_features);
+  pack_numbers(net->mixture_bias, tensor_at(file, at->mixture_bias), outputs, m, count);
+  for (size_t o = m; o < count; o++) net->mixture_bias[o] = -__builtin_inff();
 }
 
 static void pack_head(network *net, const void *file, const gpcnn_head_offsets *at) {
   const gpcnn_spec *spec = &net->model.spec;
   const size_t c = spec->channels, s = spec->head_features, k = spec->levels, inputs = gpcnn_inputs(spec);
   pack_pointwise(&net->hidden, tensor_at(file, at->hidden_weight), c * s, spec->features, s, 0);
+  pack_numbers(net->hidden_bias, tensor_at(file, at->hidden_bias), c * s, s, net->head_features);
+  pack_numbers(net->logits_bias, tensor_at(file, at->logits_bias), c * k, k, net->levels);
   for (size_t channel = 0; channel < c; channel++) {
     pack_pointwise(&net->logits[channel], tensor_at(file, at->logits_weight + 4 * (uint64_t)(channel * k * s)), k, s, k, 0);
-    for (size_t i = 0; i < s; i++) {
-      net->hidden_bias[channel * net->head_features + i] = number(tensor_at(file, at->hidden_bias), channel * s + i);
+    for (size_t i = 0; i < s; i++)
       for (size_t earlier = 0; earlier < channel * (inputs / c); earlier++)
         net->earlier[(channel * inputs + earlier) * net->head_features + i] =
             number(tensor_at(file, at->earlier_weight), (channel * s + i) * inputs + earlier);
-    }
-    for (size_t i = 0; i < net->levels; i++)
-      net->logits_bias[channel * net->levels + i] =
-          i < k ? number(tensor_at(file, at->logits_bias), channel * k + i) : -__builtin_inff();
+    for (size_t i = k; i < net->levels; i++) net->logits_bias[channel * net->levels + i] = -__builtin_inff();
   }
 }
 
@@ -98,11 +115,7 @@ static void pack_condition(network *net, const void *file, const gpcnn_head_offs
   const size_t size = spec->conditioning == GPCNN_MAP ? spec->map_features : spec->conditioning_size;
   const tensor t = tensor_at(file, at->condition_weight);
   if (spec->conditioning == GPCNN_EMBEDDING || spec->conditioning == GPCNN_MAP)
-    for (size_t g = 0; g < gates; g++)
-      for (size_t o = 0; o < 2 * f; o++)
-        for (size_t e = 0; e < size; e++)
-          put(&net->embedding, g * net->gates + half_output(o, f, net->features), e,
-              number(t, ((uint64_t)g * 2 * f + o) * size + e));
+    pack_groups(&net->embedding, t, gates * 2 * f, size, f, net->features, 0);
   if (spec->conditioning == GPCNN_LABEL)
     for (size_t label = 0; label < size; label++)
       for (size_t g = 0; g < gates; g++)
@@ -147,7 +160,7 @@ static __attribute__((noinline)) void pack_map_network(network *net, const void 
 
 static void pack_input_embedding(network *net, const void *file, const gpcnn_head_offsets *at) {
   const size_t floats = (size_t)net->model.spec.levels * net->model.spec.input_size;
-  for (size_t i = 0; i < floats; i++) net->input_embedding[i] = number(tensor_at(file, at->input_embedding), i);
+  pack_numbers(net->input_embedding, tensor_at(file, at->input_embedding), floats, floats, 0);
 }
 
 /* Fills a network that was laid out and is zero; `net->model.spec` is the file's. */
@@ -157,7 +170,8 @@ static void pack_network(network *net, const void *file, const gpcnn_head_offset
     gpcnn_file_layer(file, &net->model.spec, l, &at);
     pack_layer(net, file, l, &at);
   }
-  pack_head(net, file, head);
+  if (net->components) pack_mixture(net, file, head);
+  else pack_head(net, file, head);
   pack_condition(net, file, head);
   pack_input_embedding(net, file, head);
   pack_map_network(net, file, head);

@@ -36,6 +36,19 @@ INLINE vec exp2_bounded(vec x) {
   return (vec)((vec_int)p + ((vec_int)shifted << 23));
 }
 
+/* 1 - 2^x for -126 <= x < 0: where n is 0, the polynomial without its 1, so that nothing cancels. */
+INLINE vec one_minus_exp2(vec x) {
+  const vec shift = splat(12582912.0f);
+  const vec shifted = x + shift;
+  const vec n = shifted - shift, f = x - n;
+  vec p = multiply_add(splat(0.0013276472f), f, splat(0.009675541f));
+  p = multiply_add(p, f, splat(0.05550713f));
+  p = multiply_add(p, f, splat(0.2402212f));
+  p = multiply_add(p, f, splat(0.69314694f));
+  const vec power = (vec)((vec_int)multiply_add(p, f, splat(1.0f)) + ((vec_int)shifted << 23));
+  return choose(n == splat(0), -f * p, splat(1.0f) - power);
+}
+
 /* tanh(a) · sigmoid(b), equation 2, with one division: (1 - x) / ((1 + x)(1 + y)), x = exp(-2a), y = exp(-b). */
 INLINE vec gate(vec a, vec b) {
   const vec bound = splat(60.0f), one = splat(1.0f); /* beyond, both functions are 1, -1 or 0 to the last bit */
@@ -65,5 +78,19 @@ INLINE float log2_one(float x) {
   p = multiply_add_one(p, square, 0.96179669f);
   p = multiply_add_one(p, square, 2.88539008f);
   return multiply_add_one(s, p, (float)n);
+}
+
+/* The same of each of a vector. */
+INLINE vec log2_of(vec x) {
+  const vec_int offset = (vec_int)x - 0x3f3504f3;
+  const vec_int n = offset >> 23;
+  const vec m = (vec)((offset & 0x7fffff) + 0x3f3504f3);
+  const vec s = (m - splat(1.0f)) / (m + splat(1.0f));
+  const vec square = s * s;
+  vec p = multiply_add(square, splat(0.32059889f), splat(0.41219858f));
+  p = multiply_add(p, square, splat(0.57707802f));
+  p = multiply_add(p, square, splat(0.96179669f));
+  p = multiply_add(p, square, splat(2.88539008f));
+  return multiply_add(s, p, __builtin_convertvector(n, vec));
 }
 #endif

@@ -8,6 +8,13 @@ static inline uint32_t gpcnn_inputs(const gpcnn_spec *spec) {
   return spec->channels * (spec->input_size ? spec->input_size : 1);
 }
 
+/* Numbers of a component of a mixture: a log-weight, C means, C log-scales, and what makes means depend on earlier
+   channels. */
+static inline uint32_t gpcnn_component_numbers(const gpcnn_spec *spec) {
+  const uint32_t c = spec->channels;
+  return 1 + 2 * c + c * (c - 1) / 2;
+}
+
 enum {
   GPCNN_MAP_CONTEXT = 2, /* 3×3 convolutions at the size of the map */
   GPCNN_MAP_STAGES = 20  /* transposed convolutions at most: an image has at most 2^20 pixels */
@@ -51,8 +58,9 @@ typedef struct gpcnn_layer_offsets {
 
 typedef struct gpcnn_head_offsets {
   uint64_t hidden_weight, hidden_bias;         /* [C*S, F, 1, 1] [C*S] */
-  uint64_t earlier_weight;                     /* [C*S, I, 1, 1]; 0 for one channel; not yet masked */
-  uint64_t logits_weight, logits_bias;         /* [C*K, S, 1, 1] [C*K] */
+  uint64_t earlier_weight;                     /* [C*S, I, 1, 1]; 0 for one channel or a mixture; not yet masked */
+  uint64_t logits_weight, logits_bias;         /* [C*K, S, 1, 1] [C*K]; 0 for a mixture */
+  uint64_t mixture_weight, mixture_bias;       /* [kinds*M, C*S, 1, 1] [kinds*M]; 0 for a softmax */
   uint64_t input_embedding;                    /* [K, D]; 0 where levels are values */
   uint64_t condition_weight;                   /* label: [classes, L*2*2F]; embedding or map: [L*2*2F, E or G]; else 0 */
   uint64_t map_read_weight, map_read_bias;     /* [G, inputs of a map, 1, 1] [G] */

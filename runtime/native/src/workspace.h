@@ -37,9 +37,10 @@ typedef struct workspace {
   float *horizontal;    /* [window][N][2F'] p_h */
   float *gated;         /* [L][window][N][F'] g */
   float *skip, *hidden; /* [window][N][F'] [window][N][C][S'] */
-  float *logits;        /* [C][window][N][K'] */
-  float *terms, *sums;  /* [K'] [K'/16] exp of one sub-pixel's logits */
-  float *largest, *total; /* [C][window][N] of the logits at temperature 1, and of their exp */
+  float *logits;        /* [C][window][N][K']; of a mixture [window][N][kinds][M''] */
+  float *terms, *sums;  /* [K'] [K'/16] exp of one sub-pixel's logits; of a mixture [M''] [5 M''] */
+  float *largest, *total; /* [C][window][N] of the logits at temperature 1, and of their exp; of a mixture the second
+                             is the log-probability */
   int32_t *drawn;       /* [C][window][N] */
   int32_t *row;         /* [W][N][C] levels of the row being drawn: decided, then guessed */
   uint32_t *known_run;  /* [W + 1] columns from here on that are known in all images */
@@ -94,9 +95,10 @@ static SMALL void lay_out_workspace(workspace *w, const network *net, size_t ima
   w->gated = arena_floats(from, l, rows, n, net->features);
   w->skip = arena_floats(from, rows, n, net->features, 1);
   w->hidden = arena_floats(from, rows, n, c, net->head_features);
-  w->logits = arena_floats(from, c, rows, n, net->levels);
-  w->terms = arena_floats(from, net->levels, 1, 1, 1);
-  w->sums = arena_floats(from, net->levels, 1, 1, 1);
+  const int mixture = spec->head == GPCNN_MIXTURE;
+  w->logits = arena_floats(from, mixture ? 1 : c, rows, n, mixture ? net->mixture_row : net->levels);
+  w->terms = arena_floats(from, mixture ? net->components : net->levels, 1, 1, 1);
+  w->sums = arena_floats(from, mixture ? 5 * net->components : net->levels, 1, 1, 1);
   w->largest = arena_floats(from, c, rows, n, 1);
   w->total = arena_floats(from, c, rows, n, 1);
   w->drawn = (int32_t *)arena_take(from, sizeof(int32_t), c, rows, n, 1);

@@ -18,7 +18,18 @@ COMMANDS = {
     if script.name.startswith("gpcnn-")
 }
 INPUTS = {"checkpoint", "engine_path", "picture", "likes", "mask_path", "threshold_path", "background_path", "init"}
-INPUTS |= {"engine", "source", "pictures", "data_dir", "resume", "beside", "embeddings_path", "maps_path", "small"}
+INPUTS |= {
+    "engine",
+    "source",
+    "pictures",
+    "data_dir",
+    "resume",
+    "beside",
+    "embeddings_path",
+    "parts",
+    "maps_path",
+    "small",
+}
 
 
 def options() -> list[tuple[str, str, str]]:
@@ -32,7 +43,7 @@ def options() -> list[tuple[str, str, str]]:
 
 
 def test_every_path_of_every_command_is_an_input_or_a_checked_output() -> None:
-    assert len(COMMANDS) == 9
+    assert len(COMMANDS) == 10
     for name, script in COMMANDS.items():
         for param in script.load().params:
             if isinstance(param.type, click.Path) and not isinstance(param.type, OutputType):
@@ -54,6 +65,7 @@ def test_what_cannot_be_written_is_refused_before_the_work(
         "gpcnn-inspect": ["nothing.onnx"],
         "gpcnn-score": ["nothing.png", "--engine", "nothing.onnx", "--calibrate"],
         "gpcnn-sample": ["--engine", "nothing.onnx"],
+        "gpcnn-join": ["nothing.npz"],
         "gpcnn-export": ["nothing.safetensors"],
         "gpcnn-train": ["--data", "nothing"],
     }.get(command, [])

@@ -481,14 +481,14 @@ def test_results_that_cannot_be_written(digits: list[Path], sampler_path: Path, 
 def test_interrupted_runs_keep_their_rows(
     digits: list[Path], sampler_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = Scoring._rows
+    honest = Scoring._scored
 
-    def interrupted(self: Scoring, chunk: Any, first: int) -> Any:
-        if first >= 2:
+    def interrupted(self: Scoring, good: Any) -> Any:
+        if good[0][0] >= 2:
             raise KeyboardInterrupt
-        return honest(self, chunk, first)
+        return honest(self, good)
 
-    monkeypatch.setattr(Scoring, "_rows", interrupted)
+    monkeypatch.setattr(Scoring, "_scored", interrupted)
     arguments = ("--threads", 1, "--batch-size", 6, "--csv", "s.csv", "--json", "s.json")
     result = run("--engine", sampler_path, "pictures", *arguments)
     assert result.exit_code == 130

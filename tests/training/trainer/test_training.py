@@ -375,12 +375,15 @@ def test_without_an_average_the_weights_themselves_are_saved(tmp_path: Path, str
         assert torch.equal(trainer.average.state_dict()[name], weight), name
 
 
-def test_rmsprop_trains_and_resumes_as_adamw_does(tmp_path: Path, stripes: DataSet) -> None:
-    through = trainer_of(tmp_path / "through", stripes, max_steps=40, optimizer="rmsprop", learning_rate=3e-3)
+@pytest.mark.parametrize(("optimizer", "rate"), [("muon", 1e-2), ("rmsprop", 3e-3)])
+def test_other_optimizers_train_and_resume_as_adamw_does(
+    tmp_path: Path, stripes: DataSet, optimizer: str, rate: float
+) -> None:
+    through = trainer_of(tmp_path / "through", stripes, max_steps=40, optimizer=optimizer, learning_rate=rate)
     before = through.score(through.average)
     train(through)
     assert through.score(through.average) < 0.9 * before
-    first = trainer_of(tmp_path / "run", stripes, max_steps=40, optimizer="rmsprop", learning_rate=3e-3)
+    first = trainer_of(tmp_path / "run", stripes, max_steps=40, optimizer=optimizer, learning_rate=rate)
     train(first, 7)
     second = resumed(tmp_path / "run", stripes, first.settings)
     train(second)

@@ -11,7 +11,7 @@ Count = Annotated[int, msgspec.Meta(ge=1)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Decay = Annotated[float, msgspec.Meta(ge=0, lt=1)]
-OptimizerName = Literal["adamw", "rmsprop"]
+OptimizerName = Literal["adamw", "muon", "rmsprop"]
 
 FINAL_LEARNING_RATE = 0.01  # of the peak
 
@@ -23,10 +23,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         data: data set name, or the absolute path of the user's images.
         data_dir: folder of the four MNIST files, absolute; None downloads them.
         batch_size: images a step, of all processes together.
-        optimizer: AdamW, or RMSprop as the paper has it.
+        optimizer: AdamW; Muon, with AdamW for what it is not for; or RMSprop as the paper has it.
         learning_rate: peak of the schedule.
         warm_up: share of the run in which the learning rate rises.
-        weight_decay: of AdamW.
+        weight_decay: of AdamW and Muon.
         clip: largest norm of the gradient of the loss in nats a sub-pixel.
         ema: decay of the moving average of the weights that is evaluated and exported; 0 takes the weights themselves.
         seed: seed of the weights, of the order of the images and of their binarization.

@@ -18,12 +18,8 @@ from gpcnn_training.checkpoint import build_model, read_tensors, write_tensors
 from gpcnn_training.model import GatedPixelCNN
 from gpcnn_training.runs import STATE
 from gpcnn_training.trainer.compute import Compute
-from gpcnn_training.trainer.settings import OptimizerName, Settings
-
-_MOMENTS: dict[OptimizerName, tuple[str, ...]] = {
-    "adamw": ("exp_avg", "exp_avg_sq"),
-    "rmsprop": ("square_avg",),
-}
+from gpcnn_training.trainer.optimizer import moment_names, moments
+from gpcnn_training.trainer.settings import Settings
 
 
 class TrainingState(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,10 +62,8 @@ def save_state(
     """
     tensors = {f"weight.{name}": tensor for name, tensor in model.state_dict().items()}
     tensors |= {f"average.{name}": tensor for name, tensor in average.state_dict().items()}
-    for name, parameter in model.named_parameters():
-        for moment in _MOMENTS[state.settings.optimizer]:
-            if moment in optimizer.state[parameter]:
-                tensors[f"{moment}.{name}"] = optimizer.state[parameter][moment]
+    for name, kept in moments(optimizer, model).items():
+        tensors |= {f"{moment}.{name}": tensor for moment, tensor in kept.items()}
     write_tensors(run / STATE, tensors, state)
 
 
@@ -90,8 +84,7 @@ def load_state(run: Path) -> Restored:
     """
     path = _state_file(run)
     state, tensors = read_tensors(path, TrainingState)
-    names_of_moments = _MOMENTS[state.settings.optimizer]
-    groups: dict[str, dict[str, Tensor]] = {group: {} for group in ("weight", "average", *names_of_moments)}
+    groups: dict[str, dict[str, Tensor]] = {"weight": {}, "average": {}}
     for key, tensor in tensors.items():
         group, _, name = key.partition(".")
         groups.setdefault(group, {})[name] = tensor
@@ -101,12 +94,16 @@ def load_state(run: Path) -> Restored:
     model, average = (build_model(path, header.spec, header.encoder, groups.pop(g)) for g in ("weight", "average"))
     if header.step == 0:
         return Restored(model, average, {}, state)
-    shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
-    for tensors in groups.values():
-        if {name: tensor.shape for name, tensor in tensors.items()} != shapes:
-            raise CheckpointError(f"{path}: optimizer moments do not fit the weights: start a new run")
-    moments = {name: {moment: groups[moment][name] for moment in names_of_moments} for name in shapes}
-    return Restored(model, average, moments, state)
+    kept: dict[str, dict[str, Tensor]] = {name: {} for name, _ in model.named_parameters()}
+    expected = moment_names(state.settings.optimizer, model)
+    for name, weight in model.named_parameters():
+        for moment in expected[name]:
+            there = groups.get(moment, {})
+            if name in there and there[name].shape == weight.shape:
+                kept[name][moment] = there.pop(name)
+    if any(groups.values()) or any(set(kept[name]) != set(names) for name, names in expected.items()):
+        raise CheckpointError(f"{path}: optimizer moments do not fit the weights: start a new run")
+    return Restored(model, average, kept, state)
 
 
 def _state_file(run: Path) -> Path:
@@ -114,15 +111,3 @@ def _state_file(run: Path) -> Path:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file: only a run folder that still has its {STATE} can be resumed")
     return path
-
-
-def restore_optimizer(
-    optimizer: torch.optim.Optimizer, model: GatedPixelCNN, moments: dict[str, dict[str, Tensor]], step: int
-) -> None:
-    """Give an optimizer over `model.parameters()` the moments that it had after `step` steps."""
-    content = optimizer.state_dict()
-    names = [name for name, _ in model.named_parameters()]
-    content["state"] = {
-        index: {"step": torch.tensor(float(step)), **moments[name]} for index, name in enumerate(names) if moments
-    }
-    optimizer.load_state_dict(content)

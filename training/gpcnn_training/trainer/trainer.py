@@ -27,6 +27,7 @@ from gpcnn_deploy.errors import CheckpointError, OutputError, TrainingError, Usa
 from gpcnn_deploy.spec import Quantization
 from gpcnn_deploy.text import bounded
 from gpcnn_training.checkpoint import checkpoint_header, save_checkpoint, tool_versions
+from gpcnn_training.conditionals import conditionals
 from gpcnn_training.data.conditions import conditions_of, data_digest
 from gpcnn_training.data.dataset import DataSet
 from gpcnn_training.data.quantize import stream, to_levels
@@ -46,8 +47,9 @@ from gpcnn_training.trainer.compute import (
 from gpcnn_training.trainer.device import local_processes
 from gpcnn_training.trainer.display import Display
 from gpcnn_training.trainer.metrics import Metrics
+from gpcnn_training.trainer.optimizer import make_optimizer, restore_moments
 from gpcnn_training.trainer.settings import Settings
-from gpcnn_training.trainer.state import Restored, TrainingState, restore_optimizer, save_state
+from gpcnn_training.trainer.state import Restored, TrainingState, save_state
 
 STEPS_BETWEEN_REPORTS = 10
 SECONDS_BETWEEN_SAVES = 60.0
@@ -125,14 +127,14 @@ class Trainer:
         average.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._average = AveragedModel(average, multi_avg_fn=self._follow)
         self._average.n_averaged += 1  # what follows is no first copy
-        self._optimizer = _optimizer(model, settings)
+        self._optimizer = make_optimizer(model, settings)
         before = restored.state.compute if restored else None
         if before and (before.device, before.processes) == (self.device.type, fabric.world_size):
             self.compute = before
         else:
             self.compute = self._choose(precision, compiling, note)
         if restored and restored.moments:
-            restore_optimizer(self._optimizer, model, restored.moments, self.step)
+            restore_moments(self._optimizer, model, restored.moments, self.step)
         self._network, self._fabric_optimizer = fabric.setup(prepared(model, self.compute), self._optimizer)
         self._metrics = Metrics(run / METRICS, self.step) if fabric.is_global_zero else None
         self._metrics_failed = False
@@ -370,8 +372,10 @@ class Trainer:
         """The loss of the step at hand, in nats a sub-pixel."""
         levels, given = self._batch()
         with autocast(self.device, compute):
-            logits = network(levels, given)
-        return functional.cross_entropy(logits.float(), levels)
+            outputs = network(levels, given)
+        if self.spec.head == "categorical":
+            return functional.cross_entropy(outputs.float(), levels)
+        return -conditionals(self.spec, outputs.float(), levels).log_probability(levels).mean()
 
     def _follow(self, average: Sequence[Tensor], now: Sequence[Tensor], count: object) -> None:
         """One step of the moving average."""
@@ -455,12 +459,6 @@ def hold_out(data: DataSet, subpixels: int) -> tuple[npt.NDArray[np.int64], npt.
         return np.arange(count), np.arange(count)[-max(1, count // 4) :]
     validation = np.linspace(0, count, held, endpoint=False, dtype=np.int64)
     return np.setdiff1d(np.arange(count), validation), validation
-
-
-def _optimizer(model: GatedPixelCNN, settings: Settings) -> torch.optim.Optimizer:
-    if settings.optimizer == "rmsprop":
-        return torch.optim.RMSprop(model.parameters(), settings.learning_rate, alpha=0.95, eps=1e-8)
-    return torch.optim.AdamW(model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
 
 
 def resumed(

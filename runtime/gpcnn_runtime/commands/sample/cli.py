@@ -26,15 +26,18 @@ from gpcnn_runtime.commands.options import (
     loading_options,
     map_option,
     mask_option,
+    positions_option,
     rank_by_option,
     resize_option,
     rows_option,
     seed_option,
+    shard_option,
     smaller_batches,
     spherical_option,
     strategy_option,
     upscale_option,
 )
+from gpcnn_runtime.commands.parts import parse_part
 
 if TYPE_CHECKING:
     from gpcnn_deploy.metadata import EngineMetadata
@@ -91,6 +94,8 @@ COMPLETIONS_OUTPUT = {"grid": "completions.png", "png": "completions", "npz": "c
     type=click.IntRange(1, 64),
     help="How large an image pixel becomes.  [default: 1; a small grid is enlarged to about 256 pixels]",
 )
+@positions_option
+@shard_option
 @json_option
 @complete_option
 @rows_option
@@ -117,6 +122,8 @@ def main(
     output: Path | None,
     output_format: str,
     scale: int | None,
+    positions: str | None,
+    shard: str | None,
     json_path: Path | None,
     picture: Path | None,
     rows: int | None,
@@ -139,6 +146,7 @@ def main(
     gpcnn-sample --engine model.gpcnn --label 3
     gpcnn-sample --label all --count 10 -o sheet.png
     gpcnn-sample --label 3,5 --count 5000 --output-format npz
+    gpcnn-sample --label 3,5 --count 5000 --output-format npz --shard 2/8
     gpcnn-sample --like digit.png --count 20
     gpcnn-sample --engine model.gpcnn --embedding h.npy
     gpcnn-sample --interpolate 3,8 --count 9
@@ -156,6 +164,9 @@ def main(
     before it: known pixels below a gap cannot guide what is drawn into it, but they can judge it. --candidates N draws
     N completions for each one shown, and shows the best. --rank-by says what is best. If you give no --label, the
     known pixels choose it.
+
+    --shard and --positions draw a part of a job, so that several machines can share it. Pictures of all parts go into
+    one folder; gpcnn-join makes one .npz of the parts.
     """
     from gpcnn_runtime.commands.sample.run import Order, Place, draw_completions, draw_grid, draw_job
 
@@ -179,7 +190,14 @@ def main(
     if asked is not None and len(likes) > 1:
         raise UsageError(f"--complete draws from the code of one picture: name one with --like, not {len(likes)}")
     steps = 9 if count is None else count
+    part = parse_part(positions, shard)
+    if part is not None and asked is not None:
+        raise UsageError(f"{part.option}: --complete ranks all completions together, and has no parts: leave it out")
+    if part is not None and output_format == "grid":
+        raise UsageError(f"{part.option}: parts of one sheet do not fit together: add --output-format png or npz")
     path = output or Path((COMPLETIONS_OUTPUT if asked else DEFAULT_OUTPUT)[output_format])
+    if part is not None and output is None and output_format == "npz":
+        path = path.with_stem(f"{path.stem}-{part.in_file_name()}")
     place = Place(path, output_format, scale, json_path)
     place.check()
     try:
@@ -232,7 +250,8 @@ def main(
                 same_noise=1 if given is None else given.same_noise,
                 map=None if given is None else given.map,
             )
-            order = Order(conditions, strategy, given, any_label, from_zoo)
+            span = range(conditions.total) if part is None else part.of(conditions.total)
+            order = Order(conditions, strategy, given, any_label, from_zoo, span)
             if asked is not None:
                 draw_completions(sampler, order, place, asked)
             elif output_format == "grid":

@@ -137,7 +137,6 @@ def write_completions(
 
 
 def _write_npz(path: Path, job: Job, completions: Completions, class_names: tuple[str, ...]) -> None:
-    import msgspec
     import numpy as np
 
     from gpcnn_deploy.system.files import atomic_path
@@ -150,7 +149,7 @@ def _write_npz(path: Path, job: Job, completions: Completions, class_names: tupl
         "original": completions.original,
         "mask": completions.mask,
         "seed": np.uint64(job.seed),
-        "job": np.array(msgspec.json.encode(job).decode()),
+        "job": np.array(job.json().decode()),
     }
     if completions.labels is not None:
         arrays["labels"], arrays["class_names"] = completions.labels, np.array(class_names)

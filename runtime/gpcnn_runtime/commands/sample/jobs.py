@@ -3,6 +3,9 @@
 A folder or an .npz holds one job, which it names; another job is refused there. Every file appears whole or not at all,
 so what exists is done. However often a job was interrupted, its pictures are the same bytes; its .npz has the same
 levels, and log-probabilities that are the same up to rounding.
+
+A part of a job goes into the folder of the whole: its pictures have the names that they have there. A part that is an
+.npz is a file of its own, and a job that says which part.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import time
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -38,9 +41,14 @@ if TYPE_CHECKING:
     from gpcnn_runtime.samples import Samples
 
 LOCK_FILE = ".lock"
+WAIT_SECONDS = 10.0
+"""How long a part of a job waits for others that begin in the same folder."""
 # A part of an .npz is written when it holds this many sub-pixels (5 bytes each), or after this many seconds.
 PART_SUBPIXELS = 1 << 20
 PART_SECONDS = 10.0
+
+_LATER = {"given": 0, "given_digest": None, "same_noise": 1, "positions": None}
+"""Fields that jobs had not from the beginning, and what they are where they say nothing: not in JSON then."""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -63,6 +71,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         given: embeddings that are drawn from.
         given_digest: SHA-256 of them; None without any.
         same_noise: images in a row that share their noise.
+        positions: (start, stop) of the images in an .npz of a part; None for a whole job.
     """
 
     output_format: str
@@ -82,6 +91,20 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     given: int = 0
     given_digest: str | None = None
     same_noise: int = 1
+    positions: tuple[int, int] | None = None
+
+    @property
+    def total(self) -> int:
+        """Images of the whole job."""
+        return self.count * (self.likes or self.given or (1 if self.labels is None else len(self.labels)))
+
+    def json(self) -> bytes:
+        """What files hold. Earlier versions read it where it has nothing that they lack."""
+        fields = msgspec.to_builtins(self)
+        for name, default in _LATER.items():
+            if fields[name] == default:
+                del fields[name]
+        return msgspec.json.encode(fields)
 
     def class_name(self, position: int) -> str | None:
         """What file names call that label: its class, or in jobs of earlier versions its number."""
@@ -102,10 +125,11 @@ class JobOutput(abc.ABC):
     From `open` to `close` the place belongs to this process: a second one is refused, and told who is at work.
     """
 
-    def __init__(self, path: Path, job: Job, spec: ModelSpec, total: int) -> None:
-        """`total`: images of the whole job."""
+    def __init__(self, path: Path, job: Job, spec: ModelSpec, total: int, span: range | None = None) -> None:
+        """`total`: images of the whole job; `span`: positions of those to be drawn, a part of them."""
         self.path, self.job, self.spec, self.total = path, job, spec, total
-        self._dtypes: dict[str, type[np.generic]] = {"levels": level_dtype(spec.levels), "log_prob": np.float32}
+        self.span = range(total) if span is None else span
+        self._dtypes = image_dtypes(level_dtype(spec.levels))
         self._stack = contextlib.ExitStack()
 
     @abc.abstractmethod
@@ -123,8 +147,15 @@ class JobOutput(abc.ABC):
     def _claim(self, folder: Path) -> None:
         claimed(folder, self.job)  # refuses, before anything is written
         _make(folder)
-        self._stack.enter_context(held(folder / LOCK_FILE, self.path))
-        self.job = claim(folder, self.job)
+        if len(self.span) == self.total:
+            self._stack.enter_context(held(folder / LOCK_FILE, self.path))
+            self.job = claim(folder, self.job)
+            return
+        # Several parts may be at work in one folder, each under a lock of its own; only who comes first names the job.
+        with _soon_held(folder / LOCK_FILE, self.path):
+            self.job = claim(folder, self.job)
+            own = folder / f"{LOCK_FILE}-{self.span.start}-{self.span.stop}"
+            self._stack.enter_context(held(own, self.path))
 
     @abc.abstractmethod
     def add(self, samples: Samples) -> None:
@@ -136,7 +167,7 @@ class JobOutput(abc.ABC):
 
     @abc.abstractmethod
     def keep(self) -> int:
-        """Write what was taken, whatever happens next; returns how many of the job's images exist.
+        """Write what was taken, whatever happens next; returns how many of the images asked for exist.
 
         Raises:
             OutputError: they cannot be written.
@@ -159,9 +190,9 @@ class PngFolder(JobOutput):
         self._claim(self.path)
         numbers = (entry.name.partition("-")[0].removesuffix(".png") for entry in self.path.glob("*.png"))
         named = {int(number) for number in numbers if number.isascii() and number.isdigit()}
-        done = {k for k in named if k < self.total and (self.path / self.name(k)).exists()}
+        done = {k for k in named if k in self.span and (self.path / self.name(k)).exists()}
         self._done = len(done)
-        return _Missing(self.total, sorted(done))
+        return _Missing(self.span.stop, sorted(done), self.span.start)
 
     def name(self, position: int) -> str:
         """File name of the image at a position."""
@@ -185,12 +216,12 @@ class PngFolder(JobOutput):
 
 
 class _Missing(Sequence[int]):
-    """0 to total - 1 without `done`, both ascending; takes no more memory than `done`, however large the total is."""
+    """first to total - 1 without `done`, all ascending; takes no more memory than `done`, however large total is."""
 
-    def __init__(self, total: int, done: list[int]) -> None:
-        self._length = total - len(done)
+    def __init__(self, total: int, done: list[int], first: int = 0) -> None:
+        self._length, self._first = total - first - len(done), first
         # How many are missing before each that is done.
-        self._before = [position - k for k, position in enumerate(done)]
+        self._before = [position - first - k for k, position in enumerate(done)]
 
     def __len__(self) -> int:
         return self._length
@@ -205,14 +236,15 @@ class _Missing(Sequence[int]):
         if isinstance(at, slice):
             return [self[k] for k in range(self._length)[at]]
         k = range(self._length)[at]
-        return k + bisect.bisect_right(self._before, k)
+        return self._first + k + bisect.bisect_right(self._before, k)
 
 
 class NpzFile(JobOutput):
     """One .npz of the job's images, and of what belongs to them.
 
     It has levels uint8 [N, C, H, W] (uint16 of more than 256), log_prob float32 [N, C, H, W] (nats), labels int32 [N],
-    class_names, seed and job. Until it is complete its parts lie beside it in the folder `NAME.parts`.
+    class_names, seed and job; of a part of a job also positions int64 [N]. Until it is complete, what was drawn lies
+    beside it in the folder `NAME.parts`.
     """
 
     def __init__(
@@ -222,9 +254,10 @@ class NpzFile(JobOutput):
         spec: ModelSpec,
         total: int,
         more: Mapping[str, npt.NDArray[np.generic]] | None = None,
+        span: range | None = None,
     ) -> None:
         """`more`: small arrays that belong in the file, too."""
-        super().__init__(path, job, spec, total)
+        super().__init__(path, job, spec, total, span)
         self._more = dict(more or {})
 
     def open(self) -> Sequence[int]:
@@ -239,13 +272,13 @@ class NpzFile(JobOutput):
         self._written = time.monotonic()
         if self.path.is_dir():
             raise OutputError(f"cannot write {self.path}: it is a folder; name a file with -o")
-        self._done = 0
+        self._done = self.span.start  # the first position that is not in a file yet
         self._complete = not self._streamed and holds(self.path, self.job)
         if self._complete:
             return []
         self._claim(self._parts)
         self._done = self._files()[1]
-        return range(self._done, self.total)
+        return range(self._done, self.span.stop)
 
     def add(self, samples: Samples) -> None:
         """As `JobOutput.add`."""
@@ -266,7 +299,7 @@ class NpzFile(JobOutput):
             self._done = first + len(levels)
             self._pending = []
         self._written = time.monotonic()
-        return self.total if self._complete else self._done
+        return len(self.span) if self._complete else self._done - self.span.start
 
     def finish(self) -> None:
         """Put the parts together, one at a time, then remove them."""
@@ -274,36 +307,18 @@ class NpzFile(JobOutput):
             return
         self.keep()
         files, done = self._files()
-        if done != self.total:
-            raise OutputError(f"{self._parts} lost {self.total - done} images on the way: run the command again")
-        shape = (done, *self.spec.image_shape)
-        with (
-            atomic_path(self.path) as temporary,
-            zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED, allowZip64=True) as archive,
-        ):
-            small: dict[str, Any] = {**self._more, "seed": np.uint64(self.job.seed)}
-            small["job"] = np.array(msgspec.json.encode(self.job).decode())
-            if self.job.labels is not None:
-                small["labels"] = np.repeat(np.array(self.job.labels, np.int32), self.job.count)
-            for name, array in small.items():
-                with archive.open(zipfile.ZipInfo(name + ".npy"), "w", force_zip64=True) as member:
-                    np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
-            for name, dtype in self._dtypes.items():
-                with archive.open(zipfile.ZipInfo(name + ".npy"), "w", force_zip64=True) as member:
-                    header = np.lib.format.header_data_from_array_1_0(np.empty(0, dtype)) | {"shape": shape}
-                    np.lib.format.write_array_header_1_0(member, header)
-                    for file in files:
-                        with np.load(file, allow_pickle=False) as part:
-                            member.write(part[name].tobytes())
+        if done != self.span.stop:
+            raise OutputError(f"{self._parts} lost {self.span.stop - done} images on the way: run the command again")
+        write_npz(self.path, self.job, self.spec.image_shape, self._dtypes, self.span, self._more, files)
         shutil.rmtree(self._parts, ignore_errors=True)
 
     def _files(self) -> tuple[list[Path], int]:
-        """The parts that follow each other without a gap from image 0, and how many images they hold."""
+        """The parts that follow each other without a gap from the first image, and the position after them."""
         files: list[Path] = []
-        done = 0
+        done = self.span.start
         while (file := self._parts / f"{done:012}.npz").exists():
             length = self._length(file)
-            if not 0 < length <= self.total - done:
+            if not 0 < length <= self.span.stop - done:
                 break  # damaged on disk: drawn again, and replaced
             files.append(file)
             done += length
@@ -314,7 +329,7 @@ class NpzFile(JobOutput):
         try:
             with np.load(file, allow_pickle=False) as part:
                 arrays = [part[name] for name in self._dtypes]
-        except _DAMAGED:
+        except DAMAGED:
             return 0
         shape = (len(arrays[0]), *self.spec.image_shape) if arrays[0].ndim else ()
         sound = all(
@@ -322,6 +337,58 @@ class NpzFile(JobOutput):
             for array, dtype in zip(arrays, self._dtypes.values(), strict=True)
         )
         return shape[0] if sound and shape else 0
+
+
+def image_dtypes(levels: npt.DTypeLike) -> dict[str, np.dtype[Any]]:
+    """What an .npz holds of each image, where its levels are of that type."""
+    return {"levels": np.dtype(levels), "log_prob": np.dtype(np.float32)}
+
+
+def write_npz(
+    path: Path,
+    job: Job,
+    shape: tuple[int, ...],
+    dtypes: Mapping[str, np.dtype[Any]],
+    span: range,
+    more: Mapping[str, npt.NDArray[np.generic]],
+    files: Sequence[Path],
+) -> None:
+    """Write one .npz of the images at positions `span` of a job, whole or not at all.
+
+    Args:
+        path: of the file.
+        job: what it is of.
+        shape: (C, H, W) of an image.
+        dtypes: of what it holds of each.
+        span: their positions.
+        more: small arrays that belong in the file, too.
+        files: .npz files that hold the levels and log-probabilities of these images, in order.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    small: dict[str, Any] = {**more, "seed": np.uint64(job.seed), "job": np.array(job.json().decode())}
+    if job.labels is not None:
+        labels = np.array(job.labels, np.int32)
+        small["labels"] = labels[np.arange(span.start, span.stop) // job.count]
+    if job.positions is not None:
+        small["positions"] = np.arange(span.start, span.stop)
+    with (
+        atomic_path(path) as temporary,
+        zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED, allowZip64=True) as archive,
+    ):
+        for name, array in small.items():
+            with archive.open(zipfile.ZipInfo(name + ".npy"), "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
+        for name, dtype in dtypes.items():
+            with archive.open(zipfile.ZipInfo(name + ".npy"), "w", force_zip64=True) as member:
+                header = np.lib.format.header_data_from_array_1_0(np.empty(0, dtype)) | {"shape": (len(span), *shape)}
+                np.lib.format.write_array_header_1_0(member, header)
+                for file in files:
+                    with zipfile.ZipFile(file) as part, part.open(f"{name}.npy") as source:
+                        np.lib.format.read_magic(source)
+                        np.lib.format.read_array_header_1_0(source)
+                        shutil.copyfileobj(source, member, 1 << 20)
 
 
 def claimed(folder: Path, job: Job) -> Job | None:
@@ -336,15 +403,41 @@ def claimed(folder: Path, job: Job) -> Job | None:
             there = msgspec.json.decode(file.read_bytes(), type=Job)
             known = job.known_as(there)
             if known is None:
-                raise OutputError(f"{folder} holds another job ({_difference(there, job)}): {_ELSEWHERE}")
+                raise OutputError(f"{folder} holds another job ({difference(there, job)}): {_ELSEWHERE}")
             return known
-        if folder.exists() and (not folder.is_dir() or any(entry.name != LOCK_FILE for entry in folder.iterdir())):
+        if folder.exists() and (not folder.is_dir() or any(not _of_a_start(entry) for entry in folder.iterdir())):
             raise OutputError(f"{folder} exists and holds no job of gpcnn-sample: {_ELSEWHERE}")
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise OutputError(f"{file} is damaged ({error}): {_ELSEWHERE}") from error
     except OSError as error:
         raise _unusable(folder, error) from error
     return None
+
+
+def _of_a_start(entry: Path) -> bool:
+    """Whether it is a file of a job that is just being begun there."""
+    name = entry.name
+    return name.startswith(LOCK_FILE) or (name.startswith(f".{JOB_FILE}.") and name.endswith(".part"))
+
+
+@contextlib.contextmanager
+def _soon_held(file: Path, place: Path) -> Iterator[None]:
+    """As `held`, of a lock that others hold for a moment each: theirs are waited for.
+
+    Raises:
+        OutputError: somebody still holds it after `WAIT_SECONDS`.
+    """
+    deadline = time.monotonic() + WAIT_SECONDS
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(held(file, place))
+                break
+            except OutputError:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(0.1)
+        yield
 
 
 def claim(folder: Path, job: Job) -> Job:
@@ -357,7 +450,7 @@ def claim(folder: Path, job: Job) -> Job:
     if known is not None:
         return known
     _make(folder)
-    write_atomic(folder / JOB_FILE, msgspec.json.format(msgspec.json.encode(job)) + b"\n")
+    write_atomic(folder / JOB_FILE, msgspec.json.format(job.json()) + b"\n")
     return job
 
 
@@ -375,7 +468,7 @@ def _unusable(folder: Path, error: OSError) -> OutputError:
 _ELSEWHERE = "name another place with -o, or remove it first"
 
 
-_DAMAGED = (
+DAMAGED = (
     *(OSError, EOFError, ValueError, TypeError, AttributeError, LookupError, SyntaxError, MemoryError),
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, tokenize.TokenError),
     RuntimeError,  # encrypted, or packed in a way that Python does not know
@@ -396,14 +489,15 @@ def holds(path: Path, job: Job) -> bool:
             raise OSError("a device or a pipe")
         with np.load(path, allow_pickle=False) as archive:
             there = msgspec.json.decode(str(archive["job"]), type=Job)
-    except (*_DAMAGED, msgspec.DecodeError, UnicodeError) as error:
+    except (*DAMAGED, msgspec.DecodeError, UnicodeError) as error:
         raise OutputError(f"{path} exists and is not of this job: name another with -o, or remove it") from error
     if job.known_as(there) is None:
-        raise OutputError(f"{path} holds another job ({_difference(there, job)}): {_ELSEWHERE}")
+        raise OutputError(f"{path} holds another job ({difference(there, job)}): {_ELSEWHERE}")
     return True
 
 
-def _difference(there: Job, asked: Job) -> str:
+def difference(there: Job, asked: Job) -> str:
+    """In words, the first in which two jobs differ."""
     for field in Job.__struct_fields__:
         if (old := getattr(there, field)) != (new := getattr(asked, field)):
             return f"its {field.replace('_', ' ')} is {old}, asked for {new}"

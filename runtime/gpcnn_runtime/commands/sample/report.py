@@ -77,6 +77,7 @@ class SampleReport(msgspec.Struct, frozen=True, kw_only=True):
             p // count of them.
         seed: of the noise.
         temperature: divided the logits.
+        positions: (start, stop) of the part that was asked for; None for all.
         drawn_before: images that an earlier run of the same job had drawn.
         seconds: that drawing took.
         ms_per_image: of those drawn; None where none was.
@@ -96,6 +97,7 @@ class SampleReport(msgspec.Struct, frozen=True, kw_only=True):
     count: int
     seed: int
     temperature: float
+    positions: tuple[int, int] | None = None
     drawn_before: int
     seconds: float
     ms_per_image: float | None

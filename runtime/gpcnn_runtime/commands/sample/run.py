@@ -39,6 +39,7 @@ class Order:
         given: what they are drawn from, where that is no label.
         any_label: no label was named, and the pixels that a completion keeps choose it.
         from_zoo: the engine is the zoo's, since none was named and none is in the folder.
+        span: positions of the images that are drawn; None for all.
     """
 
     conditions: Conditions
@@ -46,6 +47,18 @@ class Order:
     given: Given | None = None
     any_label: bool = False
     from_zoo: bool = False
+    span: range | None = None
+
+    @property
+    def positions(self) -> range:
+        """Positions of the images that are drawn."""
+        return range(self.conditions.total) if self.span is None else self.span
+
+    @property
+    def part(self) -> tuple[int, int] | None:
+        """(start, stop) of them, where they are a part; else None."""
+        span = self.positions
+        return None if len(span) == self.conditions.total else (span.start, span.stop)
 
     @property
     def labels(self) -> tuple[int, ...] | None:
@@ -132,18 +145,19 @@ def draw_job(sampler: Sampler, order: Order, place: Place) -> None:
     from gpcnn_runtime.commands.sample.jobs import JobOutput, NpzFile, PngFolder
 
     sampler.draw(order.conditions, order.strategy)  # refuses what it cannot draw before anything is written
-    spec, total, path = sampler.metadata.spec, order.conditions.total, place.path
+    spec, whole, span, path = sampler.metadata.spec, order.conditions.total, order.positions, place.path
+    total = len(span)
     job = _as_job(sampler, order, place)
     output: JobOutput
     if job.output_format == "png":
-        output = PngFolder(path, job, spec, total)
+        output = PngFolder(path, job, spec, whole, span)
     else:
         import numpy as np
 
         more = {} if order.given is None else order.given.arrays()
         if sampler.metadata.class_names:
             more["class_names"] = np.array(sampler.metadata.class_names)
-        output = NpzFile(path, job, spec, total, more)
+        output = NpzFile(path, job, spec, whole, more, span)
     listed: list[ImageReport] = []
     with contextlib.closing(output):
         missing = output.open()
@@ -187,6 +201,7 @@ def _as_job(sampler: Sampler, order: Order, place: Place) -> Job:
         temperature=conditions.temperature,
         scale=(place.scale or 1) if place.output_format == "png" else 1,
         **({} if order.given is None else order.given.job()),
+        positions=order.part if place.output_format == "npz" else None,
     )
 
 
@@ -259,9 +274,12 @@ def _listed(sampler: Sampler, place: Place, drawn: Sequence[Samples]) -> list[Im
 
 
 def _images(order: Order, sampler: Sampler) -> str:
-    spec, count = sampler.metadata.spec, order.conditions.total
+    spec, count = sampler.metadata.spec, len(order.positions)
     given = "" if order.given is None else f" {order.given}"
-    return f"{count} image{'s' if count > 1 else ''} of {spec.height}×{spec.width}{given}"
+    part = ""
+    if order.part is not None:
+        part = f", positions {order.part[0]} to {order.part[1] - 1} of {order.conditions.total}"
+    return f"{count} image{'s' if count > 1 else ''} of {spec.height}×{spec.width}{given}{part}"
 
 
 def _tell(
@@ -293,6 +311,7 @@ def _tell(
             count=order.conditions.count * order.conditions.same_noise,
             seed=order.conditions.seed,
             temperature=order.conditions.temperature,
+            positions=order.part,
             drawn_before=there,
             seconds=seconds,
             ms_per_image=seconds / drawn * 1e3 if drawn else None,

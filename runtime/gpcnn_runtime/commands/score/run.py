@@ -60,8 +60,20 @@ class Scoring:
     Those of a model that enlarges small pictures are scored given themselves made small, unless maps are named.
     """
 
-    def __init__(self, sampler: Sampler, options: Options, background: Sampler | None = None) -> None:
+    def __init__(
+        self,
+        sampler: Sampler,
+        options: Options,
+        background: Sampler | None = None,
+        encoder_content: bytes | None = None,
+        vectors_come: bool = False,
+    ) -> None:
         """Check that all fit together.
+
+        Args:
+            sampler, options, background: what they are.
+            encoder_content: of the encoder, in place of the file beside the engine.
+            vectors_come: each picture brings the vector that it is scored under.
 
         Raises:
             UsageError: they do not; the message says which option to leave out or to add.
@@ -84,8 +96,8 @@ class Scoring:
                 raise UsageError("this model is not conditioned on embeddings: leave --embeddings out")
             self.vectors = vectors_beside_pictures(options.embeddings, spec.conditioning_size)
         elif sampler.metadata.encoder_digest is not None:
-            self.encoder = Encoder.beside(sampler.engine)
-        elif self.maps is None and not self.own_maps:
+            self.encoder = Encoder.beside(sampler.engine, encoder_content)
+        elif not vectors_come and self.maps is None and not self.own_maps:
             check_has_likelihood(sampler)
         if options.label is not None and spec.conditioning != "label":
             sampler.metadata.label_number(str(options.label))  # raises: the model has no labels
@@ -182,10 +194,8 @@ class Scoring:
             EngineError: the engine failed.
             OutputError: a heatmap cannot be written.
         """
-        spec, options = self.sampler.metadata.spec, self.options
-        labels = spec.conditioning_size if spec.conditioning == "label" and options.label is None else 1
-        size = max(1, self.sampler.threads * self.sampler.batch_size // labels)
-        metadata = self.sampler.metadata
+        options, metadata = self.options, self.sampler.metadata
+        spec = metadata.spec
         inputs = pictures(
             paths,
             spec,
@@ -194,33 +204,35 @@ class Scoring:
             preparation=metadata.preparation,
             class_names=metadata.class_names,
         )
-        number = 0
-        while chunk := list(islice(inputs, size)):
-            yield from self._rows(chunk, number)
-            number += len(chunk)
+        yield from self.rows_of(enumerate(inputs))
 
-    def _rows(self, chunk: Sequence[Picture | BadPicture], first: int) -> Iterator[Row]:
-        good = {k: item for k, item in enumerate(chunk, first) if isinstance(item, Picture)}
-        scored = iter(self._scored(good))
-        for item in chunk:
-            yield Row(picture=item.name, error=str(item.error)) if isinstance(item, BadPicture) else next(scored)
+    def rows_of(self, items: Iterable[tuple[int, Picture | BadPicture]]) -> Iterator[Row]:
+        """A row for each of the pictures, which come with their numbers; errors as `rows`."""
+        spec, pending = self.sampler.metadata.spec, iter(items)
+        labels = spec.conditioning_size if spec.conditioning == "label" and self.options.label is None else 1
+        size = max(1, self.sampler.threads * self.sampler.batch_size // labels)
+        while chunk := list(islice(pending, size)):
+            scored = self._scored([(k, item) for k, item in chunk if isinstance(item, Picture)])
+            for _, item in chunk:
+                yield Row(picture=item.name, error=str(item.error)) if isinstance(item, BadPicture) else next(scored)
 
-    def _scored(self, good: dict[int, Picture]) -> Iterator[Row]:
-        """A row for each of the pictures, which are given by their numbers."""
+    def _scored(self, good: Sequence[tuple[int, Picture]]) -> Iterator[Row]:
+        """A row for each of the pictures, which are given with their numbers."""
         if not good:
             return
         spec, options, threshold = self.sampler.metadata.spec, self.options, self.options.threshold
-        levels = np.stack(
-            [to_levels(item.pixels, spec, options.binarization, options.seed, k) for k, item in good.items()]
-        )
+        levels = np.stack([to_levels(item.pixels, spec, options.binarization, options.seed, k) for k, item in good])
         embedding = None if self.encoder is None else self.encoder.embed(levels)
-        if self.vectors is not None:
-            embedding = self.vectors if len(self.vectors) == 1 else self.vectors[list(good)]
+        own = [item.embedding for _, item in good if item.embedding is not None]
+        if own:
+            embedding = np.stack(own)
+        elif self.vectors is not None:
+            embedding = self.vectors if len(self.vectors) == 1 else self.vectors[[k for k, _ in good]]
         maps = None
         if self.maps is not None:
-            maps = self.maps if len(self.maps) == 1 else self.maps[list(good)]
+            maps = self.maps if len(self.maps) == 1 else self.maps[[k for k, _ in good]]
         elif self.own_maps:
-            maps = maps_of_pictures(np.stack([item.pixels for item in good.values()]), spec)
+            maps = maps_of_pictures(np.stack([item.pixels for _, item in good]), spec)
         heatmaps = options.heatmap is not None
         scores = score(self.sampler, levels, options.label, embedding=embedding, per_pixel=heatmaps, map=maps)
         background_nats = None if self.background is None else score(self.background, levels).nats
@@ -229,7 +241,7 @@ class Scoring:
             mean = None if threshold is None else threshold.mean_nats
             unusual = anomaly_scores(self.method, scores.nats, background_nats, mean)
         bits, posterior = scores.bits_per_dim(), scores.posterior()
-        for n, (k, item) in enumerate(good.items()):
+        for n, (k, item) in enumerate(good):
             row = Row(picture=item.name, nats=float(scores.nats[n]), bits_per_dim=float(bits[n]))
             if posterior is not None and scores.label_nats is not None:
                 label = int(posterior[n].argmax())

@@ -46,6 +46,8 @@ class _Spec(Structure):
         ("conditioning", c_uint32),
         ("conditioning_size", c_uint32),
         ("input_size", c_uint32),
+        ("head", c_uint32),
+        ("mixtures", c_uint32),
         ("map_height", c_uint32),
         ("map_width", c_uint32),
         ("map_features", c_uint32),
@@ -222,7 +224,7 @@ class NativeModel:
             mask: bool [N, C, H, W].
             label: int32 [N], for a model conditioned on labels.
             embedding: float32 [N, E], for a model conditioned on embeddings.
-            temperature: divides the logits before drawing; above 0.
+            temperature: divides the logits before drawing, see docs/engines.md of mixtures; above 0.
             window: columns guessed at a time, 1 to W; 0 leaves the choice to the library. All draw the same images.
             cancel: looked at between pixels; another thread sets it to 1 to call the batch off.
             map: float32 [N, P, h, w], for a model conditioned on maps: values, or numbers of categories.

@@ -59,8 +59,8 @@ class Encoder(Closing):
         return cls(Path(path), read_onnx(Path(path)))
 
     @classmethod
-    def beside(cls, engine: Engine) -> Self:
-        """Load the encoder that was exported with an engine, from beside it.
+    def beside(cls, engine: Engine, content: bytes | None = None) -> Self:
+        """Load the encoder that was exported with an engine, from beside it, or from the bytes of its file.
 
         Raises:
             UsageError: the model is not conditioned on embeddings, or has no encoder.
@@ -70,12 +70,12 @@ class Encoder(Closing):
         metadata, file = engine.metadata, engine.info.path
         digest = _digest(metadata, file)
         path = encoder_path(file)
-        if not path.exists():
+        if content is None and not path.exists():
             raise EngineError(
                 f"{path}: no such file, but {file.name} needs it to encode pictures: gpcnn-export wrote it beside "
                 "the engine, copy it there too"
             )
-        content = read_onnx(path)
+        content = read_onnx(path) if content is None else content
         found = hashlib.sha256(content).hexdigest()
         if found != digest:
             raise EngineError(

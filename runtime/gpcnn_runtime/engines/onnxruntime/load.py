@@ -29,7 +29,17 @@ def load_onnx_engine(path: Path, provider: Provider = "cpu", warn: Callable[[str
             outputs that are not those of its role, or a provider that does not run.
         MissingExtraError: ONNX Runtime is not installed.
     """
-    content = read_onnx(path)
+    return placed_engine(path, read_onnx(path), provider, warn)
+
+
+def placed_engine(
+    path: Path, content: bytes, provider: Provider = "cpu", warn: Callable[[str], None] = warnings.warn
+) -> Engine:
+    """As `load_onnx_engine`, from the bytes of the file, which `read_onnx` found to be sound.
+
+    Raises:
+        EngineError, MissingExtraError: as `load_onnx_engine`.
+    """
     if provider != "auto":
         return onnx_engine(path, content, place(provider))
     engine = onnx_engine(path, content)

@@ -15,14 +15,14 @@ import click
 from gpcnn_deploy.commands.command import data_dir_option, json_option
 from gpcnn_deploy.commands.outputs import OUTPUT_FOLDER
 from gpcnn_deploy.errors import UsageError
-from gpcnn_deploy.spec import MAX_FEATURES, MAX_LAYERS
+from gpcnn_deploy.spec import MAX_FEATURES, MAX_LAYERS, MAX_MIXTURES
 from gpcnn_training.commands.train.duration import DURATION
 from gpcnn_training.commands.train.flag import FiniteRange, flag, flags_of
 from gpcnn_training.commands.train.image_size import IMAGE_SIZE
 
 if TYPE_CHECKING:
     from gpcnn_deploy.preparation import Preparation, Resampling
-    from gpcnn_deploy.spec import Input
+    from gpcnn_deploy.spec import Head, Input
     from gpcnn_training.trainer.compute import CompileChoice, PrecisionChoice
     from gpcnn_training.trainer.settings import OptimizerName
 
@@ -69,7 +69,9 @@ class TrainRequest:
         resumed=True,
     )
     batch_size: int | None = flag(click.IntRange(1), "Images in a step, of all processes together.")
-    optimizer: OptimizerName | None = flag(click.Choice(["adamw", "rmsprop"]), "Which optimizer (default: adamw).")
+    optimizer: OptimizerName | None = flag(
+        click.Choice(["adamw", "muon", "rmsprop"]), "Which optimizer (default: adamw). Muon learns more from a step."
+    )
     learning_rate: float | None = flag(
         FiniteRange(0, 1, min_open=True),
         "Highest learning rate. It warms up to this, then falls along a cosine.",
@@ -78,7 +80,7 @@ class TrainRequest:
     warm_up: float | None = flag(
         FiniteRange(0, 1), "Share of the run in which the learning rate rises (default: 0.03)."
     )
-    weight_decay: float | None = flag(FiniteRange(0), "Weight decay of AdamW (default: 0.1).")
+    weight_decay: float | None = flag(FiniteRange(0), "Weight decay of AdamW and Muon (default: 0.1).")
     clip: float | None = flag(
         FiniteRange(0, min_open=True), "Largest norm of a gradient, with the loss in nats a sub-pixel (default: 1)."
     )
@@ -109,6 +111,14 @@ class TrainRequest:
     )
     input_size: int | None = flag(
         click.IntRange(1, MAX_FEATURES), "Length of the vector of a category (default: 16, with --input categorical)."
+    )
+    head: Head | None = flag(
+        click.Choice(["categorical", "mixture"]),
+        "What a sub-pixel is drawn from: a probability for every level (default), or a mixture of logistics, as in "
+        "PixelCNN++, which needs fewer numbers for many levels.",
+    )
+    mixtures: int | None = flag(
+        click.IntRange(1, MAX_MIXTURES), "Logistics of a mixture (default: 10, with --head mixture)."
     )
     image_size: tuple[int, int] | None = flag(
         IMAGE_SIZE,

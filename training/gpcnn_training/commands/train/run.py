@@ -52,6 +52,7 @@ from gpcnn_training.trainer.trainer import Trainer, final_header, resumed
 
 _LOGITS_OF_A_BATCH = 1 << 26  # float32 numbers, 256 MiB: larger images get smaller batches by default
 _INPUT_SIZE = 16  # of a category's vector, where none is asked for
+_MIXTURES = 10  # as in PixelCNN++
 _MAP_FEATURES, _FACTOR = 32, 4  # of a map's network, and of upscaling
 
 
@@ -123,6 +124,10 @@ def _start(request: TrainRequest, fabric: Fabric, stack: contextlib.ExitStack) -
         raise UsageError("--code-size is the length of an autoencoder's code: leave it out, or add --model autoencoder")
     if request.input_size is not None and request.input != "categorical":
         raise UsageError("--input-size is the length of a category's vector: leave it out, or add --input categorical")
+    if request.mixtures is not None and request.head != "mixture":
+        raise UsageError("--mixtures is the number of logistics: leave it out, or add --head mixture")
+    if request.head == "mixture" and request.input == "categorical":
+        raise UsageError("--head mixture needs levels in an order, and categories have none: leave out one of the two")
     if model != "upscale" and request.factor is not None:
         raise UsageError("--factor says how much a picture is enlarged: leave it out, or add --model upscale")
     if model not in ("upscale", "map") and request.map_features is not None:
@@ -234,6 +239,8 @@ def _spec(request: TrainRequest, data: DataSet, model: str) -> ModelSpec:
         conditioning=conditioning[model],
         input=request.input or "values",
         input_size=(request.input_size or _INPUT_SIZE) if request.input == "categorical" else 0,
+        head=request.head or "categorical",
+        mixtures=(request.mixtures or _MIXTURES) if request.head == "mixture" else 0,
     )
 
 
@@ -244,7 +251,7 @@ def _settings(request: TrainRequest, spec: ModelSpec, device: torch.device) -> S
     time_limit = request.time_limit
     if time_limit is None and not stepwise and device.type == "cpu":
         time_limit = preset.cpu_time_limit
-    fitting = max(1, min(preset.batch_size, _LOGITS_OF_A_BATCH // (spec.subpixels * spec.levels)))
+    fitting = max(1, min(preset.batch_size, _LOGITS_OF_A_BATCH // (spec.height * spec.width * spec.head_outputs)))
     defaults = Settings(
         data=_data_name(name),
         data_dir=str(request.data_dir.resolve()) if request.data_dir else None,

@@ -1,0 +1,142 @@
+"""From the parts of a job to its whole: what `gpcnn-join` does, and `gpcnn_runtime.join_parts` for Python."""
+
+from __future__ import annotations
+
+import dataclasses
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from gpcnn_deploy.errors import DataError, UsageError
+from gpcnn_deploy.system.files import is_stream
+from gpcnn_runtime.commands.sample.jobs import DAMAGED, Job, difference, holds, image_dtypes, write_npz
+
+_COMMON = ("class_names", "original", "embedding", "ends")
+"""Small arrays that are the same in all parts of a job, where it has them."""
+
+
+class Joined(msgspec.Struct, frozen=True, kw_only=True):
+    """What was joined.
+
+    Attributes:
+        output: the file.
+        parts: the files that it was made of, in order of their images.
+        images: how many there are.
+    """
+
+    output: str
+    parts: tuple[str, ...]
+    images: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Part:
+    """One file: its job, the positions it holds, (C, H, W) of an image, what its arrays are, and the small ones."""
+
+    path: Path
+    job: Job
+    span: range
+    shape: tuple[int, ...]
+    dtypes: dict[str, np.dtype[Any]]
+    common: dict[str, npt.NDArray[Any]]
+
+
+def join_parts(parts: Sequence[str | Path], output: str | Path) -> Joined:
+    """Write the .npz that one run of the whole job would have written. Memory holds a megabyte of the images.
+
+    Args:
+        parts: .npz files that `gpcnn-sample --shard` or `--positions` wrote, in any order.
+        output: the file to write, whole or not at all.
+
+    Raises:
+        UsageError: no parts, or a folder.
+        DataError: a file is damaged, or no part; the parts are of several jobs, overlap, or leave images out.
+        OutputError: the output holds something else, or cannot be written.
+    """
+    if not parts:
+        raise UsageError("no parts: expected the .npz files of a job")
+    place = Path(output)
+    read = sorted((_read(Path(path)) for path in parts), key=lambda part: part.span.start)
+    first, job = read[0], msgspec.structs.replace(read[0].job, positions=None)
+    for part in read[1:]:
+        other = msgspec.structs.replace(part.job, positions=None)
+        if other != job:
+            raise DataError(f"{part.path} and {first.path} are of two jobs ({difference(other, job)}): join one")
+        if (part.shape, part.dtypes) != (first.shape, first.dtypes):
+            raise DataError(f"{part.path} and {first.path} hold images of different kinds: draw one of them again")
+    _check_complete(read, job.total)
+    if not is_stream(place):
+        holds(place, job)  # refuses to overwrite anything else
+    files = [part.path for part in read]
+    try:
+        write_npz(place, job, first.shape, first.dtypes, range(job.total), first.common, files)
+    except DAMAGED as error:
+        raise DataError(f"a part is damaged ({error}): draw it again") from error
+    return Joined(output=str(place), parts=tuple(map(str, files)), images=job.total)
+
+
+def _check_complete(parts: Sequence[_Part], total: int) -> None:
+    """Refuse parts that overlap, or do not make up the whole."""
+    position, before = 0, None
+    for part in parts:
+        if part.span.start < position and before is not None:
+            raise DataError(f"{before.path} and {part.path} both hold image {part.span.start}: leave one of them out")
+        if part.span.start > position:
+            raise _missing(position, part.span.start, total)
+        position, before = part.span.stop, part
+    if position < total:
+        raise _missing(position, total, total)
+
+
+def _missing(start: int, stop: int, total: int) -> DataError:
+    return DataError(
+        f"images {start} to {stop - 1} of {total} are in no part: name the part that holds them, or draw them with "
+        f"gpcnn-sample --positions {start}:{stop}"
+    )
+
+
+def _read(path: Path) -> _Part:
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder: pictures need no joining; copy the folders of all parts into one")
+    try:
+        if not path.exists():
+            raise DataError(f"{path}: no such file: name the .npz of a part")
+        with np.load(path, allow_pickle=False) as archive:
+            job = msgspec.json.decode(str(archive["job"]), type=Job)
+            common = {name: archive[name] for name in _COMMON if name in archive.files}
+        if job.positions is None:
+            raise DataError(f"{path} holds a whole job, no part of one: there is nothing to join")
+        span = range(*job.positions)
+        if not 0 <= span.start < span.stop <= job.total:
+            raise ValueError("positions")
+        shape, dtypes = _images(path, len(span))
+    except (*DAMAGED, msgspec.DecodeError, UnicodeError) as error:
+        raise DataError(
+            f"{path} is damaged, or no part of a job: expected an .npz that gpcnn-sample --shard or --positions wrote"
+        ) from error
+    return _Part(path, job, span, shape, dtypes, common)
+
+
+def _images(path: Path, count: int) -> tuple[tuple[int, ...], dict[str, np.dtype[Any]]]:
+    """(C, H, W) and the dtypes by the headers of a file; ValueError where they are not what `write_npz` writes."""
+    shapes, dtypes = set(), {}
+    with zipfile.ZipFile(path) as archive:
+        for name in image_dtypes(np.uint8):
+            with archive.open(f"{name}.npy") as member:
+                if np.lib.format.read_magic(member) != (1, 0):
+                    raise ValueError("layout")
+                shape, fortran_order, dtypes[name] = np.lib.format.read_array_header_1_0(member)
+                size = archive.getinfo(f"{name}.npy").file_size - member.tell()
+            if fortran_order or len(shape) != 4 or size != np.prod(shape) * dtypes[name].itemsize:
+                raise ValueError(name)
+            shapes.add(shape)
+    if dtypes not in (image_dtypes(np.uint8), image_dtypes(np.uint16)):
+        raise ValueError("dtypes")
+    if len(shapes) != 1 or (shape := shapes.pop())[0] != count:
+        raise ValueError("shape")
+    return shape[1:], dtypes
