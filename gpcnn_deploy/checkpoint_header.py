@@ -16,10 +16,11 @@ import msgspec
 from gpcnn_deploy.errors import CheckpointError
 from gpcnn_deploy.preparation import Preparation
 from gpcnn_deploy.schema import decode_versioned
-from gpcnn_deploy.spec import EncoderSpec, ModelSpec, Quantization
+from gpcnn_deploy.spec import EncoderSpec, ModelSpec, Quantization, VqvaeSpec
 
 SCHEMA = 1
 METADATA_KEY = "gpcnn"
+CODES_KEY = "gpcnn-codes"
 MAX_HEADER_BYTES = 1 << 24
 MAX_METADATA_BYTES = 1 << 20
 MAX_DIMENSIONS = 8
@@ -46,6 +47,11 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
         test_nll: negative log-likelihood of the test images in nats an image; None until measured.
         test_images: how many test images `test_nll` was measured on; 0 until measured.
         versions: package name → version used in training.
+        vqvae: of a VQ-VAE, the dimensions of encoder, codebook and decoder; `spec` is then its prior's, over grids of
+            codes. None for other models.
+        psnr: of a VQ-VAE's reconstructions of the test pictures, or until they are measured, of the pictures held out
+            from training; in dB.
+        perplexity: of the codes of these pictures.
     """
 
     schema: int = SCHEMA
@@ -63,6 +69,42 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     test_nll: float | None = None
     test_images: int = 0
     versions: dict[str, str] = {}
+    vqvae: VqvaeSpec | None = None
+    psnr: float | None = None
+    perplexity: float | None = None
+
+    @property
+    def pictures(self) -> ModelSpec | VqvaeSpec:
+        """The dimensions of its pictures: `vqvae` if there is one, else `spec`."""
+        return self.vqvae or self.spec
+
+
+class CodesHeader(msgspec.Struct, frozen=True, kw_only=True):
+    """What the first stage of a VQ-VAE says about itself: a file of encoder, codebook and decoder, without a prior.
+
+    Attributes:
+        schema: version of this layout; a reader refuses newer ones.
+        vqvae: its dimensions.
+        data: name of the data set.
+        preparation: how pictures of other sizes and modes were made fit; None if they were taken as they are.
+        step: optimizer steps taken.
+        epoch: passes over the training pictures, a fraction included.
+        seed: seed of the weights and of the order of the pictures.
+        psnr: of reconstructed pictures that were held out from training, in dB; None until measured.
+        perplexity: of their codes; None until measured.
+        versions: package name → version used in training.
+    """
+
+    schema: int = SCHEMA
+    vqvae: VqvaeSpec
+    data: str
+    preparation: Preparation | None = None
+    step: int = 0
+    epoch: float = 0.0
+    seed: int = 0
+    psnr: float | None = None
+    perplexity: float | None = None
+    versions: dict[str, str] = {}
 
 
 HeaderType = TypeVar("HeaderType", bound=msgspec.Struct)
@@ -74,7 +116,7 @@ class _Tensor(msgspec.Struct):
     data_offsets: tuple[int, int] = (0, 0)
 
 
-def read_header(path: Path, layout: type[HeaderType]) -> tuple[HeaderType, int]:
+def read_header(path: Path, layout: type[HeaderType], key: str = METADATA_KEY) -> tuple[HeaderType, int]:
     """The header of a checkpoint, or of another safetensors file of training, and the number of its weights.
 
     None of the weights is read.
@@ -82,6 +124,7 @@ def read_header(path: Path, layout: type[HeaderType]) -> tuple[HeaderType, int]:
     Args:
         path: the file.
         layout: what the header is: `Header`, or that of a training state.
+        key: under which it is: `CODES_KEY` for the first stage of a VQ-VAE.
 
     Raises:
         CheckpointError: missing, truncated, foreign or of a newer schema.
@@ -112,14 +155,19 @@ def read_header(path: Path, layout: type[HeaderType]) -> tuple[HeaderType, int]:
         raise damaged(path, "a tensor of no possible shape")
     if (wanted := 8 + length + max((tensor.data_offsets[1] for tensor in tensors), default=0)) != size:
         raise damaged(path, f"{size} bytes, expected {wanted}")
-    if METADATA_KEY not in metadata:
-        raise CheckpointError(f"{path}: a safetensors file, but not of gpcnn-train (no '{METADATA_KEY}' entry)")
-    if len(metadata[METADATA_KEY]) > MAX_METADATA_BYTES:
-        size = len(metadata[METADATA_KEY])
+    if key not in metadata:
+        if CODES_KEY in metadata:
+            raise CheckpointError(
+                f"{path}: the first stage of a VQ-VAE, which draws nothing yet: train its prior with gpcnn-train "
+                f"--resume {path.parent}"
+            )
+        raise CheckpointError(f"{path}: a safetensors file, but not of gpcnn-train (no '{key}' entry)")
+    if len(metadata[key]) > MAX_METADATA_BYTES:
+        size = len(metadata[key])
         raise damaged(path, f"metadata of {size} bytes, expected at most {MAX_METADATA_BYTES}")
     written = f"{path}: written with checkpoint"
     header = decode_versioned(
-        metadata[METADATA_KEY], layout, SCHEMA, written, CheckpointError, lambda error: damaged(path, error)
+        metadata[key], layout, SCHEMA, written, CheckpointError, lambda error: damaged(path, error)
     )
     return header, sum(math.prod(shape) for shape in shapes)
 

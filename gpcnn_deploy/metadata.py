@@ -16,7 +16,7 @@ from gpcnn_deploy.errors import EngineError, UsageError
 from gpcnn_deploy.preparation import Preparation
 from gpcnn_deploy.schedule import LARGEST_FROM, Schedule
 from gpcnn_deploy.schema import decode_versioned, written
-from gpcnn_deploy.spec import ModelSpec
+from gpcnn_deploy.spec import ModelSpec, VqvaeSpec
 
 SCHEMA = 1
 METADATA_KEY = "gpcnn"
@@ -61,6 +61,40 @@ class EncoderParity(msgspec.Struct, frozen=True, kw_only=True):
     embedding_tolerance: float
 
 
+class PictureParity(msgspec.Struct, frozen=True, kw_only=True):
+    """What the export's check of a VQ-VAE's decoder against eager PyTorch found.
+
+    Attributes:
+        images: pictures compared, of the same codes.
+        differing_share: share of sub-pixels that differ.
+        pixel_error: largest difference, of 255.
+        pixel_tolerance: the limit that `pixel_error` was held to.
+    """
+
+    images: int
+    differing_share: float
+    pixel_error: int
+    pixel_tolerance: int
+
+
+class CodesParity(msgspec.Struct, frozen=True, kw_only=True):
+    """What the export's check of a VQ-VAE's encoder against eager PyTorch found.
+
+    Attributes:
+        images: pictures encoded.
+        codes: codes compared.
+        near_ties: codes that differ, whose vectors are as near as the limit says.
+        distance_error: how much further than the nearest vector one was that was taken, relative to the distance.
+        distance_tolerance: the limit that `distance_error` was held to.
+    """
+
+    images: int
+    codes: int
+    near_ties: int
+    distance_error: float
+    distance_tolerance: float
+
+
 class EngineMetadata(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a runtime needs to know about an engine.
 
@@ -82,6 +116,10 @@ class EngineMetadata(msgspec.Struct, frozen=True, kw_only=True):
         tools: package name → version used by the export.
         parity: the export's proof for a sampler or step; None only while the export has not finished.
         encoder_parity: the same for an encoder.
+        vqvae: of a VQ-VAE, the dimensions of encoder, codebook and decoder; `spec` is then its prior's, over grids of
+            codes, and the engine gives pictures beside them. None for other models.
+        picture_parity: of a VQ-VAE's sampler or model file, the proof of its pictures.
+        codes_parity: of a VQ-VAE's encoder, the proof of its codes.
     """
 
     schema: int = SCHEMA
@@ -100,6 +138,14 @@ class EngineMetadata(msgspec.Struct, frozen=True, kw_only=True):
     tools: dict[str, str]
     parity: ParityReport | None = None
     encoder_parity: EncoderParity | None = None
+    vqvae: VqvaeSpec | None = None
+    picture_parity: PictureParity | None = None
+    codes_parity: CodesParity | None = None
+
+    @property
+    def pictures(self) -> ModelSpec | VqvaeSpec:
+        """The dimensions of its pictures: `vqvae` if there is one, else `spec`."""
+        return self.vqvae or self.spec
 
     @property
     def schedule(self) -> Schedule | None:
@@ -177,16 +223,21 @@ def check_metadata(metadata: EngineMetadata, source: str) -> None:
     classes = spec.conditioning_size if spec.conditioning == "label" else 0
     if len(metadata.class_names) != classes:
         raise EngineError(f"{source}: {len(metadata.class_names)} class names for {classes} classes: export it anew")
-    if metadata.preparation is not None and not metadata.preparation.fits(spec):
+    if metadata.preparation is not None and not metadata.preparation.fits(metadata.pictures):
         raise EngineError(f"{source}: pictures {metadata.preparation} are not those of the model: export it anew")
     if metadata.schema < 1 or metadata.parameters < 1:
         raise EngineError(f"{source}: schema {metadata.schema}, {metadata.parameters} parameters: export it anew")
     if metadata.role != "sampler" and (metadata.window, metadata.batch_window, metadata.batch_from) != (None,) * 3:
         window = metadata.window or metadata.batch_window or metadata.batch_from
         raise EngineError(f"{source}: role {metadata.role} with a window of {window}: export it anew")
-    if metadata.role == "encoder" and spec.conditioning != "embedding":
+    if metadata.vqvae is not None and (reason := metadata.vqvae.refuse(spec)):
+        raise EngineError(f"{source}: {reason}: export it anew")
+    if metadata.vqvae is not None and metadata.role == "step":
+        raise EngineError(f"{source}: a step of a VQ-VAE, which draws no pictures: export it anew")
+    if metadata.vqvae is None and metadata.role == "encoder" and spec.conditioning != "embedding":
         raise EngineError(f"{source}: an encoder of a model conditioned on: {spec.conditioning}: export it anew")
-    if metadata.encoder_digest is not None and (metadata.role == "encoder" or spec.conditioning != "embedding"):
+    encodes = metadata.vqvae is not None or spec.conditioning == "embedding"
+    if metadata.encoder_digest is not None and (metadata.role == "encoder" or not encodes):
         raise EngineError(f"{source}: an encoder for a model that takes no embeddings: export it anew")
     if metadata.role == "sampler" and not 1 <= (metadata.window or 0) <= spec.width:
         raise EngineError(f"{source}: window is {metadata.window}; expected 1 to {spec.width}: export it anew")

@@ -9,7 +9,7 @@ needs no memory:
     data     float32, little-endian, tensor after tensor in the order of the header, which is that of `tensor_shapes`
 
 `runtime/native/src/model_file.c` reads the same layout and refuses the same files; it looks at the metadata's `schema`,
-`role` and `spec` alone.
+`role` and `spec` alone, and refuses a VQ-VAE, of which `prior_alone` makes a file that it reads.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -33,10 +34,12 @@ from gpcnn_deploy.metadata import (
     decode_metadata,
     encode_metadata,
 )
-from gpcnn_deploy.spec import LATER_FIELDS, ModelSpec
+from gpcnn_deploy.spec import LATER_FIELDS, ModelSpec, VqvaeSpec
 
 SUFFIX: Final = ".gpcnn"
 MAX_HEADER_BYTES: Final = 2 * MAX_METADATA_BYTES
+PICTURES: Final = "pictures."
+"""Begins the names of a VQ-VAE's encoder, codebook and decoder."""
 MAX_DEPTH: Final = 32
 """Of the metadata's JSON: objects and arrays inside each other."""
 
@@ -47,12 +50,12 @@ _REQUIRED = frozenset(ModelSpec.__struct_fields__) - LATER_FIELDS.keys()
 Weights = dict[str, npt.NDArray[np.float32]]
 
 
-def tensor_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
+def tensor_shapes(spec: ModelSpec, vqvae: VqvaeSpec | None = None) -> dict[str, tuple[int, ...]]:
     """Name → shape of every tensor of a model, in the order of a model file: by name.
 
     The names are those of the checkpoint. The matrix of the condition is stored as PyTorch has it: an embedding table
     [classes, L·2·2F] for labels, a linear layer [L·2·2F, E] for embeddings, a 1×1 convolution [L·2·2F, G, 1, 1] for
-    maps.
+    maps. The encoder, codebook and decoder of a VQ-VAE come behind its prior's tensors, as `picture_shapes` has them.
     """
     f, c, s = spec.features, spec.channels, spec.head_features
     shapes: dict[str, tuple[int, ...]] = {}
@@ -91,6 +94,9 @@ def tensor_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
         shapes[f"{name}.vertical.weight"] = (2 * f, inputs, half + this, size)
     if spec.conditioning == "map":
         shapes |= _map_shapes(spec)
+    if vqvae is not None:
+        pictures = picture_shapes(vqvae)
+        shapes |= {PICTURES + name: pictures[name] for name in sorted(pictures)}
     return shapes
 
 
@@ -110,6 +116,36 @@ def _map_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def picture_shapes(vqvae: VqvaeSpec) -> dict[str, tuple[int, ...]]:
+    """Name → shape of the tensors of a VQ-VAE's encoder, codebook and decoder, in the order that pictures take."""
+    f, d, c = vqvae.features, vqvae.code_size, vqvae.channels
+
+    def affine(name: str, *shape: int, outputs: int = 0) -> dict[str, tuple[int, ...]]:
+        return {f"{name}.weight": shape, f"{name}.bias": (outputs or shape[0],)}
+
+    def blocks(name: str) -> dict[str, tuple[int, ...]]:
+        shapes: dict[str, tuple[int, ...]] = {}
+        for index in range(vqvae.blocks):
+            shapes |= affine(f"{name}.{index}.wide", f, f, 3, 3) | affine(f"{name}.{index}.out", f, f, 1, 1)
+        return shapes
+
+    shapes: dict[str, tuple[int, ...]] = {}
+    for index in range(vqvae.halvings):
+        shapes |= affine(f"encoder.down.{index}", f, f if index else c, 4, 4)
+    shapes |= affine("encoder.first", f, f, 3, 3) | blocks("encoder.blocks") | affine("encoder.out", d, f, 1, 1)
+    shapes |= {"codebook": (vqvae.codes, d)} | affine("decoder.first", f, d, 3, 3) | blocks("decoder.blocks")
+    for index in range(vqvae.halvings):
+        outputs = f if index + 1 < vqvae.halvings else c
+        shapes |= affine(f"decoder.up.{index}", f, outputs, 4, 4, outputs=outputs)
+    return shapes
+
+
+def prior_alone(metadata: EngineMetadata, weights: Weights) -> bytes:
+    """The model file of a VQ-VAE's prior alone, which draws codes: what the library in C reads."""
+    changed = msgspec.structs.replace(metadata, vqvae=None, preparation=None, picture_parity=None)
+    return encode_model_file(changed, {name: weights[name] for name in tensor_shapes(metadata.spec)})
+
+
 def encode_model_file(metadata: EngineMetadata, weights: Mapping[str, npt.NDArray[np.float32]]) -> bytes:
     """The model file of these weights.
 
@@ -123,7 +159,7 @@ def encode_model_file(metadata: EngineMetadata, weights: Mapping[str, npt.NDArra
     if metadata.role != "weights":
         raise EngineError(f"a model file has the role weights, not {metadata.role}")
     check_metadata(metadata, "model file")
-    shapes = tensor_shapes(metadata.spec)
+    shapes = tensor_shapes(metadata.spec, metadata.vqvae)
     if unknown := weights.keys() ^ shapes.keys():
         raise EngineError(f"weights do not fit the spec: {min(unknown)} is missing or unknown")
     for name, shape in shapes.items():
@@ -182,7 +218,7 @@ def decode_model_file(content: bytes, source: str) -> tuple[EngineMetadata, Weig
         EngineError: as `read_model_file`.
     """
     metadata, at = _read_header(content, len(content), source)
-    shapes = tensor_shapes(metadata.spec)
+    shapes = tensor_shapes(metadata.spec, metadata.vqvae)
     data = np.frombuffer(content, "<f4", offset=at)
     weights: Weights = {}
     begin = 0
@@ -222,7 +258,7 @@ def _read_header(content: bytes, size: int, source: str) -> tuple[EngineMetadata
     if len(header[len(_OPENING) : after].encode()) - 2 > MAX_METADATA_BYTES:
         raise _damaged(source, f"its metadata has more than {MAX_METADATA_BYTES} bytes")
     metadata = _decode_metadata(text, source)
-    shapes = tensor_shapes(metadata.spec)
+    shapes = tensor_shapes(metadata.spec, metadata.vqvae)
     expected = _entries(shapes)
     found = header[after:]
     padding = " " * (-len((header[:after] + expected).encode()) % 8)

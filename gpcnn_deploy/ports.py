@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from gpcnn_deploy.metadata import Role
-from gpcnn_deploy.spec import ModelSpec
+from gpcnn_deploy.spec import ModelSpec, VqvaeSpec
 
-Dtype = Literal["float32", "int32", "bool"]
+Dtype = Literal["float32", "int32", "uint8", "bool"]
 
 
 class Port(NamedTuple):
@@ -31,16 +31,17 @@ class Port(NamedTuple):
 Ports = dict[str, Port]
 
 
-def inputs(role: Role, spec: ModelSpec, batch: int | None = None) -> Ports:
+def inputs(role: Role, spec: ModelSpec, batch: int | None = None, vqvae: VqvaeSpec | None = None) -> Ports:
     """Inputs of an engine by name; `batch` is its fixed number of images, None for any number.
 
-    `image` (levels: the guess of a step, the picture of an encoder), `noise` (uniforms in [0, 1)), `known` (levels
+    `image` (levels: the guess of a step, the picture of an encoder; of a VQ-VAE's encoder `picture`, 8-bit), `noise`
+    (uniforms in [0, 1)), `known` (levels
     where `mask` is true), `temperature` (divides the logits before drawing), and the condition.
     """
     n: int | Literal["N"] = batch or "N"
     image = Port("int32", (n, *spec.image_shape))
     if role == "encoder":
-        return {"image": image}
+        return {"image": image} if vqvae is None else {"picture": Port("uint8", (n, *vqvae.image_shape))}
     ports: Ports = {"image": image} if role == "step" else {}
     ports["noise"] = Port("float32", image.shape)
     if spec.conditioning == "label":
@@ -55,18 +56,22 @@ def inputs(role: Role, spec: ModelSpec, batch: int | None = None) -> Ports:
     return ports
 
 
-def outputs(role: Role, spec: ModelSpec, batch: int | None = None) -> Ports:
+def outputs(role: Role, spec: ModelSpec, batch: int | None = None, vqvae: VqvaeSpec | None = None) -> Ports:
     """Outputs of an engine by name; `batch` as of `inputs`.
 
     `image` or `image_next` (levels), `log_prob` (nats of each sub-pixel at temperature 1, of the image that comes out
     of a sampler or goes into a step), `changed` (sub-pixels of each image that the step changed), `evaluations` (of the
-    sampler's windows), `embedding` (of an encoder).
+    sampler's windows), `embedding` (of an encoder). Of a VQ-VAE, whose `image` is of codes, a sampler has `picture`,
+    8-bit, and its encoder gives `codes`.
     """
     n: int | Literal["N"] = batch or "N"
+    if role == "encoder" and vqvae is not None:
+        return {"codes": Port("int32", (n, *spec.image_shape))}
     if role == "encoder":
         return {"embedding": Port("float32", (n, spec.conditioning_size))}
     image = Port("int32", (n, *spec.image_shape))
     log_prob = Port("float32", image.shape)
     if role == "step":
         return {"image_next": image, "log_prob": log_prob, "changed": Port("int32", (n,))}
-    return {"image": image, "log_prob": log_prob, "evaluations": Port("int32", (), optional=True)}
+    ports = {"image": image, "log_prob": log_prob, "evaluations": Port("int32", (), optional=True)}
+    return ports if vqvae is None else {**ports, "picture": Port("uint8", (n, *vqvae.image_shape))}

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from gpcnn_deploy.spec import MAX_PIXELS, ModelSpec
+from gpcnn_deploy.spec import MAX_PIXELS, ModelSpec, VqvaeSpec
 
 Resampling = Literal["area", "lanczos"]
 Colour = Literal["grey", "rgb"]
@@ -44,7 +44,7 @@ class Preparation(msgspec.Struct, frozen=True, kw_only=True):
             words.append("made grey" if self.colour == "grey" else "made RGB")
         return ", ".join(words) or "taken as they are"
 
-    def fits(self, spec: ModelSpec) -> bool:
+    def fits(self, spec: ModelSpec | VqvaeSpec) -> bool:
         """Whether what it makes are images of that model."""
         size = self.image_size in (None, (spec.height, spec.width))
         return size and self.colour in (None, "grey" if spec.channels == 1 else "rgb")

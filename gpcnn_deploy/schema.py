@@ -17,6 +17,9 @@ from gpcnn_deploy.text import read_exact_json
 
 Layout = TypeVar("Layout", bound=msgspec.Struct)
 
+_LATER = ("vqvae", "psnr", "perplexity", "picture_parity", "codes_parity")
+"""Fields beside a spec that the first version had not."""
+
 
 class _SchemaOnly(msgspec.Struct):
     schema: int
@@ -26,7 +29,7 @@ def written(record: msgspec.Struct) -> dict[str, Any]:
     """What a file holds of a record: plain values, keys in order, each `spec` without later fields that say nothing."""
     plain: dict[str, Any] = msgspec.to_builtins(record, order="sorted")
     _shorten_specs(plain)
-    return plain
+    return {name: value for name, value in plain.items() if value is not None or name not in _LATER}
 
 
 def _shorten_specs(plain: dict[str, Any]) -> None:

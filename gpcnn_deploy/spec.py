@@ -25,8 +25,8 @@ MAX_PLANES = 256
 
 Features = Annotated[int, msgspec.Meta(ge=1, le=MAX_FEATURES)]
 Input = Literal["values", "categorical"]
-Quantization = Literal["stochastic-binary", "nearest"]
-"""How pixels become levels: binarized at random, or rounded to the nearest level."""
+Quantization = Literal["stochastic-binary", "nearest", "codes"]
+"""How pixels become levels: binarized at random, rounded to the nearest level, or by the encoder of a VQ-VAE."""
 
 
 class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -276,6 +276,91 @@ def _primes(number: int) -> list[int]:
             number //= prime
         prime += 1
     return found
+
+
+class VqvaeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Dimensions of a VQ-VAE's encoder, codebook and decoder (van den Oord et al. 2017, arXiv 1711.00937).
+
+    Attributes:
+        height: H, rows of a picture.
+        width: W, columns of a picture.
+        channels: C, 1 (grey) or 3 (RGB).
+        codes: K, vectors of the codebook: 2 to 4,096.
+        downsample: a code stands for so many rows and columns: 2, 4, 8 or 16, which divides H and W.
+        code_size: D, numbers of a vector of the codebook.
+        features: F, feature maps of encoder and decoder.
+        blocks: residual blocks of each.
+
+    Raises:
+        SpecError: a dimension is out of range or two of them contradict each other.
+    """
+
+    height: int
+    width: int
+    channels: int
+    codes: int = 256
+    downsample: int = 4
+    code_size: int = 64
+    features: int = 64
+    blocks: int = 2
+
+    def __post_init__(self) -> None:
+        if self.channels not in (1, 3):
+            raise SpecError(f"channels is {self.channels}: expected 1 (grey) or 3 (RGB)")
+        if self.downsample not in (2, 4, 8, 16):
+            raise SpecError(f"downsample is {self.downsample}: expected 2, 4, 8 or 16")
+        for name, size in (("height", self.height), ("width", self.width)):
+            _between(name, size, 1, MAX_PIXELS)
+            if size % self.downsample:
+                raise SpecError(f"{name} is {size}: expected a multiple of {self.downsample}, the downsampling")
+        _between("height × width", self.height * self.width, 1, MAX_PIXELS)
+        _between("codes", self.codes, 2, MAX_CATEGORIES)
+        _between("code_size", self.code_size, 1, MAX_FEATURES)
+        _between("features", self.features, 1, MAX_FEATURES)
+        _between("blocks", self.blocks, 0, MAX_LAYERS)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of a picture."""
+        return self.channels, self.height, self.width
+
+    @property
+    def levels(self) -> int:
+        """Of a sub-pixel of its pictures, which are 8-bit."""
+        return 256
+
+    @property
+    def halvings(self) -> int:
+        """How often the encoder halves a picture: log2 of `downsample`."""
+        return self.downsample.bit_length() - 1
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(h, w) of the codes of a picture."""
+        return self.height // self.downsample, self.width // self.downsample
+
+    def multiply_adds(self) -> int:
+        """Multiply-adds of decoding one picture."""
+        h, w = self.grid
+        f = self.features
+        work = h * w * (9 * self.code_size * f + self.blocks * 10 * f * f)
+        for step in range(self.halvings):
+            outputs = self.channels if step == self.halvings - 1 else f
+            work += h * w * 4**step * 16 * f * outputs
+        return work
+
+    def refuse(self, prior: ModelSpec) -> str | None:
+        """Why a model cannot be the prior over these codes; None if it can."""
+        wanted = (1, *self.grid, self.codes, "categorical")
+        found = (*prior.image_shape, prior.levels, prior.input)
+        if found == wanted:
+            return None
+        words = [f"{h}×{w} grids of {k} {kind} levels" for _, h, w, k, kind in (found, wanted)]
+        return f"its prior draws {words[0]}, its decoder reads {words[1]}"
+
+
+PictureSpec = ModelSpec | VqvaeSpec
+"""What says how large pictures are, and of how many channels and levels."""
 
 
 def _between(name: str, value: int, low: int, high: int) -> None:

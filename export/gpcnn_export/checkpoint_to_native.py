@@ -14,13 +14,16 @@ import msgspec
 import gpcnn_deploy
 from gpcnn_deploy.commands.extras import required
 from gpcnn_deploy.metadata import EngineMetadata, encoder_path
-from gpcnn_deploy.model_file import encode_model_file, tensor_shapes
+from gpcnn_deploy.model_file import PICTURES, decode_model_file, encode_model_file, tensor_shapes
 from gpcnn_deploy.system.files import write_together
 from gpcnn_export.proof.parity import draw_on, prove
+from gpcnn_export.proof.pictures import prove_codes, prove_pictures
 from gpcnn_export.source import Source, read_source
 from gpcnn_runtime.engines.base import Engine
 from gpcnn_runtime.engines.native.load import native_engine
+from gpcnn_runtime.engines.native.picture_encoder import PictureEncoder
 from gpcnn_training.model import GatedPixelCNN
+from gpcnn_training.vqvae_network import Vqvae
 
 if TYPE_CHECKING:
     from gpcnn_export.onnx_engine import OnnxEngine
@@ -70,13 +73,20 @@ def make_model_file(
         MissingExtraError: onnx or ONNX Runtime, which an autoencoder's encoder needs, is not installed.
     """
     source = read_source(checkpoint)
+    pictures = source.pictures
     content = _encoder(source, encoder, tell)
-    draft = draft_model_file(source.model, source.class_names, source.checkpoint_digest, content)
+    draft = draft_model_file(source.model, source.class_names, source.checkpoint_digest, content, pictures)
     tell("checking images against eager PyTorch")
+    shown, codes = None, None
     with draft.load() as engine:
         parity = prove(source.model, draw_on(engine), PROOF_BATCHES)
-    metadata = msgspec.structs.replace(draft.metadata, parity=parity, preparation=source.preparation)
-    return ModelFile(encode_model_file(metadata, _weights(source.model)), metadata, content)
+        if pictures is not None:
+            shown = prove_pictures(source.model, pictures, engine)
+            codes = prove_codes(pictures, PictureEncoder(*decode_model_file(draft.content, "model.gpcnn")).encode)
+    metadata = msgspec.structs.replace(
+        draft.metadata, parity=parity, preparation=source.preparation, picture_parity=shown, codes_parity=codes
+    )
+    return ModelFile(encode_model_file(metadata, _weights(source.model, pictures)), metadata, content)
 
 
 def draft_model_file(
@@ -84,6 +94,7 @@ def draft_model_file(
     class_names: tuple[str, ...] | None = None,
     checkpoint_digest: str = "",
     encoder: bytes | None = None,
+    pictures: Vqvae | None = None,
 ) -> ModelFile:
     """A model file of a model, unproven: to be proven, and what benchmarks and tests of untrained models run.
 
@@ -92,11 +103,12 @@ def draft_model_file(
         class_names: of a model with labels; None numbers them.
         checkpoint_digest: of the checkpoint that the model is from.
         encoder: the encoder engine that belongs beside it.
+        pictures: of a VQ-VAE, whose prior the model is, encoder, codebook and decoder.
     """
     spec = model.spec
     if class_names is None:
         class_names = tuple(map(str, range(spec.conditioning_size))) if spec.conditioning == "label" else ()
-    weights = _weights(model)
+    weights = _weights(model, pictures)
     metadata = EngineMetadata(
         role="weights",
         spec=spec,
@@ -108,6 +120,7 @@ def draft_model_file(
             "gpcnn-deploy": gpcnn_deploy.__version__,
             **{name: importlib.metadata.version(name) for name in ("torch", "numpy")},
         },
+        vqvae=None if pictures is None else pictures.spec,
     )
     return ModelFile(encode_model_file(metadata, weights), metadata, encoder)
 
@@ -121,9 +134,11 @@ def write_model_file(path: Path, file: ModelFile) -> None:
     write_together(path, file.content, encoder_path(path), file.encoder)
 
 
-def _weights(model: GatedPixelCNN) -> dict[str, Any]:
+def _weights(model: GatedPixelCNN, pictures: Vqvae | None = None) -> dict[str, Any]:
     state = model.state_dict()
-    return {name: state[name].numpy() for name in tensor_shapes(model.spec)}
+    if pictures is not None:
+        state = state | {PICTURES + name: tensor.contiguous() for name, tensor in pictures.state_dict().items()}
+    return {name: state[name].numpy() for name in tensor_shapes(model.spec, pictures.spec if pictures else None)}
 
 
 def _encoder(source: Source, given: OnnxEngine | None, tell: Callable[[str], None]) -> bytes | None:

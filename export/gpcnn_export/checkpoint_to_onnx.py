@@ -15,9 +15,11 @@ from gpcnn_deploy.system.files import write_together
 from gpcnn_export.onnx_engine import OnnxEngine, draft_engine
 from gpcnn_export.proof.encoder import prove_encoder
 from gpcnn_export.proof.parity import draw_on, prove
+from gpcnn_export.proof.pictures import prove_codes, prove_pictures
 from gpcnn_export.source import Source, read_source, refuse_encoder
 from gpcnn_export.tuning import tune_schedule, tune_window
 from gpcnn_runtime.engines.onnxruntime.session import onnx_metadata
+from gpcnn_training.vqvae_network import Vqvae
 
 PROOF_IMAGES = 8
 """Images of each kind of input that a proof compares, at least, per window."""
@@ -72,11 +74,13 @@ def make_engine(
         raise UsageError(f"--batch is {batch}: expected 1 to {MAX_BATCH} images")
     if batch is not None and isinstance(schedule, Schedule) and schedule.batch_window is not None:
         raise UsageError(f"--window is {schedule.text}: expected one window, as {schedule.window}, with --static")
+    if role == "step" and source.pictures is not None:
+        raise UsageError("a VQ-VAE is drawn by a sampler: leave out --graph step, and --format trt")
     if role == "encoder":
         return make_encoder(source)
     if encoder is None and source.encoder is not None:
         encoder = OnnxEngine(source.encoder, onnx_metadata(encoder_path(checkpoint), source.encoder))
-    elif encoder is None and model.encoder is not None:
+    elif encoder is None and (model.encoder is not None or source.pictures is not None):
         tell("exporting the encoder")
         encoder = make_encoder(source)
     chosen: Schedule | None = None
@@ -98,11 +102,16 @@ def make_engine(
         checkpoint_digest=source.checkpoint_digest,
         encoder=encoder,
         batch=batch,
+        pictures=source.pictures,
     )
     tell("checking images against eager PyTorch")
+    shown = None
     with draft.load() as engine:
         parity = prove(model, draw_on(engine), (PROOF_IMAGES,) if chosen is None else proof_batches(chosen))
-    return draft.with_metadata(msgspec.structs.replace(draft.metadata, parity=parity, preparation=source.preparation))
+        if source.pictures is not None:
+            shown = prove_pictures(model, source.pictures, engine)
+    proven = {"parity": parity, "picture_parity": shown, "preparation": source.preparation}
+    return draft.with_metadata(msgspec.structs.replace(draft.metadata, **proven))
 
 
 def proof_batches(schedule: Schedule) -> tuple[int, ...]:
@@ -122,12 +131,24 @@ def make_encoder(source: Source) -> OnnxEngine:
         MissingExtraError: ONNX Runtime, which runs the check, is not installed.
     """
     model = source.model
+    if source.pictures is not None:
+        return _make_picture_encoder(source, source.pictures)
     if model.encoder is None:
         raise refuse_encoder(source)
     draft = draft_engine(model, "encoder", class_names=source.class_names, checkpoint_digest=source.checkpoint_digest)
     with draft.load_encoder() as encoder:
         parity = prove_encoder(model, encoder.embed)
     metadata = msgspec.structs.replace(draft.metadata, encoder_parity=parity, preparation=source.preparation)
+    return draft.with_metadata(metadata)
+
+
+def _make_picture_encoder(source: Source, pictures: Vqvae) -> OnnxEngine:
+    """The encoder of a VQ-VAE, proven."""
+    names, digest = source.class_names, source.checkpoint_digest
+    draft = draft_engine(source.model, "encoder", class_names=names, checkpoint_digest=digest, pictures=pictures)
+    with draft.load_encoder() as encoder:
+        parity = prove_codes(pictures, encoder.encode)
+    metadata = msgspec.structs.replace(draft.metadata, codes_parity=parity, preparation=source.preparation)
     return draft.with_metadata(metadata)
 
 

@@ -13,12 +13,14 @@ import gpcnn_deploy
 from gpcnn_deploy.metadata import METADATA_KEY, EngineMetadata, Role, encode_metadata
 from gpcnn_deploy.schedule import Schedule, window_fields
 from gpcnn_export.graphs.encoder import encoder_graph
+from gpcnn_export.graphs.pictures import picture_encoder_graph
 from gpcnn_export.graphs.sampler import sampler_graph
 from gpcnn_export.graphs.step import step_graph
 from gpcnn_runtime.engines.base import Engine
 from gpcnn_runtime.engines.onnxruntime.encoder import Encoder
 from gpcnn_runtime.engines.onnxruntime.load import onnx_engine
 from gpcnn_training.model import GatedPixelCNN, parameter_count
+from gpcnn_training.vqvae_network import Vqvae
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ def draft_engine(
     encoder: OnnxEngine | None = None,
     batch: int | None = None,
     many: bool = False,
+    pictures: Vqvae | None = None,
 ) -> OnnxEngine:
     """An engine of a model, unproven: to be timed or proven, and what benchmarks and tests of untrained models run.
 
@@ -90,13 +93,16 @@ def draft_engine(
         encoder: that belongs beside it.
         batch: images in every call of a sampler or step whose shapes are all fixed; None for any number.
         many: of a sampler of one window: as it would be the window for larger batches, to be timed.
+        pictures: of a VQ-VAE, whose prior the model is, what its sampler decodes with, or its encoder encodes with.
     """
     spec = model.spec
     if role == "sampler":
         schedule = schedule or spec.width
-        graph = sampler_graph(model, schedule, batch, many)
+        graph = sampler_graph(model, schedule, batch, many, pictures)
     elif role == "step":
         graph, schedule = step_graph(model, batch), None
+    elif pictures is not None:
+        graph, schedule = picture_encoder_graph(pictures, spec), None
     else:
         assert model.encoder is not None
         graph, schedule = encoder_graph(model.encoder, spec), None
@@ -104,16 +110,23 @@ def draft_engine(
         class_names = tuple(map(str, range(spec.conditioning_size))) if spec.conditioning == "label" else ()
     onnx.checker.check_model(graph, full_check=True)
     encoders = 0 if model.encoder is None else parameter_count(model.encoder)
+    weights = encoders if role == "encoder" else parameter_count(model) - encoders
+    if pictures is not None:
+        codebook = pictures.codebook.numel()
+        weights = codebook + (
+            parameter_count(pictures.encoder) if role == "encoder" else weights + parameter_count(pictures.decoder)
+        )
     metadata = EngineMetadata(
         role=role,
         spec=spec,
         class_names=class_names,
         **window_fields(schedule),
         batch=None if role == "encoder" else batch,
-        parameters=encoders if role == "encoder" else parameter_count(model) - encoders,
+        parameters=weights,
         checkpoint_digest=checkpoint_digest,
         encoder_digest=None if encoder is None else encoder.digest,
         tools=_tools(),
+        vqvae=None if pictures is None else pictures.spec,
     )
     return pack(graph, metadata, encoder)
 

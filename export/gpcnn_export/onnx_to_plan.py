@@ -117,6 +117,8 @@ def build_plan(
     opt_batch = check_request(out, flavor, max_batch, opt_batch)
     content = read_onnx(onnx_path)
     metadata, model = onnx_metadata(onnx_path, content), _graph(content, onnx_path)
+    if metadata.vqvae is not None:
+        raise EngineError(f"{onnx_path} is of a VQ-VAE, which TensorRT cannot draw yet: ONNX Runtime runs it as it is")
     if metadata.role == "encoder":
         raise EngineError(f"{onnx_path} is an encoder, which ONNX Runtime runs as it is: name the engine beside it")
     if metadata.batch is not None:

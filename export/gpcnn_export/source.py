@@ -10,11 +10,19 @@ import torch
 
 from gpcnn_deploy.errors import EngineError, UsageError
 from gpcnn_deploy.metadata import encoder_path
-from gpcnn_deploy.model_file import SUFFIX, decode_model_file, read_model_bytes
+from gpcnn_deploy.model_file import PICTURES, SUFFIX, decode_model_file, read_model_bytes
 from gpcnn_deploy.preparation import Preparation
-from gpcnn_runtime.zoo.catalogue import resolve_engine
-from gpcnn_training.checkpoint import build_model, checkpoint_digest, load_checkpoint
+from gpcnn_runtime.zoo.catalogue import PREFIX, resolve_engine
+from gpcnn_training.checkpoint import (
+    build_model,
+    build_vqvae,
+    checkpoint_digest,
+    checkpoint_header,
+    load_checkpoint,
+    load_vqvae,
+)
 from gpcnn_training.model import GatedPixelCNN
+from gpcnn_training.vqvae_network import Vqvae
 
 
 @dataclass(frozen=True)
@@ -26,6 +34,7 @@ class Source:
         class_names: one name per label; empty without labels.
         preparation: how training made pictures fit; None if it took them as they are.
         checkpoint_digest: SHA-256 of the checkpoint that the weights are from: what an engine names as its origin.
+        pictures: of a VQ-VAE, whose prior the model is, encoder, codebook and decoder.
         encoder: of a model file whose model is an autoencoder, the encoder engine beside it.
     """
 
@@ -34,6 +43,7 @@ class Source:
     preparation: Preparation | None
     checkpoint_digest: str
     encoder: bytes | None = None
+    pictures: Vqvae | None = None
 
 
 def read_source(path: Path) -> Source:
@@ -46,13 +56,32 @@ def read_source(path: Path) -> Source:
     """
     path = resolve_engine(path)
     if path.suffix != SUFFIX:
+        if checkpoint_header(path).vqvae is not None:
+            model, pictures, header = load_vqvae(path)
+            digest = checkpoint_digest(path)
+            return Source(model, header.class_names, header.preparation, digest, pictures=pictures)
         model, header = load_checkpoint(path)
         return Source(model, header.class_names, header.preparation, checkpoint_digest(path))
     metadata, weights = decode_model_file(read_model_bytes(path), str(path))
     tensors = {name: torch.from_numpy(array.copy()) for name, array in weights.items()}
+    decodes: Vqvae | None = None
+    if metadata.vqvae is not None:
+        theirs = {name.removeprefix(PICTURES): tensors.pop(name) for name in list(tensors) if name.startswith(PICTURES)}
+        decodes = build_vqvae(path, metadata.vqvae, theirs).eval()
     model = build_model(path, metadata.spec, None, tensors).eval()
     encoder = None if metadata.encoder_digest is None else _encoder(path, metadata.encoder_digest)
-    return Source(model, metadata.class_names, metadata.preparation, metadata.checkpoint_digest, encoder)
+    return Source(model, metadata.class_names, metadata.preparation, metadata.checkpoint_digest, encoder, decodes)
+
+
+def refuse_vqvae(path: Path) -> None:
+    """Refuse to build a TensorRT plan of a VQ-VAE.
+
+    Raises:
+        UsageError: the checkpoint is of one.
+        CheckpointError: it cannot be read.
+    """
+    if path.suffix != SUFFIX and not str(path).startswith(PREFIX) and checkpoint_header(path).vqvae is not None:
+        raise UsageError(f"{path}: of a VQ-VAE, which TensorRT cannot draw yet: add --format onnx in place of trt")
 
 
 def _encoder(path: Path, digest: str) -> bytes:

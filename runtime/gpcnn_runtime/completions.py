@@ -42,12 +42,28 @@ class Completions(Samples):
         mask: bool [C, H, W]; true was kept.
         drawn: how many images were drawn, of which these are the best.
         rank_by: what the best are.
+        picture: of a VQ-VAE, whose levels are codes, the picture that was handed in: uint8 [C, H, W]; else None.
+        kept: which of its pixels were kept: bool [C, H, W]; else None.
     """
 
     original: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
     mask: npt.NDArray[np.bool_]
     drawn: int
     rank_by: RankBy
+    picture: npt.NDArray[np.uint8] | None = dataclasses.field(default=None, kw_only=True)
+    kept: npt.NDArray[np.bool_] | None = dataclasses.field(default=None, kw_only=True)
+
+    def of_picture(self, picture: npt.NDArray[np.uint8], kept: npt.NDArray[np.bool_]) -> Completions:
+        """The same as completions of a picture uint8 [C, H, W], whose kept pixels (bool [H, W]) are its own."""
+        assert self.pictures is not None
+        mask = np.array(np.broadcast_to(kept, picture.shape))
+        return dataclasses.replace(
+            self, picture=picture, kept=mask, pictures=np.where(mask, picture, self.pictures).astype(np.uint8)
+        )
+
+    def original_pixels(self) -> npt.NDArray[np.uint8]:
+        """What was handed in: uint8 [C, H, W]."""
+        return pixels_from_levels(self.original, self.depth) if self.picture is None else self.picture
 
     def known_log_likelihood(self) -> npt.NDArray[np.float64]:
         """Log-probability of the known pixels alone, given what was drawn before each: float64 [N], nats."""
@@ -63,9 +79,10 @@ class Completions(Samples):
 
     def masked(self) -> npt.NDArray[np.uint8]:
         """Pixels of the original with what was drawn hatched in two greys: uint8 [C, H, W]."""
-        rows, columns = np.indices(self.mask.shape[1:])
+        mask = self.mask if self.kept is None else self.kept
+        rows, columns = np.indices(mask.shape[1:])
         hatch = np.where((rows + columns) % 3 == 0, 176, 112)
-        return np.where(self.mask, pixels_from_levels(self.original, self.depth), hatch).astype(np.uint8)
+        return np.where(mask, self.original_pixels(), hatch).astype(np.uint8)
 
     def sheet(self) -> npt.NDArray[np.uint8]:
         """The original, the masked and the completions, in reading order.
@@ -73,7 +90,7 @@ class Completions(Samples):
         Returns:
             uint8 [rows, columns] for grey, [rows, columns, 3] for colour.
         """
-        original = pixels_from_levels(self.original, self.depth)
+        original = self.original_pixels()
         return grid(np.concatenate([original[None], self.masked()[None], self.pixels()]), sheet_columns(len(self)))
 
 
@@ -203,6 +220,7 @@ def _take(samples: Samples, rows: npt.NDArray[np.intp], first: int = 0) -> Sampl
         log_prob=samples.log_prob[rows],
         labels=None if samples.labels is None else samples.labels[rows],
         positions=samples.positions[rows] + first,
+        pictures=None if samples.pictures is None else samples.pictures[rows],
     )
 
 
@@ -214,8 +232,12 @@ def _joined(before: Samples | None, new: Samples) -> Samples:
         labels = np.concatenate([before.labels, new.labels])
     if before.evaluations is not None and new.evaluations is not None:
         evaluations = before.evaluations + new.evaluations
+    pictures = None
+    if before.pictures is not None and new.pictures is not None:
+        pictures = np.concatenate([before.pictures, new.pictures])
     return dataclasses.replace(
         new,
+        pictures=pictures,
         levels=np.concatenate([before.levels, new.levels]),
         log_prob=np.concatenate([before.log_prob, new.log_prob]),
         labels=labels,

@@ -11,15 +11,17 @@ import msgspec
 from gpcnn_deploy.checkpoint_header import Header, read_header
 from gpcnn_deploy.errors import EngineError
 from gpcnn_deploy.metadata import (
+    CodesParity,
     EncoderParity,
     EngineMetadata,
     ParityReport,
+    PictureParity,
     Precision,
     Role,
 )
 from gpcnn_deploy.model_file import SUFFIX, decode_model_file, read_model_bytes
 from gpcnn_deploy.preparation import Preparation
-from gpcnn_deploy.spec import ModelSpec
+from gpcnn_deploy.spec import ModelSpec, VqvaeSpec
 from gpcnn_deploy.system.files import sha256
 from gpcnn_runtime.engines.plan_file import PlanMetadata, native_path, portable_path, read_plan_metadata
 from gpcnn_runtime.zoo.card import Card
@@ -58,6 +60,8 @@ class CheckpointFacts(msgspec.Struct, frozen=True, kw_only=True):
         test_nll: negative log-likelihood of the test images, in nats an image; None if it was not measured.
         test_images: how many.
         autoencoder: it holds an encoder, too.
+        psnr: of a VQ-VAE, that of pictures back from their codes, in dB; None if it was not measured.
+        perplexity: of their codes.
     """
 
     data: str
@@ -67,6 +71,8 @@ class CheckpointFacts(msgspec.Struct, frozen=True, kw_only=True):
     test_nll: float | None
     test_images: int
     autoencoder: bool
+    psnr: float | None = None
+    perplexity: float | None = None
 
 
 class Inspection(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,6 +93,8 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
         plan: a plan's own facts; None for other files.
         checkpoint: a checkpoint's own facts; None for engines.
         card: of a model of the zoo; None for other files.
+        vqvae: of a VQ-VAE, the dimensions of encoder, codebook and decoder, `spec` being its prior's; None for others.
+        picture_parity, codes_parity: of a VQ-VAE's engines, as in `EngineMetadata`.
     """
 
     path: str
@@ -112,6 +120,9 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     plan: PlanFacts | None = None
     checkpoint: CheckpointFacts | None = None
     card: Card | None = None
+    vqvae: VqvaeSpec | None = None
+    picture_parity: PictureParity | None = None
+    codes_parity: CodesParity | None = None
 
 
 def inspect_engine(path: str | Path) -> Inspection:
@@ -229,6 +240,9 @@ def _engine(
         encoder_parity=metadata.encoder_parity,
         tools=metadata.tools,
         plan=facts,
+        vqvae=metadata.vqvae,
+        picture_parity=metadata.picture_parity,
+        codes_parity=metadata.codes_parity,
     )
 
 
@@ -253,5 +267,8 @@ def _checkpoint(path: Path) -> Inspection:
             test_nll=header.test_nll,
             test_images=header.test_images,
             autoencoder=header.encoder is not None,
+            psnr=header.psnr,
+            perplexity=header.perplexity,
         ),
+        vqvae=header.vqvae,
     )

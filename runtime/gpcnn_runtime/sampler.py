@@ -352,6 +352,7 @@ class Sampler(Closing):
             result.evaluations,
             time.perf_counter() - begin,
             self.metadata.spec.levels,
+            pictures=result.pictures,
         )
 
     def _check(self, result: Result, shape: tuple[int, ...]) -> None:
@@ -362,6 +363,10 @@ class Sampler(Closing):
                 raise EngineError(f"{path}: drew images of shape {found}, expected {shape}: {EXPORT_ANEW}")
         if levels.min() < 0 or levels.max() > top:
             raise EngineError(f"{path}: drew levels outside 0 to {top}: {EXPORT_ANEW}")
+        if self.metadata.vqvae is not None:
+            wanted = (shape[0], *self.metadata.vqvae.image_shape)
+            if result.pictures is None or result.pictures.shape != wanted:
+                raise EngineError(f"{path}: drew no pictures of shape {wanted}: {EXPORT_ANEW}")
 
     def _advise(self, count: int) -> OutOfMemoryError:
         if self.metadata.batch is not None:

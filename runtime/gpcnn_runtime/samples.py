@@ -22,6 +22,7 @@ class Samples:
         evaluations: evaluations of the network, each over a part of the batch; None where the engine does not count.
         seconds: wall-clock time of drawing, in seconds.
         depth: K, the number of levels.
+        pictures: of a VQ-VAE, whose levels are codes: uint8 [N, C, H, W] of the pictures; else None.
     """
 
     levels: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
@@ -31,12 +32,15 @@ class Samples:
     evaluations: int | None
     seconds: float
     depth: int
+    pictures: npt.NDArray[np.uint8] | None = dataclasses.field(default=None, kw_only=True)
 
     def __len__(self) -> int:
         return len(self.levels)
 
     def pixels(self) -> npt.NDArray[np.uint8]:
-        """Levels spread over 8-bit values: uint8 [N, C, H, W]."""
+        """The pictures of a VQ-VAE, or levels spread over 8-bit values: uint8 [N, C, H, W]."""
+        if self.pictures is not None:
+            return self.pictures
         return pixels_from_levels(self.levels, self.depth)
 
     def grid(self, columns: int | None = None) -> npt.NDArray[np.uint8]:
@@ -55,6 +59,7 @@ def join(chunks: list[Samples], seconds: float) -> Samples:
         return dataclasses.replace(chunks[0], seconds=seconds)
     counted = [chunk.evaluations for chunk in chunks]
     labels = [chunk.labels for chunk in chunks if chunk.labels is not None]
+    pictures = [chunk.pictures for chunk in chunks if chunk.pictures is not None]
     return Samples(
         np.concatenate([chunk.levels for chunk in chunks]),
         np.concatenate([chunk.log_prob for chunk in chunks]),
@@ -63,4 +68,5 @@ def join(chunks: list[Samples], seconds: float) -> Samples:
         None if None in counted else sum(number for number in counted if number is not None),
         seconds,
         chunks[0].depth,
+        pictures=np.concatenate(pictures) if pictures else None,
     )

@@ -135,8 +135,8 @@ NO_LIBC = ("memory.c", "windows.c")
 """Sources that stand for a C library."""
 
 
-NO_WASM = ("pack.c",)
-"""Sources that only programs call that export a model."""
+NO_WASM = ("pack.c", "pictures.c")
+"""Sources that only programs call that export a model, and a VQ-VAE's decoder, which the page does not have yet."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -354,6 +354,8 @@ def _compile(
             macros = [f"-DGPCNN_VARIANT=gpcnn_kernel_{key}", f'-DGPCNN_NAME="{instructions.name}"']
             macros += [f"-DGPCNN_VECTOR_BYTES={instructions.vector_bytes}", f"-DGPCNN_FUSED={int(fused)}"]
             macros.append(f'-DGPCNN_TILES="tiles_{instructions.tiles}.h"')
+            if target.triple != _WASM:
+                macros.append("-DGPCNN_PICTURES=1")
             if fused != instructions.fuses:
                 macros.append("-O2")  # of two classes, the one that is asked for seldom is kept small
             job(KERNEL, f"kernel_{key}", instructions, fused, *macros)

@@ -19,14 +19,16 @@ import torch
 from torch import Tensor
 
 import gpcnn_deploy
-from gpcnn_deploy.checkpoint_header import METADATA_KEY, Header, damaged, read_header
+from gpcnn_deploy.checkpoint_header import CODES_KEY, METADATA_KEY, CodesHeader, Header, damaged, read_header
 from gpcnn_deploy.errors import CheckpointError
+from gpcnn_deploy.model_file import PICTURES
 from gpcnn_deploy.schema import written
-from gpcnn_deploy.spec import EncoderSpec, ModelSpec
+from gpcnn_deploy.spec import EncoderSpec, ModelSpec, VqvaeSpec
 from gpcnn_deploy.system.files import sha256, write_atomic
 from gpcnn_deploy.text import exact_json
 from gpcnn_training.model import GatedPixelCNN
 from gpcnn_training.runs import checkpoint_path
+from gpcnn_training.vqvae_network import Vqvae
 
 HeaderType = TypeVar("HeaderType", bound=msgspec.Struct)
 
@@ -53,12 +55,63 @@ def load_checkpoint(path: Path) -> tuple[GatedPixelCNN, Header]:
     """The model (on the CPU, in evaluation mode) and the header of a checkpoint file or of a run folder that holds one.
 
     Raises:
-        CheckpointError: missing, truncated, foreign, of a newer schema, or with weights that do not fit the spec.
+        CheckpointError: missing, truncated, foreign, of a newer schema, with weights that do not fit the spec, or of a
+            VQ-VAE, which is more than its prior.
     """
     path = checkpoint_path(path)
     header, tensors = read_tensors(path, Header)
     _check(path, header)
+    if header.vqvae is not None:
+        raise CheckpointError(
+            f"{path}: of a VQ-VAE, which this command cannot use yet: take a checkpoint of another kind"
+        )
     return build_model(path, header.spec, header.encoder, tensors).eval(), header
+
+
+def save_vqvae(path: Path, prior: GatedPixelCNN, pictures: Vqvae, header: Header) -> None:
+    """Write a VQ-VAE: prior, encoder, codebook, decoder and header, whole or not at all.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    theirs = {PICTURES + name: tensor for name, tensor in pictures.state_dict().items()}
+    write_tensors(path, prior.state_dict() | theirs, header)
+
+
+def load_vqvae(path: Path) -> tuple[GatedPixelCNN, Vqvae, Header]:
+    """A VQ-VAE's prior and its encoder, codebook and decoder (on the CPU, in evaluation mode), and its header.
+
+    Raises:
+        CheckpointError: as `load_checkpoint`, or of a model that is no VQ-VAE.
+    """
+    path = checkpoint_path(path)
+    header, tensors = read_tensors(path, Header)
+    _check(path, header)
+    if header.vqvae is None:
+        raise CheckpointError(f"{path}: is not of a VQ-VAE: name one that gpcnn-train --model vqvae trained")
+    theirs = {name: tensors.pop(name) for name in list(tensors) if name.startswith(PICTURES)}
+    plain = {name.removeprefix(PICTURES): tensor for name, tensor in theirs.items()}
+    prior = build_model(path, header.spec, header.encoder, tensors)
+    return prior.eval(), build_vqvae(path, header.vqvae, plain).eval(), header
+
+
+def save_codes(path: Path, pictures: Vqvae, header: CodesHeader) -> None:
+    """Write the first stage of a VQ-VAE, whole or not at all.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    write_tensors(path, pictures.state_dict(), header, CODES_KEY)
+
+
+def load_codes(path: Path) -> tuple[Vqvae, CodesHeader]:
+    """The first stage of a VQ-VAE (on the CPU, in evaluation mode) and its header.
+
+    Raises:
+        CheckpointError: missing, truncated, foreign, of a newer schema, or with weights that do not fit its dimensions.
+    """
+    header, tensors = read_tensors(path, CodesHeader, CODES_KEY)
+    return build_vqvae(path, header.vqvae, tensors).eval(), header
 
 
 def checkpoint_header(path: Path) -> Header:
@@ -86,24 +139,26 @@ def checkpoint_digest(path: Path) -> str:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def write_tensors(path: Path, tensors: dict[str, Tensor], header: msgspec.Struct) -> None:
-    """Write tensors with a header as a safetensors file, whole or not at all.
+def write_tensors(path: Path, tensors: dict[str, Tensor], header: msgspec.Struct, key: str = METADATA_KEY) -> None:
+    """Write tensors with a header, under a key, as a safetensors file, whole or not at all.
 
     Raises:
         OutputError: the file cannot be written.
     """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = exact_json(written(header))
-    write_atomic(path, safetensors.torch.save(plain, {METADATA_KEY: text}))
+    write_atomic(path, safetensors.torch.save(plain, {key: text}))
 
 
-def read_tensors(path: Path, header_type: type[HeaderType]) -> tuple[HeaderType, dict[str, Tensor]]:
+def read_tensors(
+    path: Path, header_type: type[HeaderType], key: str = METADATA_KEY
+) -> tuple[HeaderType, dict[str, Tensor]]:
     """Read what `write_tensors` wrote.
 
     Raises:
         CheckpointError: missing, truncated, foreign, of a newer schema, or a weight that is not finite.
     """
-    header, _ = read_header(path, header_type)
+    header, _ = read_header(path, header_type, key)
     try:
         with _plain_name(path) as name:
             tensors = safetensors.torch.load_file(name)
@@ -123,6 +178,29 @@ def build_model(path: Path, spec: ModelSpec, encoder: EncoderSpec | None, tensor
     """
     with torch.device("meta"):
         expected = {name: tensor.shape for name, tensor in GatedPixelCNN(spec, encoder).state_dict().items()}
+    _check_shapes(path, expected, tensors)
+    with torch.random.fork_rng(devices=[]):  # the initial weights, soon replaced, must not move the caller's generator
+        model = GatedPixelCNN(spec, encoder)
+    model.load_state_dict(tensors)
+    return model
+
+
+def build_vqvae(path: Path, spec: VqvaeSpec, tensors: dict[str, Tensor]) -> Vqvae:
+    """The encoder, codebook and decoder of a spec with these weights, as `build_model`.
+
+    Raises:
+        CheckpointError: a weight is missing, unknown, or of another shape; `path` is named.
+    """
+    with torch.device("meta"):
+        expected = {name: tensor.shape for name, tensor in Vqvae(spec).state_dict().items()}
+    _check_shapes(path, expected, tensors)
+    with torch.random.fork_rng(devices=[]):
+        model = Vqvae(spec)
+    model.load_state_dict(tensors)
+    return model
+
+
+def _check_shapes(path: Path, expected: dict[str, torch.Size], tensors: dict[str, Tensor]) -> None:
     for name in sorted(expected.keys() | tensors.keys()):
         wanted = list(expected[name]) if name in expected else "no such weight"
         found = list(tensors[name].shape) if name in tensors else "none"
@@ -130,10 +208,6 @@ def build_model(path: Path, spec: ModelSpec, encoder: EncoderSpec | None, tensor
             raise CheckpointError(
                 f"{path}: weights do not fit the spec: {name} is {found}, expected {wanted}: take another checkpoint"
             )
-    with torch.random.fork_rng(devices=[]):  # the initial weights, soon replaced, must not move the caller's generator
-        model = GatedPixelCNN(spec, encoder)
-    model.load_state_dict(tensors)
-    return model
 
 
 @contextlib.contextmanager
@@ -154,5 +228,7 @@ def _check(path: Path, header: Header) -> None:
         raise CheckpointError(f"{path}: {len(header.class_names)} class names for {classes} classes: take another one")
     if header.encoder is not None and header.spec.conditioning != "embedding":
         raise CheckpointError(f"{path}: an encoder, but conditioning is {header.spec.conditioning}: take another one")
-    if header.preparation is not None and not header.preparation.fits(header.spec):
+    if header.preparation is not None and not header.preparation.fits(header.pictures):
         raise CheckpointError(f"{path}: pictures {header.preparation} are not those of the model: take another one")
+    if header.vqvae is not None and (reason := header.vqvae.refuse(header.spec)):
+        raise CheckpointError(f"{path}: {reason}: take another one")

@@ -132,6 +132,7 @@ class GatedPixelCNN(nn.Module):
             self.input_embedding = nn.Embedding(spec.levels, spec.input_size)
         self.map_network = MapNetwork(spec) if spec.conditioning == "map" else None
         self.encoder = None if encoder is None else Encoder(encoder, spec)
+        self.dropout = 0.0  # share of a gate's features that a training step leaves out
 
     def values(self, levels_NCHW: Tensor) -> Tensor:
         """Levels 0..K-1 → network inputs [N, I, H, W]: values in [-1, 1], or the vectors of categories."""
@@ -221,14 +222,17 @@ class GatedPixelCNN(nn.Module):
                 p_v = p_v + self.added(bias, index, 0)
                 p_h = p_h + self.added(bias, index, 1)
             p_h = p_h + layer.link(p_v)
-            g = gate(p_h)
+            g = self._thinned(gate(p_h))
             skip = layer.skip(g) if skip is None else skip + layer.skip(g)
             if layer.out is not None:
-                v = gate(p_v)
+                v = self._thinned(gate(p_v))
                 h = layer.out(g) if index == 0 else h + layer.out(g)
         assert skip is not None
         logits: Tensor = self.head(skip, values)
         return logits
+
+    def _thinned(self, features: Tensor) -> Tensor:
+        return functional.dropout(features, self.dropout) if self.dropout and self.training else features
 
     def vertical_row(
         self, above_NIAW: Tensor, caches: list[Tensor], bias: Tensor | None

@@ -14,6 +14,11 @@ STATE = "training-state.safetensors"
 METRICS = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
 SAMPLES = "samples.png"
+CODES = "codes.safetensors"  # of a VQ-VAE: encoder, codebook and decoder, the best so far
+CODES_STATE = "codes-state.safetensors"
+CODES_METRICS = "codes-metrics.jsonl"
+STAGES = "stages.json"  # what is to be done behind the codes
+RECONSTRUCTIONS = "reconstructions.png"
 LOCK = ".lock"
 RUNS = Path("runs")
 
@@ -46,7 +51,7 @@ def make_run_folder(name: str, out: Path | None, folder: Path = RUNS) -> Path:
     try:
         if out is None:
             return _first_free(folder, re.sub(r"[^\w.-]+", "-", name))
-        for file in (CHECKPOINT, LAST, STATE, METRICS, TENSORBOARD, SAMPLES):
+        for file in (CHECKPOINT, LAST, STATE, METRICS, TENSORBOARD, SAMPLES, CODES, CODES_STATE, STAGES):
             if (out / file).exists():
                 raise UsageError(
                     f"{out} already holds a {file}: name another folder with --out, or go on with --resume {out}"

@@ -33,6 +33,7 @@ from gpcnn_export.graphs.builder import Graph
 from gpcnn_export.graphs.filtering import KERNEL, Filtering
 from gpcnn_export.graphs.map_network import map_network
 from gpcnn_export.graphs.mixture import mixture_constants
+from gpcnn_export.graphs.pictures import decoded
 from gpcnn_export.graphs.shapes import with_all_shapes
 from gpcnn_export.graphs.weights import (
     condition_weights,
@@ -44,10 +45,15 @@ from gpcnn_export.graphs.weights import (
 )
 from gpcnn_export.graphs.window import Windows, column_taps
 from gpcnn_training.model import GatedPixelCNN
+from gpcnn_training.vqvae_network import Vqvae
 
 
 def sampler_graph(
-    model: GatedPixelCNN, schedule: Schedule | int, batch: int | None = None, many: bool = False
+    model: GatedPixelCNN,
+    schedule: Schedule | int,
+    batch: int | None = None,
+    many: bool = False,
+    pictures: Vqvae | None = None,
 ) -> onnx.ModelProto:
     """The sampler of a model, a window of columns at a time.
 
@@ -57,6 +63,7 @@ def sampler_graph(
             second window for larger batches, too, which has matrices of its own.
         batch: images of every call, for a graph in which all shapes are numbers; None for any number.
         many: of a single window: as the window for larger batches, to be timed.
+        pictures: whose prior the model is; the graph then ends in its decoder.
 
     Returns:
         A model with the inputs and outputs that `gpcnn_deploy.ports` gives a sampler. Metadata is not set yet.
@@ -82,6 +89,9 @@ def sampler_graph(
         values = g.ops("If", len(results), _many(g, inputs, schedule), **branches)
     for value, (name, port) in zip(values, results.items(), strict=True):
         g.output(value, port.dtype, port.shape, name)
+    if pictures is not None:
+        picture = ports.outputs("sampler", spec, batch, pictures.spec)["picture"]
+        g.output(decoded(g, pictures, values[0]), picture.dtype, picture.shape, "picture")
     return g.model() if batch is None else with_all_shapes(g.model())
 
 

@@ -26,13 +26,19 @@ EMBEDDING_TOLERANCE = 1e-4
 
 def check_images(spec: ModelSpec, images: int = 32, seed: int = 0) -> Levels:
     """Levels [N, C, H, W] that a check runs on: black, white, flat patches as in pictures, and noise."""
+    return check_levels(spec.image_shape, spec.levels, images, seed)
+
+
+def check_levels(shape_CHW: tuple[int, int, int], levels: int, images: int, seed: int = 0) -> Levels:
+    """The same of any shape and number of levels."""
     rng = np.random.Generator(np.random.Philox(key=np.array([seed, 2**64 - 1], np.uint64)))
-    shape = (images, *spec.image_shape)
-    noise = rng.integers(0, spec.levels, shape, np.int32)
-    patches = np.kron(rng.integers(0, spec.levels, shape, np.int32), np.ones((4, 4), np.int32))
-    levels = np.where(np.arange(images)[:, None, None, None] % 2, noise, patches[..., : spec.height, : spec.width])
-    levels[0], levels[1] = 0, spec.levels - 1
-    return np.ascontiguousarray(levels, np.int32)
+    shape = (images, *shape_CHW)
+    noise = rng.integers(0, levels, shape, np.int32)
+    patches = np.kron(rng.integers(0, levels, shape, np.int32), np.ones((4, 4), np.int32))
+    _, height, width = shape_CHW
+    made = np.where(np.arange(images)[:, None, None, None] % 2, noise, patches[..., :height, :width])
+    made[0], made[1] = 0, levels - 1
+    return np.ascontiguousarray(made, np.int32)
 
 
 def embedding_error(eager: npt.NDArray[np.float32], found: npt.NDArray[np.float32]) -> float:

@@ -101,7 +101,14 @@ like_option = click.option(
     multiple=True,
     type=click.Path(path_type=Path),
     metavar="PICTURE",
-    help="Draw pictures like this one. Needs the engine of an autoencoder. May be repeated.",
+    help="Draw pictures like this one. Needs the engine of an autoencoder or a VQ-VAE. May be repeated.",
+)
+
+vary_option = click.option(
+    "--vary",
+    type=click.FloatRange(0, 1),
+    metavar="SHARE",
+    help="With --like and the engine of a VQ-VAE: the share of the codes that are drawn anew.  [default: 0.5]",
 )
 
 embedding_option = click.option(

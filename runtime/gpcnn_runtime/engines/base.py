@@ -93,11 +93,13 @@ class Result:
         log_prob: float32 [N, C, H, W], nats of each sub-pixel given those before it, at temperature 1.
         evaluations: evaluations of the network (of its row windows, for a `sampler`) that the batch took together; None
             where the engine does not count.
+        pictures: of a VQ-VAE, whose levels are codes: uint8 [N, C, H, W], of `VqvaeSpec.image_shape`; else None.
     """
 
     levels: npt.NDArray[np.int32]
     log_prob: npt.NDArray[np.float32]
     evaluations: int | None
+    pictures: npt.NDArray[np.uint8] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,12 +10,12 @@ import numpy.typing as npt
 
 from gpcnn_deploy.errors import UsageError
 from gpcnn_deploy.preparation import Preparation
-from gpcnn_deploy.spec import ModelSpec
+from gpcnn_deploy.spec import PictureSpec
 
 MASK_WHITE = 128  # the darkest grey of a mask's picture that counts as white
 
 
-def keep_rows(spec: ModelSpec, rows: int) -> npt.NDArray[np.bool_]:
+def keep_rows(spec: PictureSpec, rows: int) -> npt.NDArray[np.bool_]:
     """The mask that keeps the first rows: bool [H, W].
 
     Raises:
@@ -28,7 +28,7 @@ def keep_rows(spec: ModelSpec, rows: int) -> npt.NDArray[np.bool_]:
     return mask
 
 
-def keep_outside(spec: ModelSpec, box: str) -> npt.NDArray[np.bool_]:
+def keep_outside(spec: PictureSpec, box: str) -> npt.NDArray[np.bool_]:
     """The mask that keeps all but a box `X,Y,W,H`: bool [H, W].
 
     Raises:
@@ -51,7 +51,7 @@ def keep_outside(spec: ModelSpec, box: str) -> npt.NDArray[np.bool_]:
 
 
 def read_mask(
-    path: Path, spec: ModelSpec, *, resize: bool = False, preparation: Preparation | None = None
+    path: Path, spec: PictureSpec, *, resize: bool = False, preparation: Preparation | None = None
 ) -> npt.NDArray[np.bool_]:
     """The mask that a picture shows, white to draw and black to keep: bool [H, W], true to keep.
 

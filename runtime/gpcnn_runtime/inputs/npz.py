@@ -29,7 +29,7 @@ from gpcnn_deploy.pictures.arrays import (
 )
 from gpcnn_deploy.pictures.files import MAX_PICTURE_PIXELS, Target, fit
 from gpcnn_deploy.pictures.levels import pixels_from_levels
-from gpcnn_deploy.spec import ModelSpec
+from gpcnn_deploy.spec import PictureSpec
 
 _LEVELS = "levels"
 _PLAIN = ("images", _LEVELS)  # of these arrays a picture is called by its number alone
@@ -39,7 +39,7 @@ _DAMAGE = (OSError, EOFError, ValueError, RuntimeError, MemoryError, SyntaxError
 
 
 def read_npz(
-    path: Path, name: str, spec: ModelSpec, class_names: tuple[str, ...], target: Target, invert: bool
+    path: Path, name: str, spec: PictureSpec, class_names: tuple[str, ...], target: Target, invert: bool
 ) -> Iterator[tuple[str, npt.NDArray[np.uint8] | DataError, int | None]]:
     """The pictures of an .npz, as `pictures` describes them; a bad one, or a bad rest of the file, as its error.
 
@@ -216,7 +216,7 @@ def _member(name: str, archive: zipfile.ZipFile, key: str) -> Iterator[_Member]:
         yield _Member(f"{name}: {key}", stream, info.file_size)
 
 
-def _check_images(images: _Member, spec: ModelSpec, target: Target) -> Layout:
+def _check_images(images: _Member, spec: PictureSpec, target: Target) -> Layout:
     layout = images_layout(images.source, images.shape, images.dtype)
     channels, height, width = image_shape(images.shape, layout)
     if height * width > MAX_PICTURE_PIXELS:
@@ -227,7 +227,7 @@ def _check_images(images: _Member, spec: ModelSpec, target: Target) -> Layout:
     return layout
 
 
-def _check_levels(levels: _Member, spec: ModelSpec) -> Layout:
+def _check_levels(levels: _Member, spec: PictureSpec) -> Layout:
     shape = list(spec.image_shape)
     if levels.dtype.kind not in "iu" or list(levels.shape[1:]) != shape or 0 in levels.shape:
         raise DataError(
@@ -245,7 +245,7 @@ def _all_pixels(block: npt.NDArray[Any], layout: Layout) -> npt.NDArray[np.uint8
         return None
 
 
-def _drawn(name: str, levels: npt.NDArray[Any], spec: ModelSpec) -> npt.NDArray[np.uint8]:
+def _drawn(name: str, levels: npt.NDArray[Any], spec: PictureSpec) -> npt.NDArray[np.uint8]:
     """Pixels of levels that gpcnn-sample drew."""
     low, high = int(levels.min()), int(levels.max())
     if low < 0 or high >= spec.levels:

@@ -10,12 +10,12 @@ import numpy.typing as npt
 from gpcnn_deploy.pictures.files import Target, read_picture
 from gpcnn_deploy.pictures.levels import levels_from_pixels
 from gpcnn_deploy.preparation import Preparation
-from gpcnn_deploy.spec import ModelSpec
+from gpcnn_deploy.spec import PictureSpec
 
 
 def read_levels(
     path: str | Path,
-    spec: ModelSpec,
+    spec: PictureSpec,
     *,
     resize: bool = False,
     invert: bool = False,
@@ -42,7 +42,7 @@ def read_levels(
 
 def read_pixels(
     path: str | Path,
-    spec: ModelSpec,
+    spec: PictureSpec,
     *,
     resize: bool = False,
     invert: bool = False,
@@ -57,7 +57,7 @@ def read_pixels(
     return 255 - pixels if invert else pixels
 
 
-def target_of(spec: ModelSpec, resize: bool = False, preparation: Preparation | None = None) -> Target:
+def target_of(spec: PictureSpec, resize: bool = False, preparation: Preparation | None = None) -> Target:
     """What pictures must become for a model, and what may be done to them for it."""
     prepared = preparation or Preparation()
     resampling = prepared.resampling or "area" if resize or prepared.image_size is not None else None

@@ -14,7 +14,7 @@ from gpcnn_deploy.class_names import MAX_CLASSES
 from gpcnn_deploy.errors import DataError
 from gpcnn_deploy.pictures.files import is_clutter, read_picture
 from gpcnn_deploy.preparation import Preparation
-from gpcnn_deploy.spec import ModelSpec
+from gpcnn_deploy.spec import PictureSpec
 from gpcnn_runtime.inputs.npz import count_npz, read_npz
 from gpcnn_runtime.inputs.picture import target_of
 
@@ -49,7 +49,7 @@ class BadPicture:
 
 def pictures(
     paths: Iterable[str | Path],
-    spec: ModelSpec,
+    spec: PictureSpec,
     *,
     resize: bool = False,
     invert: bool = False,

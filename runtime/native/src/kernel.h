@@ -3,6 +3,9 @@
 #define GPCNN_KERNEL_H
 #include "weights.h"
 
+struct gpcnn_pictures;
+struct gpcnn_decoder;
+
 typedef struct gpcnn_kernel {
   const char *name;  /* "x86-64-v3" */
   const char *text;  /* "x86-64-v3, fused multiply-add" */
@@ -16,6 +19,13 @@ typedef struct gpcnn_kernel {
   size_t (*workspace_bytes)(const gpcnn_model *model, uint32_t images);
   /* The request has been checked; the workspace is large enough and aligned. */
   gpcnn_status (*draw)(const gpcnn_model *model, const gpcnn_request *request, void *workspace);
+  /* Of a VQ-VAE's decoder, all checked likewise; NULL where there is none: in WebAssembly and in the C source. */
+  uint64_t (*decoder_bytes)(const struct gpcnn_pictures *spec);
+  struct gpcnn_decoder *(*load_decoder)(const struct gpcnn_kernel *kernel, const struct gpcnn_pictures *spec,
+                                        const float *weights, void *memory);
+  size_t (*decoder_workspace_bytes)(const struct gpcnn_decoder *decoder);
+  void (*decode)(const struct gpcnn_decoder *decoder, uint32_t images, const int32_t *codes, uint8_t *pictures,
+                 void *workspace);
 } gpcnn_kernel;
 
 /* What every kernel's model begins with. */

@@ -5,14 +5,21 @@
  *     GPCNN_VECTOR_BYTES  16, 32 or 64
  *     GPCNN_TILES         the header of register tiles, e.g. "tiles_6x2.h"
  *     GPCNN_FUSED         1 if multiply-adds are fused: with -ffp-contract=on (clang) or fast (gcc); else 0, and =off
- *     GPCNN_PACKED_ONLY   1 leaves out gpcnn_inspect and gpcnn_load; default 0 */
+ *     GPCNN_PACKED_ONLY   1 leaves out gpcnn_inspect and gpcnn_load; default 0
+ *     GPCNN_PICTURES      1 adds the decoder of a VQ-VAE; default 0 */
 #include "draw.h"
 #if GPCNN_PACKED_ONLY /* weights come packed: nothing here reads model files */
 #define load_network 0
 #else
 #include "packing.h"
 #endif
+#if GPCNN_PICTURES
+#include "decoder.h"
+#define DECODER , decoder_bytes, load_decoder, decoder_workspace_bytes, decode
+#else
+#define DECODER , 0, 0, 0, 0
+#endif
 
 const gpcnn_kernel GPCNN_VARIANT = {
     GPCNN_NAME, GPCNN_FUSED ? GPCNN_NAME ", fused multiply-add" : GPCNN_NAME ", reproducible", BLOCK, GPCNN_FUSED,
-    model_bytes, load_network, attach_network, workspace_bytes, draw};
+    model_bytes, load_network, attach_network, workspace_bytes, draw DECODER};

@@ -24,8 +24,11 @@ def to_levels(
 ) -> npt.NDArray[np.int64]:
     """Levels 0..K-1 of 8-bit pixels, same shape, int64.
 
-    With `stochastic-binary` a pixel becomes 1 with probability value/255, drawn from `random`.
+    With `stochastic-binary` a pixel becomes 1 with probability value/255, drawn from `random`. `codes` are levels
+    already, and of any integer type.
     """
+    if quantization == "codes":
+        return pixels.astype(np.int64)
     if quantization == "stochastic-binary":
         return (random.random(pixels.shape, np.float32) * np.float32(255) < pixels).astype(np.int64)
     return levels_from_pixels(pixels, levels).astype(np.int64)

@@ -55,7 +55,7 @@ class Muon(torch.optim.Optimizer):
         return loss
 
 
-def hidden_weights(model: GatedPixelCNN) -> frozenset[str]:
+def hidden_weights(model: nn.Module) -> frozenset[str]:
     """Names of the convolutions from hidden features to hidden features: none that reads a picture or gives logits."""
     return frozenset(
         name
@@ -108,7 +108,7 @@ def moments(optimizer: torch.optim.Optimizer, model: GatedPixelCNN) -> dict[str,
 
 
 def restore_moments(
-    optimizer: torch.optim.Optimizer, model: GatedPixelCNN, kept: Mapping[str, Mapping[str, Tensor]], step: int
+    optimizer: torch.optim.Optimizer, model: nn.Module, kept: Mapping[str, Mapping[str, Tensor]], step: int
 ) -> None:
     """Give an optimizer over the weights of `model` the moments that it had after `step` steps."""
     weights = dict(model.named_parameters())

@@ -33,6 +33,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         epochs: limit in passes over the training images; None is no limit.
         max_steps: limit in optimizer steps; None is no limit.
         time_limit: limit in seconds of training, over all sessions of the run; None is no limit.
+        dropout: share of the features behind each gate that a step leaves out.
+        mirror: whether a VQ-VAE sees every other picture mirrored.
+        shift: by how many pixels, at most, a VQ-VAE sees pictures moved, in each direction.
     """
 
     data: str
@@ -48,6 +51,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     epochs: Count | None = None
     max_steps: Count | None = None
     time_limit: Positive | None = None
+    dropout: Decay = 0.0
+    mirror: bool = False
+    shift: Annotated[int, msgspec.Meta(ge=0)] = 0
 
     def progress(self, step: int, steps_per_epoch: int, seconds: float) -> float:
         """Share of the run that is done: the largest of its limits' shares; 1 or more means that it has ended."""

@@ -59,6 +59,7 @@ VALIDATION_SUBPIXELS = 240_000  # scored at every save: of MNIST, 306 images
 _NO_BOARD = "TensorBoard shows nothing more of this run"
 
 _ORDER, _BINARIZATION = 1 << 62, 2 << 62  # apart from each other and from the streams that samples are drawn from
+_DROPOUT = 5 << 61
 
 
 class Trainer:
@@ -127,6 +128,7 @@ class Trainer:
         average.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._average = AveragedModel(average, multi_avg_fn=self._follow)
         self._average.n_averaged += 1  # what follows is no first copy
+        self.model.dropout = settings.dropout  # the average is scored whole
         self._optimizer = make_optimizer(model, settings)
         before = restored.state.compute if restored else None
         if before and (before.device, before.processes) == (self.device.type, fabric.world_size):
@@ -256,7 +258,7 @@ class Trainer:
         with self._beside(_NO_BOARD):
             if self._board is not None and sheets > self._sheets:
                 self._sheets = sheets
-                self._board.samples(self.step, sample_sheet(self.average, self.settings.seed, self.data, most=20)[0])
+                self._board.samples(self.step, self._sheet())
             if self._board is not None:
                 self._board.flush()
 
@@ -293,9 +295,16 @@ class Trainer:
             compute=self.compute,
         )
         save_state(self.run, self.model, self.average, self._optimizer, state)
-        save_checkpoint(self.run / LAST, self.average, header)
+        self._save_checkpoint(self.run / LAST, header)
         if best:
-            save_checkpoint(self.run / CHECKPOINT, self.average, header)
+            self._save_checkpoint(self.run / CHECKPOINT, header)
+
+    def _save_checkpoint(self, path: Path, header: Header) -> None:
+        save_checkpoint(path, self.average, header)
+
+    def _sheet(self) -> npt.NDArray[np.uint8]:
+        """Samples for TensorBoard."""
+        return sample_sheet(self.average, self.settings.seed, self.data, most=20)[0]
 
     def score(
         self,
@@ -343,12 +352,16 @@ class Trainer:
             self._order = (epoch, self.train_images[order])
         chosen = self._order[1][position * self.batch_size : (position + 1) * self.batch_size]
         random = stream(self.settings.seed, _BINARIZATION + self.step)
-        levels = to_levels(self.data.train_pixels[chosen], self.spec.levels, self.quantization, random)
+        levels = self._levels(chosen, random)
         mine = slice(self._fabric.global_rank, None, self._fabric.world_size)
         given = None
         if self._conditions is not None:
             given = torch.from_numpy(self._conditions[chosen[mine]]).to(self.device)
         return torch.from_numpy(levels[mine]).to(self.device), given
+
+    def _levels(self, chosen: npt.NDArray[np.int64], random: np.random.Generator) -> npt.NDArray[np.int64]:
+        """Levels of these training images."""
+        return to_levels(self.data.train_pixels[chosen], self.spec.levels, self.quantization, random)
 
     def _take_step(self) -> None:
         rate = self.settings.learning_rate_at(self.progress)
@@ -371,6 +384,10 @@ class Trainer:
     def _loss(self, network: torch.nn.Module, compute: Compute) -> Tensor:
         """The loss of the step at hand, in nats a sub-pixel."""
         levels, given = self._batch()
+        if self.settings.dropout:  # what is left out is of seed, step and process, too
+            torch.manual_seed(
+                int(stream(self.settings.seed, _DROPOUT + self.step).integers(1 << 62)) + self._fabric.global_rank
+            )
         with autocast(self.device, compute):
             outputs = network(levels, given)
         if self.spec.head == "categorical":

@@ -171,6 +171,10 @@ def main(
         _plan(source, None, None, out, flavor, precision, max_batch, opt_batch, json_path)
         return
     checkpoint = _checkpoint(source, form)
+    if form == "trt":
+        from gpcnn_export.source import refuse_vqvae
+
+        refuse_vqvae(checkpoint)
     with _Telling() as tell:
         from gpcnn_export.checkpoint_to_native import make_model_file, write_model_file
 
@@ -307,15 +311,25 @@ def _web(source: Path | None, out: Path, json_path: Path | None) -> None:
 def _model_file(source: Path | None) -> bytes:
     """The bytes of the model file that was named, or of one made of a checkpoint, proven."""
     if _is_model_file(source):
-        from gpcnn_deploy.model_file import read_model_bytes
+        from gpcnn_deploy.model_file import decode_model_file, read_model_bytes
         from gpcnn_runtime.zoo.catalogue import resolve_engine
 
-        return read_model_bytes(resolve_engine(source))
+        path = resolve_engine(source)
+        content = read_model_bytes(path)
+        _refuse_pictures(decode_model_file(content, str(path))[0])
+        return content
     checkpoint = _checkpoint(source, "native")
     with _Telling() as tell:
         from gpcnn_export.checkpoint_to_native import make_model_file
 
-        return make_model_file(checkpoint, tell=tell).content
+        file = make_model_file(checkpoint, tell=tell)
+        _refuse_pictures(file.metadata)
+        return file.content
+
+
+def _refuse_pictures(metadata: EngineMetadata) -> None:
+    if metadata.vqvae is not None:
+        raise UsageError("a VQ-VAE is drawn by a model file or an ONNX engine yet: add --format native, or onnx")
 
 
 def _report(out: Path, engine: OnnxEngine | ModelFile, json_path: Path | None) -> None:
@@ -332,6 +346,12 @@ def _report(out: Path, engine: OnnxEngine | ModelFile, json_path: Path | None) -
         f"Checked against eager PyTorch: {parity.identical} of {parity.images} images identical{ties}, "
         f"log-probabilities within {parity.log_prob_error:.1e} nats.",
     )
+    if (shown := metadata.picture_parity) is not None:
+        say(
+            json_path,
+            f"Pictures of the same codes: {1 - shown.differing_share:.3%} of all pixels identical, the others within "
+            f"{shown.pixel_error} of 255.",
+        )
     if engine.encoder is not None:
         _report_encoder(out, engine.encoder, json_path)
     say(json_path, f"Next: gpcnn-sample --engine {out}{_condition(metadata)}")
@@ -343,13 +363,15 @@ def _report_encoder(out: Path, encoder: OnnxEngine | bytes, json_path: Path | No
     path = encoder_path(out)
     content = encoder if isinstance(encoder, bytes) else encoder.content
     metadata = onnx_metadata(path, content)
-    parity = metadata.encoder_parity
-    assert parity is not None
-    say(
-        json_path,
-        f"Wrote {path}: encoder, {metadata.parameters:,} parameters, {len(content) / 1e6:.1f} MB; embeddings of "
-        f"{parity.images} images within {parity.embedding_error:.1e} of eager PyTorch's.",
-    )
+    if (codes := metadata.codes_parity) is not None:
+        ties = f"{codes.near_ties} of them near-ties" if codes.near_ties else "all of them equal"
+        proof = f"{codes.codes:,} codes of {codes.images} pictures are eager PyTorch's, {ties}"
+    else:
+        parity = metadata.encoder_parity
+        assert parity is not None
+        proof = f"embeddings of {parity.images} images within {parity.embedding_error:.1e} of eager PyTorch's"
+    size = f"{metadata.parameters:,} parameters, {len(content) / 1e6:.1f} MB"
+    say(json_path, f"Wrote {path}: encoder, {size}; {proof}.")
 
 
 def _condition(metadata: EngineMetadata) -> str:

@@ -20,6 +20,7 @@ from gpcnn_export.commands.verify.protocol import INPUTS, Prepared, VerifyJob
 if TYPE_CHECKING:
     from gpcnn_deploy.checkpoint_header import Header
     from gpcnn_training.model import GatedPixelCNN
+    from gpcnn_training.vqvae_network import Vqvae
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -31,15 +32,19 @@ def main(what: Literal["prepare", "judge"], folder: Path) -> None:
     """Write what to feed the engine of FOLDER/job.json, or judge what it drew."""
     require("gpcnn-verify, which asks eager PyTorch,", "train", "torch", "safetensors", "pooch")
     from gpcnn_export.commands.verify.judgement import judge
-    from gpcnn_training.checkpoint import checkpoint_digest, load_checkpoint
+    from gpcnn_training.checkpoint import checkpoint_digest, checkpoint_header, load_checkpoint, load_vqvae
     from gpcnn_training.trainer.compute import limit_threads
 
     limit_threads()
     job = read_exact_json((folder / "job.json").read_bytes(), VerifyJob)
     checkpoint = Path(job.checkpoint)
-    model, header = load_checkpoint(checkpoint)
+    pictures: Vqvae | None = None
+    if checkpoint_header(checkpoint).vqvae is None:
+        model, header = load_checkpoint(checkpoint)
+    else:
+        model, pictures, header = load_vqvae(checkpoint)
     if what == "prepare":
-        prepared, arrays = prepare(job, model, header)
+        prepared, arrays = prepare(job, model, header, pictures)
         np.savez(folder / "request.npz", **arrays)  # type: ignore[arg-type]
         (folder / "prepared.json").write_text(exact_json(prepared), encoding="utf-8")
         click.echo(exact_json(prepared))
@@ -49,11 +54,13 @@ def main(what: Literal["prepare", "judge"], folder: Path) -> None:
         np.load(folder / "request.npz", allow_pickle=False) as request,
         np.load(folder / "drawn.npz", allow_pickle=False) as drawn,
     ):
-        verdict = judge(job, prepared, model, header, checkpoint_digest(checkpoint), request, drawn)
+        verdict = judge(job, prepared, model, header, checkpoint_digest(checkpoint), request, drawn, pictures)
     click.echo(exact_json(verdict))
 
 
-def prepare(job: VerifyJob, model: GatedPixelCNN, header: Header) -> tuple[Prepared, dict[str, npt.NDArray[Any]]]:
+def prepare(
+    job: VerifyJob, model: GatedPixelCNN, header: Header, pictures: Vqvae | None = None
+) -> tuple[Prepared, dict[str, npt.NDArray[Any]]]:
     """What to feed the engine, as `request.npz` has it.
 
     Raises:
@@ -62,6 +69,7 @@ def prepare(job: VerifyJob, model: GatedPixelCNN, header: Header) -> tuple[Prepa
     """
     from gpcnn_export.proof.encoder import check_images
     from gpcnn_export.proof.parity import feeds
+    from gpcnn_export.proof.pictures import check_pictures
 
     _check_spec(job, header)
     arrays: dict[str, npt.NDArray[Any]] = {}
@@ -69,8 +77,10 @@ def prepare(job: VerifyJob, model: GatedPixelCNN, header: Header) -> tuple[Prepa
         arrays.update({f"{inputs}.{name}": array for name, array in feed.items()})
     if job.encoder and model.encoder is not None:
         arrays["encoder.image"] = check_images(model.spec)
+    if job.encoder and pictures is not None:
+        arrays["encoder.picture"] = check_pictures(pictures.spec)
     try:
-        name, data = _real_images(job, model, header)
+        name, data = _real_images(job, model, header, pictures)
     except (UsageError, DataError) as error:
         if job.data is not None:
             raise
@@ -87,9 +97,16 @@ def _check_spec(job: VerifyJob, header: Header) -> None:
             f"{job.checkpoint}: a model of other dimensions than the engine's, so there is nothing to compare "
             f"({differ}): name the checkpoint that the engine was made from"
         )
+    if job.vqvae != header.vqvae:
+        raise CheckpointError(
+            f"{job.checkpoint}: has another encoder and decoder than the engine, so there is nothing to compare: name "
+            "the checkpoint that the engine was made from"
+        )
 
 
-def _real_images(job: VerifyJob, model: GatedPixelCNN, header: Header) -> tuple[str, dict[str, npt.NDArray[Any]]]:
+def _real_images(
+    job: VerifyJob, model: GatedPixelCNN, header: Header, pictures: Vqvae | None
+) -> tuple[str, dict[str, npt.NDArray[Any]]]:
     """Name of the data set, and the levels of its first test images with their condition.
 
     Raises:
@@ -99,6 +116,7 @@ def _real_images(job: VerifyJob, model: GatedPixelCNN, header: Header) -> tuple[
     from gpcnn_training.data.conditions import conditions_of
     from gpcnn_training.data.sources import load_data
     from gpcnn_training.evaluation.likelihood import levels_of_draw
+    from gpcnn_training.vqvae.pictures import encode
 
     data_dir = None if job.data_dir is None else Path(job.data_dir)
     if job.data is None and data_dir is None:
@@ -111,16 +129,19 @@ def _real_images(job: VerifyJob, model: GatedPixelCNN, header: Header) -> tuple[
             ) from error
     else:
         data = load_data(job.data or header.data, data_dir, header.preparation)
-    spec = model.spec
-    if data.image_shape != spec.image_shape:
+    spec, shape = model.spec, header.pictures.image_shape
+    if data.image_shape != shape:
         raise DataError(
-            f"{data.name}: images of {list(data.image_shape)}, but the model has {list(spec.image_shape)} (channels, "
-            "height, width)"
+            f"{data.name}: images of {list(data.image_shape)}, but the model has {list(shape)} (channels, height, "
+            "width)"
         )
     if spec.conditioning == "label" and not same_names(data.class_names, header.class_names):
         raise DataError(f"{data.name}: its classes are not the model's, {', '.join(header.class_names)}")
     count = min(job.test_images, len(data.test_pixels))
-    levels = levels_of_draw(data.test_pixels, spec, header.quantization, range(count)).astype(np.int32)
+    if pictures is None:
+        levels = levels_of_draw(data.test_pixels, spec, header.quantization, range(count)).astype(np.int32)
+    else:
+        levels = encode(pictures, data.test_pixels[:count]).astype(np.int32)
     arrays: dict[str, npt.NDArray[Any]] = {"levels": levels}
     if spec.conditioning == "label":
         arrays["label"] = data.test_labels[:count].astype(np.int32)

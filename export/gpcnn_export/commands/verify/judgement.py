@@ -17,11 +17,13 @@ from gpcnn_deploy.metadata import Precision
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_export.commands.verify.protocol import (
     INPUTS,
+    Coded,
     Compared,
     Embedded,
     FirstDivergence,
     Inputs,
     Limits,
+    Pictured,
     Prepared,
     RealData,
     Verdict,
@@ -29,8 +31,10 @@ from gpcnn_export.commands.verify.protocol import (
 )
 from gpcnn_export.proof.encoder import EMBEDDING_TOLERANCE, embedding_error
 from gpcnn_export.proof.parity import LOG_PROB_TOLERANCE, Comparison, Feed, compare_in_parts
+from gpcnn_export.proof.pictures import DISTANCE_TOLERANCE, PIXEL_TOLERANCE, distance_error, pixel_error
 from gpcnn_training.divergence import NEAR_TIE, Divergence
 from gpcnn_training.model import GatedPixelCNN
+from gpcnn_training.vqvae_network import Vqvae
 
 Array = npt.NDArray[Any]
 Arrays = Mapping[str, Array]
@@ -61,6 +65,7 @@ def judge(
     digest: str,
     request: Arrays,
     drawn: Arrays,
+    pictures: Vqvae | None = None,
 ) -> Verdict:
     """Hold what the engine drew against eager PyTorch.
 
@@ -70,6 +75,7 @@ def judge(
         model, header, digest: the checkpoint's.
         request: what the engine was fed.
         drawn: what it drew.
+        pictures: of a VQ-VAE, whose prior the model is: encoder, codebook and decoder.
     """
     limits = LIMITS[job.precision]
     failures = []
@@ -87,7 +93,11 @@ def judge(
     reached = _reached(cases, rows, real)
     failures += _beyond(rows, limits, reached)
     encoder = None
-    if job.encoder and model.encoder is None:
+    shown = None if pictures is None else _pictured(pictures, drawn, failures)
+    codes = None
+    if job.encoder and pictures is not None:
+        codes = _coded(pictures, request["encoder.picture"], drawn["encoder.codes"], failures)
+    elif job.encoder and model.encoder is None:
         failures.append("the engine names an encoder, and the checkpoint has none")
     elif job.encoder:
         encoder = _embedded(model, request["encoder.image"], drawn["encoder.embedding"])
@@ -109,7 +119,31 @@ def judge(
         first_divergence=_first_divergence(cases, limits),
         limits=limits,
         reached=reached,
+        pictures=shown,
+        codes=codes,
     )
+
+
+def _pictured(pictures: Vqvae, drawn: Arrays, failures: list[str]) -> Pictured:
+    """The engine's pictures against those that eager PyTorch decodes of the same codes."""
+    found, images = [], 0
+    for inputs, strategy in _keys(drawn):
+        codes, shown = drawn[f"{inputs}.{strategy}.image"], drawn[f"{inputs}.{strategy}.picture"]
+        found.append(pixel_error(pictures, codes, shown))
+        images += len(codes)
+    worst = max(error for error, _ in found)
+    if worst > PIXEL_TOLERANCE:
+        failures.append(f"pictures differ from eager PyTorch's by up to {worst} of 255, limit {PIXEL_TOLERANCE}")
+    share = sum(share for _, share in found) / len(found)
+    return Pictured(images=images, error=worst, limit=PIXEL_TOLERANCE, differing_share=share)
+
+
+def _coded(pictures: Vqvae, images: Array, codes: Array, failures: list[str]) -> Coded:
+    """The codes of the encoder beside the engine against the distances that eager PyTorch finds."""
+    error, differing = distance_error(pictures, images, codes)
+    if not error <= DISTANCE_TOLERANCE:
+        failures.append(f"codes are of vectors further than the nearest by {error:.2e}, limit {DISTANCE_TOLERANCE:.0e}")
+    return Coded(images=len(images), codes=codes.size, differing=differing, error=error, limit=DISTANCE_TOLERANCE)
 
 
 def _keys(drawn: Arrays) -> list[tuple[Inputs, str]]:

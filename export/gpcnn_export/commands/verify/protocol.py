@@ -14,7 +14,9 @@ which prints a `Verdict`. The arrays of `request.npz` are, for each kind of INPU
 engine; and, where there are real images, `data.levels` int32 [M, C, H, W] and `data.label`, `data.embedding` or
 `data.map`. Those of `drawn.npz` are `KIND.STRATEGY.image` int32 and `KIND.STRATEGY.log_prob` float32 [n, C, H, W], of
 the first n inputs of that kind, and `data.log_prob` float32 [M, C, H, W]. For an encoder, the one has `encoder.image`
-int32 [n, C, H, W], the other `encoder.embedding` float32 [n, E].
+int32 [n, C, H, W], the other `encoder.embedding` float32 [n, E]. Of a VQ-VAE, whose levels are codes, `drawn.npz` also
+has `KIND.STRATEGY.picture` uint8, and its encoder's arrays are `encoder.picture` uint8 [n, C, H, W] and
+`encoder.codes` int32 [n, 1, h, w].
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from typing import Literal
 import msgspec
 
 from gpcnn_deploy.metadata import Precision
-from gpcnn_deploy.spec import ModelSpec
+from gpcnn_deploy.spec import ModelSpec, VqvaeSpec
 
 JUDGE_MODULE = "gpcnn_export.commands.verify.judge"
 
@@ -47,6 +49,7 @@ class VerifyJob(msgspec.Struct, frozen=True, kw_only=True):
         data: name or path of a data set; None takes the checkpoint's own, if it can be had without a download.
         data_dir: folder that holds the files of a published data set; None looks into the cache of downloads.
         test_images: most test images to score.
+        vqvae: of the engine's metadata.
     """
 
     checkpoint: str
@@ -60,6 +63,7 @@ class VerifyJob(msgspec.Struct, frozen=True, kw_only=True):
     data: str | None
     data_dir: str | None
     test_images: int
+    vqvae: VqvaeSpec | None = None
 
 
 class Prepared(msgspec.Struct, frozen=True, kw_only=True):
@@ -195,6 +199,40 @@ class Embedded(msgspec.Struct, frozen=True, kw_only=True):
     limit: float
 
 
+class Pictured(msgspec.Struct, frozen=True, kw_only=True):
+    """Pictures of a VQ-VAE's codes, by the engine and by eager PyTorch.
+
+    Attributes:
+        images: pictures compared.
+        error: largest difference of a pixel, of 255.
+        limit: what `error` was held to.
+        differing_share: share of sub-pixels that differ.
+    """
+
+    images: int
+    error: int
+    limit: int
+    differing_share: float
+
+
+class Coded(msgspec.Struct, frozen=True, kw_only=True):
+    """Codes of pictures, by the encoder beside the engine and by eager PyTorch.
+
+    Attributes:
+        images: pictures compared.
+        codes: codes compared.
+        differing: how many differ, their vectors being as near as `limit` says.
+        error: how much further than the nearest vector one was that was taken, relative to the distance.
+        limit: what `error` was held to.
+    """
+
+    images: int
+    codes: int
+    differing: int
+    error: float
+    limit: float
+
+
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """What the judge found.
 
@@ -213,6 +251,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         first_divergence: None where all images are identical.
         limits: what the engine was held to.
         reached: what it reached: limits that would pass it.
+        pictures: of a VQ-VAE, the pictures; None for other models.
+        codes: of a VQ-VAE, the encoder beside the engine; None without one.
     """
 
     proven: bool
@@ -229,3 +269,5 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     first_divergence: FirstDivergence | None
     limits: Limits
     reached: Limits
+    pictures: Pictured | None = None
+    codes: Coded | None = None

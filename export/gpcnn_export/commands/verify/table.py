@@ -57,6 +57,18 @@ def notes(found: Verification) -> list[str]:
             f"Encoder: embeddings of {encoder.images} pictures within {_figure(encoder.error)} of eager PyTorch's, "
             f"limit {_figure(encoder.limit)}."
         )
+    if found.pictures is not None:
+        shown = found.pictures
+        lines.append(
+            f"Pictures: {shown.images} of the same codes, {1 - shown.differing_share:.3%} of all pixels identical, the "
+            f"others within {shown.error} of 255, limit {shown.limit}."
+        )
+    if found.codes is not None:
+        codes = found.codes
+        lines.append(
+            f"Encoder: {codes.codes - codes.differing:,} of {codes.codes:,} codes of {codes.images} pictures equal, "
+            f"the others as near within {_figure(codes.error)}, limit {_figure(codes.limit)}."
+        )
     if found.first_divergence is not None:
         lines.append(f"First divergence: {found.first_divergence}.")
     lines.append(f"Limits ({found.precision}): {_limits(found.limits, found.limits)}.")

@@ -125,6 +125,7 @@ def verify(
             data=data,
             data_dir=None if data_dir is None else str(data_dir),
             test_images=test_images,
+            vqvae=metadata.vqvae,
         )
         Path(folder, "job.json").write_text(exact_json(job), encoding="utf-8")
         tell("eager PyTorch prepares what the engine is fed")
@@ -159,11 +160,16 @@ def _draw(sampler: Sampler, request: Arrays, seed: int, tell: Callable[[str], No
                 samples = _sample(sampler, fed, len(fed["noise"]), seed, way.strategy)
             drawn[f"{inputs}.{way.name}.image"] = samples.levels.astype(np.int32)
             drawn[f"{inputs}.{way.name}.log_prob"] = samples.log_prob
-    if "encoder.image" in request:
+            if samples.pictures is not None:
+                drawn[f"{inputs}.{way.name}.picture"] = samples.pictures
+    if "encoder.image" in request or "encoder.picture" in request:
         from gpcnn_runtime.engines.onnxruntime.encoder import Encoder
 
         with Encoder.beside(sampler.engine) as encoder:
-            drawn["encoder.embedding"] = encoder.embed(request["encoder.image"])
+            if "encoder.image" in request:
+                drawn["encoder.embedding"] = encoder.embed(request["encoder.image"])
+            else:
+                drawn["encoder.codes"] = encoder.encode(request["encoder.picture"])
     if "data.levels" in request:
         tell(f"the engine scores {len(request['data.levels'])} test images")
         levels = request["data.levels"]

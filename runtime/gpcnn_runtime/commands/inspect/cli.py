@@ -49,18 +49,28 @@ def facts(found: Inspection) -> Iterator[tuple[str, str]]:
 
     spec = found.spec
     if found.checkpoint is not None:
-        kind = "autoencoder" if found.checkpoint.autoencoder else "model"
+        kind = "VQ-VAE" if found.vqvae else "autoencoder" if found.checkpoint.autoencoder else "model"
         yield "kind", f"checkpoint of a trained {kind}; gpcnn-export {found.path} makes an engine of it"
     else:
         window = "" if found.window is None else f", {Schedule(found.window, found.batch_window, found.batch_from)}"
         file = {"native": "model file", "onnx": "ONNX engine", "plan": "TensorRT plan"}[found.kind]
         yield "kind", f"{file}: {found.role}{window}, {found.precision}"
-    colour = "grey" if spec.channels == 1 else "RGB"
-    yield "images", f"{spec.height}×{spec.width} {colour}, {levels_in_words(spec)}"
+    pictures = found.vqvae or spec
+    colour = "grey" if pictures.channels == 1 else "RGB"
+    if found.vqvae is None:
+        yield "images", f"{spec.height}×{spec.width} {colour}, {levels_in_words(spec)}"
+    else:
+        coder = found.vqvae
+        yield "pictures", f"{coder.height}×{coder.width} {colour}, of {spec.height}×{spec.width} codes"
+        yield "codes", f"{coder.codes} vectors of {coder.code_size} numbers, which the prior reads as {spec.input_size}"
+        yield "decoder", f"{coder.features} features, {coder.blocks} residual blocks; the encoder has as many"
     if found.preparation is not None:
         yield "pictures", f"that do not fit are {found.preparation}, as in training"
     kernels = f"kernels {spec.first_kernel_size} and {spec.kernel_size}"
-    yield "model", f"{spec.layers} layers × {spec.features} features, {kernels}, head of {spec.head_features}"
+    yield (
+        "prior" if found.vqvae else "model",
+        f"{spec.layers} layers × {spec.features} features, {kernels}, head of {spec.head_features}",
+    )
     if spec.conditioning == "label":
         names = found.class_names[:SHOWN_CLASSES]
         more = f", … {len(found.class_names) - len(names)} more" if len(found.class_names) > len(names) else ""
@@ -74,7 +84,8 @@ def facts(found: Inspection) -> Iterator[tuple[str, str]]:
         yield "conditioning", "none"
     yield "parameters", f"{found.parameters:,}"
     if found.multiply_adds is not None:
-        yield "multiply-adds", f"{found.multiply_adds / 1e6:,.1f} M an image"
+        decoder = f", and {found.vqvae.multiply_adds() / 1e6:,.1f} M for the decoder" if found.vqvae else ""
+        yield "multiply-adds", f"{found.multiply_adds / 1e6:,.1f} M an image{decoder}"
     yield "file", f"{found.bytes / 1e6:,.2f} MB, SHA-256 {found.digest}"
     if found.batch is not None:
         yield "batch", f"{found.batch} in every call: all shapes are fixed, and commands fill up the last call"
@@ -109,6 +120,9 @@ def _origin(found: Inspection) -> Iterator[tuple[str, str]]:
         yield "trained", f"on {checkpoint.data} ({checkpoint.quantization}): {length}"
         if checkpoint.test_nll is not None:
             yield "test NLL", f"{checkpoint.test_nll:.2f} nats an image, on {checkpoint.test_images:,} images"
+        if checkpoint.psnr is not None:
+            which = "test pictures" if checkpoint.test_images else "pictures held out from training"
+            yield "PSNR", f"{checkpoint.psnr:.2f} dB of {which}, back from their codes"
     else:
         yield "made from", f"checkpoint {found.checkpoint_digest}" if found.checkpoint_digest else "no checkpoint"
     if found.encoder_digest is not None:
@@ -121,6 +135,18 @@ def _origin(found: Inspection) -> Iterator[tuple[str, str]]:
             "parity",
             f"with eager PyTorch at export: {parity.identical} of {parity.images} images identical{ties}; "
             f"log-probabilities within {parity.log_prob_error:.1e} nats (limit {parity.log_prob_tolerance:.0e})",
+        )
+        if (shown := found.picture_parity) is not None:
+            yield (
+                "pictures",
+                f"of the same codes: {1 - shown.differing_share:.3%} of all pixels identical, the others within "
+                f"{shown.pixel_error} of 255 (limit {shown.pixel_tolerance})",
+            )
+    elif (codes := found.codes_parity) is not None:
+        yield (
+            "parity",
+            f"with eager PyTorch at export: {codes.codes - codes.near_ties:,} of {codes.codes:,} codes equal, the "
+            f"others as near within {codes.distance_error:.1e} (limit {codes.distance_tolerance:.0e})",
         )
     elif found.encoder_parity is not None:
         encoder = found.encoder_parity

@@ -14,7 +14,16 @@ import numpy.typing as npt
 
 from gpcnn_deploy.errors import DataError, UsageError
 from gpcnn_deploy.system.files import is_stream
-from gpcnn_runtime.commands.sample.jobs import DAMAGED, Job, difference, holds, image_dtypes, write_npz
+from gpcnn_runtime.commands.sample.jobs import (
+    DAMAGED,
+    ImageArrays,
+    Job,
+    difference,
+    holds,
+    image_arrays,
+    picture_arrays,
+    write_npz,
+)
 
 _COMMON = ("class_names", "original", "embedding", "ends")
 """Small arrays that are the same in all parts of a job, where it has them."""
@@ -36,13 +45,12 @@ class Joined(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Part:
-    """One file: its job, the positions it holds, (C, H, W) of an image, what its arrays are, and the small ones."""
+    """One file: its job, the positions it holds, what it holds of each image, and the small arrays."""
 
     path: Path
     job: Job
     span: range
-    shape: tuple[int, ...]
-    dtypes: dict[str, np.dtype[Any]]
+    arrays: ImageArrays
     common: dict[str, npt.NDArray[Any]]
 
 
@@ -67,14 +75,14 @@ def join_parts(parts: Sequence[str | Path], output: str | Path) -> Joined:
         other = msgspec.structs.replace(part.job, positions=None)
         if other != job:
             raise DataError(f"{part.path} and {first.path} are of two jobs ({difference(other, job)}): join one")
-        if (part.shape, part.dtypes) != (first.shape, first.dtypes):
+        if part.arrays != first.arrays:
             raise DataError(f"{part.path} and {first.path} hold images of different kinds: draw one of them again")
     _check_complete(read, job.total)
     if not is_stream(place):
         holds(place, job)  # refuses to overwrite anything else
     files = [part.path for part in read]
     try:
-        write_npz(place, job, first.shape, first.dtypes, range(job.total), first.common, files)
+        write_npz(place, job, first.arrays, range(job.total), first.common, files)
     except DAMAGED as error:
         raise DataError(f"a part is damaged ({error}): draw it again") from error
     return Joined(output=str(place), parts=tuple(map(str, files)), images=job.total)
@@ -114,29 +122,31 @@ def _read(path: Path) -> _Part:
         span = range(*job.positions)
         if not 0 <= span.start < span.stop <= job.total:
             raise ValueError("positions")
-        shape, dtypes = _images(path, len(span))
+        arrays = _images(path, len(span))
     except (*DAMAGED, msgspec.DecodeError, UnicodeError) as error:
         raise DataError(
             f"{path} is damaged, or no part of a job: expected an .npz that gpcnn-sample --shard or --positions wrote"
         ) from error
-    return _Part(path, job, span, shape, dtypes, common)
+    return _Part(path, job, span, arrays, common)
 
 
-def _images(path: Path, count: int) -> tuple[tuple[int, ...], dict[str, np.dtype[Any]]]:
-    """(C, H, W) and the dtypes by the headers of a file; ValueError where they are not what `write_npz` writes."""
-    shapes, dtypes = set(), {}
+def _images(path: Path, count: int) -> ImageArrays:
+    """What a file holds of each image, by its headers; ValueError where that is not what `write_npz` writes."""
+    found: ImageArrays = {}
     with zipfile.ZipFile(path) as archive:
-        for name in image_dtypes(np.uint8):
+        there = set(archive.namelist())
+        for name in ("levels", "log_prob", *(["pictures"] if "pictures.npy" in there else [])):
             with archive.open(f"{name}.npy") as member:
                 if np.lib.format.read_magic(member) != (1, 0):
                     raise ValueError("layout")
-                shape, fortran_order, dtypes[name] = np.lib.format.read_array_header_1_0(member)
+                shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(member)
                 size = archive.getinfo(f"{name}.npy").file_size - member.tell()
-            if fortran_order or len(shape) != 4 or size != np.prod(shape) * dtypes[name].itemsize:
+            if fortran_order or len(shape) != 4 or shape[0] != count or size != np.prod(shape) * dtype.itemsize:
                 raise ValueError(name)
-            shapes.add(shape)
-    if dtypes not in (image_dtypes(np.uint8), image_dtypes(np.uint16)):
-        raise ValueError("dtypes")
-    if len(shapes) != 1 or (shape := shapes.pop())[0] != count:
-        raise ValueError("shape")
-    return shape[1:], dtypes
+            found[name] = (dtype, shape[1:])
+    expected = [image_arrays(levels, found["levels"][1]) for levels in (np.uint8, np.uint16)]
+    if "pictures" in found:
+        expected = [arrays | picture_arrays(found["pictures"][1]) for arrays in expected]
+    if found not in expected:
+        raise ValueError("arrays")
+    return found

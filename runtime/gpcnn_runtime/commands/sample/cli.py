@@ -36,6 +36,7 @@ from gpcnn_runtime.commands.options import (
     spherical_option,
     strategy_option,
     upscale_option,
+    vary_option,
 )
 from gpcnn_runtime.commands.parts import parse_part
 
@@ -60,6 +61,7 @@ COMPLETIONS_OUTPUT = {"grid": "completions.png", "png": "completions", "npz": "c
 @upscale_option
 @interpolate_option
 @spherical_option
+@vary_option
 @click.option(
     "--count",
     type=int,
@@ -116,6 +118,7 @@ def main(
     small: tuple[Path, ...],
     ways: tuple[str, ...],
     spherical: bool,
+    vary: float | None,
     count: int | None,
     seed: int,
     temperature: float,
@@ -158,7 +161,8 @@ def main(
     --like draws new images from the code of a picture. It needs the engine of an autoencoder, and the encoder beside
     it. The sheet shows the picture first. --embedding draws under vectors of your own, and --interpolate under vectors
     on the way from one to another. --map draws under a map, which says what is where, and --upscale enlarges a small
-    picture.
+    picture. With the engine of a VQ-VAE, --like shows the picture, how it comes back from its codes, and images of
+    which --vary of the codes are drawn anew.
 
     --complete keeps every known pixel and draws the rest. Images are drawn row by row, and a pixel depends on those
     before it: known pixels below a gap cannot guide what is drawn into it, but they can judge it. --candidates N draws
@@ -218,6 +222,8 @@ def main(
                     warn=warn,
                 )
             )
+            of_codes = sampler.metadata.vqvae is not None
+            _refuse_codes(sampler, bool(likes), bool(ways), asked is not None, vary)
             numbers = parse_labels(sampler.metadata, labels)
             given: Given | None = None
             count = count if count is not None else 4 if asked or likes else 1
@@ -232,11 +238,19 @@ def main(
                 from gpcnn_runtime.commands.sample.maps import read_given_maps
 
                 given = read_given_maps(sampler, maps, small, resize, invert)
-            elif likes or sampler.metadata.spec.conditioning == "embedding":
+            elif (likes and not of_codes) or sampler.metadata.spec.conditioning == "embedding":
                 from gpcnn_runtime.commands.sample.likes import encode_likes
 
                 given = encode_likes(sampler, likes, resize, invert)
             from_zoo = engine_path is None and str(engine).startswith("zoo:")
+            if likes and of_codes:
+                from gpcnn_runtime.commands.sample.code_likes import VARY, encode_code_likes
+
+                share = VARY if vary is None else vary
+                given, conditions = encode_code_likes(sampler, likes, seed, count, temperature, share, resize, invert)
+                order = Order(conditions, strategy, given, from_zoo=from_zoo)
+                (draw_grid if output_format == "grid" else draw_job)(sampler, order, place)
+                return
             any_label = asked is not None and numbers is None
             if any_label and sampler.metadata.class_names:
                 numbers = list(range(len(sampler.metadata.class_names)))
@@ -260,6 +274,23 @@ def main(
                 draw_job(sampler, order, place)
     except KeyboardInterrupt:
         raise InterruptedRun("interrupted: nothing was written") from None
+
+
+def _refuse_codes(sampler: Sampler, likes: bool, ways: bool, completes: bool, vary: float | None) -> None:
+    """Refuse what a VQ-VAE cannot do, and what only a VQ-VAE can."""
+    from gpcnn_runtime.zoo.catalogue import engine_name
+
+    engine = engine_name(sampler.engine.info.path)
+    if sampler.metadata.vqvae is None:
+        if vary is not None:
+            raise UsageError(f"--vary is for a VQ-VAE, whose codes are drawn anew, which {engine} is not: leave it out")
+        return
+    if ways:
+        raise UsageError(f"--interpolate is not for a VQ-VAE, which {engine} is: leave it out")
+    if likes and completes:
+        raise UsageError("--like and --complete both say which codes of a VQ-VAE stay: leave one of them out")
+    if vary is not None and not likes:
+        raise UsageError("--vary goes with --like: add a picture")
 
 
 def _on_the_way(

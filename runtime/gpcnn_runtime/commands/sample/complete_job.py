@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gpcnn_runtime.commands.sample.jobs import Job
     from gpcnn_runtime.commands.sample.report import CompletionReport
     from gpcnn_runtime.completions import Completions, RankBy
+    from gpcnn_runtime.engines.base import Engine
 
 TABLE_ROWS = 20
 SHEET_SIDE = 768  # a smaller sheet is enlarged to about this many pixels
@@ -46,7 +47,7 @@ class ToComplete:
     invert: bool
 
     def read(self, metadata: EngineMetadata) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
-        """(levels int32 [C, H, W], mask bool [H, W], true to keep) of the picture.
+        """(levels int32 [C, H, W], mask bool [H, W], true to keep) of the picture; of a VQ-VAE, its 8-bit pixels.
 
         Raises:
             DataError: a picture cannot be read, or does not fit the model.
@@ -55,7 +56,7 @@ class ToComplete:
         from gpcnn_runtime.inputs.masks import keep_outside, keep_rows, read_mask
         from gpcnn_runtime.inputs.picture import read_levels
 
-        spec, preparation = metadata.spec, metadata.preparation
+        spec, preparation = metadata.pictures, metadata.preparation
         levels = read_levels(self.picture, spec, resize=self.resize, invert=self.invert, preparation=preparation)
         if self.mask is not None:
             return levels, read_mask(self.mask, spec, resize=self.resize, preparation=preparation)
@@ -98,6 +99,29 @@ def known_digest(levels: npt.NDArray[np.int32], mask: npt.NDArray[np.bool_]) -> 
     import hashlib
 
     return hashlib.sha256(mask.tobytes() + (levels * mask).tobytes()).hexdigest()
+
+
+def as_codes(
+    engine: Engine, pixels: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_]
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
+    """(codes int32 [1, h, w], mask bool [h, w]) of a picture uint8 [C, H, W]; a code is kept if all its pixels are.
+
+    Raises:
+        UsageError: no code is kept, or each of them.
+        EngineError, MissingExtraError: there is no encoder that can be used.
+    """
+    from gpcnn_runtime.engines.codes import code_encoder
+
+    codes = code_encoder(engine).encode(pixels[None])[0]
+    _, h, w = codes.shape
+    tiles = mask.reshape(h, mask.shape[0] // h, w, mask.shape[1] // w)
+    kept: npt.NDArray[np.bool_] = tiles.min(axis=(1, 3))
+    if not kept.any():
+        raise UsageError(
+            f"no code of the picture would be left: one stands for {mask.shape[0] // h}×{mask.shape[1] // w} pixels, "
+            "and is kept if all of them are: keep more"
+        )
+    return codes, kept
 
 
 def refuse_place(path: Path, job: Job) -> None:
@@ -151,6 +175,12 @@ def _write_npz(path: Path, job: Job, completions: Completions, class_names: tupl
         "seed": np.uint64(job.seed),
         "job": np.array(job.json().decode()),
     }
+    if completions.pictures is not None:
+        arrays["pictures"], arrays["picture"], arrays["kept"] = (
+            completions.pictures,
+            completions.picture,
+            completions.kept,
+        )
     if completions.labels is not None:
         arrays["labels"], arrays["class_names"] = completions.labels, np.array(class_names)
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
@@ -159,11 +189,11 @@ def _write_npz(path: Path, job: Job, completions: Completions, class_names: tupl
 
 def _write_folder(path: Path, job: Job, completions: Completions, class_names: tuple[str, ...]) -> None:
     from gpcnn_deploy.class_names import in_file_name
-    from gpcnn_deploy.pictures.levels import pixels_from_levels, save_png
+    from gpcnn_deploy.pictures.levels import save_png
     from gpcnn_runtime.commands.sample.jobs import claim
 
     older = not claim(path, job).class_names  # whose file names have numbers
-    pictures = {"original": pixels_from_levels(completions.original, completions.depth), "masked": completions.masked()}
+    pictures = {"original": completions.original_pixels(), "masked": completions.masked()}
     digits = max(2, len(str(len(completions))))
     for k, pixels in enumerate(completions.pixels()):
         label = ""
@@ -211,7 +241,7 @@ def completion_report(asked: ToComplete, completions: Completions) -> Completion
 
     return CompletionReport(
         picture=str(asked.picture),
-        kept_pixels=int(completions.mask[0].sum()),
+        kept_pixels=int((completions.mask if completions.kept is None else completions.kept)[0].sum()),
         guided=completions.guided(),
         candidates=asked.candidates,
         rank_by=asked.rank_by,

@@ -32,7 +32,7 @@ import numpy.typing as npt
 from gpcnn_deploy.class_names import in_file_name
 from gpcnn_deploy.errors import OutputError
 from gpcnn_deploy.pictures.levels import level_dtype, png_bytes
-from gpcnn_deploy.spec import ModelSpec
+from gpcnn_deploy.spec import ModelSpec, VqvaeSpec
 from gpcnn_deploy.system.files import atomic_path, is_stream, write_atomic
 from gpcnn_deploy.system.lock import held
 from gpcnn_runtime.inputs.stream import JOB_FILE
@@ -129,7 +129,7 @@ class JobOutput(abc.ABC):
         """`total`: images of the whole job; `span`: positions of those to be drawn, a part of them."""
         self.path, self.job, self.spec, self.total = path, job, spec, total
         self.span = range(total) if span is None else span
-        self._dtypes = image_dtypes(level_dtype(spec.levels))
+        self._arrays = image_arrays(level_dtype(spec.levels), spec.image_shape)
         self._stack = contextlib.ExitStack()
 
     @abc.abstractmethod
@@ -243,8 +243,8 @@ class NpzFile(JobOutput):
     """One .npz of the job's images, and of what belongs to them.
 
     It has levels uint8 [N, C, H, W] (uint16 of more than 256), log_prob float32 [N, C, H, W] (nats), labels int32 [N],
-    class_names, seed and job; of a part of a job also positions int64 [N]. Until it is complete, what was drawn lies
-    beside it in the folder `NAME.parts`.
+    class_names, seed and job; of a part of a job also positions int64 [N]; of a VQ-VAE, whose levels are codes, also
+    pictures uint8 [N, C, H, W]. Until it is complete, what was drawn lies beside it in the folder `NAME.parts`.
     """
 
     def __init__(
@@ -255,9 +255,12 @@ class NpzFile(JobOutput):
         total: int,
         more: Mapping[str, npt.NDArray[np.generic]] | None = None,
         span: range | None = None,
+        vqvae: VqvaeSpec | None = None,
     ) -> None:
-        """`more`: small arrays that belong in the file, too."""
+        """`more`: small arrays that belong in the file, too; `vqvae`: whose pictures do."""
         super().__init__(path, job, spec, total, span)
+        if vqvae is not None:
+            self._arrays |= picture_arrays(vqvae.image_shape)
         self._more = dict(more or {})
 
     def open(self) -> Sequence[int]:
@@ -290,13 +293,12 @@ class NpzFile(JobOutput):
     def keep(self) -> int:
         """As `JobOutput.keep`."""
         if self._pending:
-            levels = np.concatenate([part.levels for part in self._pending])
-            log_prob = np.concatenate([part.log_prob for part in self._pending])
+            arrays = {name: np.concatenate([getattr(part, name) for part in self._pending]) for name in self._arrays}
             # Ctrl-C may come between any two lines, and leads here again: the same images then go to the same file.
             first = int(self._pending[0].positions[0])
             with atomic_path(self._parts / f"{first:012}.npz") as temporary, temporary.open("wb") as stream:
-                np.savez(stream, levels=levels, log_prob=log_prob)
-            self._done = first + len(levels)
+                np.savez(stream, **arrays)  # type: ignore[arg-type]
+            self._done = first + len(arrays["levels"])
             self._pending = []
         self._written = time.monotonic()
         return len(self.span) if self._complete else self._done - self.span.start
@@ -309,7 +311,7 @@ class NpzFile(JobOutput):
         files, done = self._files()
         if done != self.span.stop:
             raise OutputError(f"{self._parts} lost {self.span.stop - done} images on the way: run the command again")
-        write_npz(self.path, self.job, self.spec.image_shape, self._dtypes, self.span, self._more, files)
+        write_npz(self.path, self.job, self._arrays, self.span, self._more, files)
         shutil.rmtree(self._parts, ignore_errors=True)
 
     def _files(self) -> tuple[list[Path], int]:
@@ -328,27 +330,35 @@ class NpzFile(JobOutput):
         """How many images a part holds, read whole; 0 for a damaged one."""
         try:
             with np.load(file, allow_pickle=False) as part:
-                arrays = [part[name] for name in self._dtypes]
+                arrays = [part[name] for name in self._arrays]
         except DAMAGED:
             return 0
-        shape = (len(arrays[0]), *self.spec.image_shape) if arrays[0].ndim else ()
+        length = len(arrays[0]) if arrays[0].ndim else 0
         sound = all(
-            array.dtype == dtype and array.shape == shape
-            for array, dtype in zip(arrays, self._dtypes.values(), strict=True)
+            array.dtype == dtype and array.shape == (length, *shape)
+            for array, (dtype, shape) in zip(arrays, self._arrays.values(), strict=True)
         )
-        return shape[0] if sound and shape else 0
+        return length if sound else 0
 
 
-def image_dtypes(levels: npt.DTypeLike) -> dict[str, np.dtype[Any]]:
-    """What an .npz holds of each image, where its levels are of that type."""
-    return {"levels": np.dtype(levels), "log_prob": np.dtype(np.float32)}
+ImageArrays = dict[str, tuple[np.dtype[Any], tuple[int, ...]]]
+"""Name → type and shape of what an .npz holds of each image."""
+
+
+def image_arrays(levels: npt.DTypeLike, shape: tuple[int, ...]) -> ImageArrays:
+    """Of images (C, H, W) whose levels are of that type."""
+    return {"levels": (np.dtype(levels), shape), "log_prob": (np.dtype(np.float32), shape)}
+
+
+def picture_arrays(shape: tuple[int, ...]) -> ImageArrays:
+    """What a VQ-VAE adds: the pictures (C, H, W) that its decoder makes of codes."""
+    return {"pictures": (np.dtype(np.uint8), shape)}
 
 
 def write_npz(
     path: Path,
     job: Job,
-    shape: tuple[int, ...],
-    dtypes: Mapping[str, np.dtype[Any]],
+    arrays: ImageArrays,
     span: range,
     more: Mapping[str, npt.NDArray[np.generic]],
     files: Sequence[Path],
@@ -358,11 +368,10 @@ def write_npz(
     Args:
         path: of the file.
         job: what it is of.
-        shape: (C, H, W) of an image.
-        dtypes: of what it holds of each.
+        arrays: what it holds of each image.
         span: their positions.
         more: small arrays that belong in the file, too.
-        files: .npz files that hold the levels and log-probabilities of these images, in order.
+        files: .npz files that hold these arrays of these images, in order.
 
     Raises:
         OutputError: it cannot be written.
@@ -380,7 +389,7 @@ def write_npz(
         for name, array in small.items():
             with archive.open(zipfile.ZipInfo(name + ".npy"), "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
-        for name, dtype in dtypes.items():
+        for name, (dtype, shape) in arrays.items():
             with archive.open(zipfile.ZipInfo(name + ".npy"), "w", force_zip64=True) as member:
                 header = np.lib.format.header_data_from_array_1_0(np.empty(0, dtype)) | {"shape": (len(span), *shape)}
                 np.lib.format.write_array_header_1_0(member, header)

@@ -107,7 +107,7 @@ def draw_grid(sampler: Sampler, order: Order, place: Place) -> None:
     """Draw everything onto one picture."""
     conditions = order.conditions
     stream = sampler.draw(conditions, order.strategy)
-    spec, total, path = sampler.metadata.spec, conditions.total, place.path
+    total, path = conditions.total, place.path
     _refuse_large(sampler, total + (0 if order.given is None else order.given.shown), place)
     begin = time.perf_counter()
     drawn: list[Samples] = []
@@ -119,20 +119,22 @@ def draw_grid(sampler: Sampler, order: Order, place: Place) -> None:
 
     import numpy as np
 
-    from gpcnn_deploy.pictures.levels import grid, pixels_from_levels, save_png
+    from gpcnn_deploy.pictures.levels import grid, save_png
 
-    levels = np.concatenate([samples.levels for samples in drawn])
     if order.given is not None:
-        sheet = order.given.sheet(levels, conditions.count)
+        of_codes = sampler.metadata.vqvae is not None
+        made = np.concatenate([samples.pixels() if of_codes else samples.levels for samples in drawn])
+        sheet = order.given.sheet(made, conditions.count)
     else:
+        pixels = np.concatenate([samples.pixels() for samples in drawn])
         rows_of_labels = 1 < conditions.count < total
-        sheet = grid(pixels_from_levels(levels, spec.levels), conditions.count if rows_of_labels else None)
+        sheet = grid(pixels, conditions.count if rows_of_labels else None)
     save_png(path, sheet, place.scale or max(1, SMALL_SHEET // max(sheet.shape[:2])))
     _tell(sampler, order, place, _images(order, sampler), total, seconds, _listed(sampler, place, drawn))
 
 
 def _refuse_large(sampler: Sampler, images: int, place: Place) -> None:
-    spec, scale = sampler.metadata.spec, place.scale or 1
+    spec, scale = sampler.metadata.pictures, place.scale or 1
     if images * spec.height * spec.width * scale**2 > MAX_SHEET_PIXELS:
         raise UsageError(
             f"{images} images at scale {scale} are too many for one picture: draw fewer, or add --output-format png"
@@ -157,7 +159,7 @@ def draw_job(sampler: Sampler, order: Order, place: Place) -> None:
         more = {} if order.given is None else order.given.arrays()
         if sampler.metadata.class_names:
             more["class_names"] = np.array(sampler.metadata.class_names)
-        output = NpzFile(path, job, spec, whole, more, span)
+        output = NpzFile(path, job, spec, whole, more, span, sampler.metadata.vqvae)
     listed: list[ImageReport] = []
     with contextlib.closing(output):
         missing = output.open()
@@ -214,9 +216,13 @@ def draw_completions(sampler: Sampler, order: Order, place: Place, asked: ToComp
 
     conditions = order.conditions
     levels, mask = asked.read(sampler.metadata)
+    digest = complete_job.known_digest(levels, mask)
+    of_codes = sampler.metadata.vqvae is not None
+    if of_codes:
+        pixels, kept = levels.astype("uint8"), mask
+        levels, mask = complete_job.as_codes(sampler.engine, pixels, kept)
     if place.output_format == "grid":
         _refuse_large(sampler, conditions.count + 2, place)
-    digest = complete_job.known_digest(levels, mask)
     plain = _as_job(sampler, order, place)
     job = msgspec.structs.replace(plain, known_digest=digest, candidates=asked.candidates, rank_by=asked.rank_by)
     complete_job.refuse_place(place.path, job)
@@ -237,6 +243,8 @@ def draw_completions(sampler: Sampler, order: Order, place: Place, asked: ToComp
             strategy=order.strategy,
             progress=advance,
         )
+    if of_codes:
+        completions = completions.of_picture(pixels, kept)
     complete_job.write_completions(place.path, job, completions, place.scale, sampler.metadata.class_names)
     listed, report = [], None
     if place.json_path is not None:
@@ -274,7 +282,7 @@ def _listed(sampler: Sampler, place: Place, drawn: Sequence[Samples]) -> list[Im
 
 
 def _images(order: Order, sampler: Sampler) -> str:
-    spec, count = sampler.metadata.spec, len(order.positions)
+    spec, count = sampler.metadata.pictures, len(order.positions)
     given = "" if order.given is None else f" {order.given}"
     part = ""
     if order.part is not None:

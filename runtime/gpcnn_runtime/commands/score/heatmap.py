@@ -35,13 +35,14 @@ def save_heatmap(
 
     Args:
         path: of the PNG.
-        pixels_CHW: uint8 [C, H, W].
+        pixels_CHW: uint8 [C, H, W]; of a VQ-VAE, as many times larger as pixels belong to a code.
         log_prob_CHW: float [C, H, W], nats.
         spec: of the model.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    colour = np.broadcast_to(pixels_CHW, (3, spec.height, spec.width))
-    sheet = grid(np.stack([colour, heat(log_prob_CHW, spec)]), columns=2)
-    save_png(path, sheet, max(1, _SHORT_SIDE // min(spec.height, spec.width)))
+    height, width = pixels_CHW.shape[1:]
+    colour = np.broadcast_to(pixels_CHW, (3, height, width))
+    surprise = heat(log_prob_CHW, spec).repeat(height // spec.height, 1).repeat(width // spec.width, 2)
+    save_png(path, grid(np.stack([colour, surprise]), columns=2), max(1, _SHORT_SIDE // min(height, width)))

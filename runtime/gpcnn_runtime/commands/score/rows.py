@@ -45,6 +45,7 @@ class Row(msgspec.Struct, kw_only=True, omit_defaults=True):
         anomaly_score: in nats, larger is more unusual.
         anomalous: whether that is above the threshold.
         heatmap: where the picture of its surprise is.
+        psnr: of a VQ-VAE, how well the picture comes back from its codes, in dB; larger is better.
     """
 
     picture: str
@@ -60,6 +61,7 @@ class Row(msgspec.Struct, kw_only=True, omit_defaults=True):
     anomaly_score: float | None = None
     anomalous: bool | None = None
     heatmap: str | None = None
+    psnr: float | None = None
 
     @property
     def surprise(self) -> float:
@@ -78,6 +80,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         label: what all pictures were scored under, or None.
         own_code: each picture was scored under the code that the autoencoder gives it.
         own_map: each picture was scored given itself made small.
+        of_codes: the model is a VQ-VAE: nats are those of a picture's codes, and dimensions are codes.
         binarization: how pixels became levels.
         method: which anomaly score the rows have, or None.
         threshold: above it, pictures are anomalous; nats.
@@ -90,6 +93,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     label: int | None = None
     own_code: bool = False
     own_map: bool = False
+    of_codes: bool = False
     binarization: Binarization = "nearest"
     method: Method | None = None
     threshold: float | None = None
@@ -123,7 +127,7 @@ class CsvRows:
 
     def __init__(self, path: Path, head: Head) -> None:
         self._path = path
-        self._fields = ["picture", "nats", "bits_per_dim"]
+        self._fields = ["picture", "nats", "bits_per_dim", *(["psnr"] if head.of_codes else [])]
         if head.class_names and head.label is None:
             self._fields += ["label", "class_name", "posterior", "given_label"]
         if head.background is not None:

@@ -16,6 +16,7 @@ from gpcnn_deploy.pictures.maps import Maps, maps_of_pictures
 from gpcnn_runtime.anomaly import Method, Threshold, anomaly_scores, calibrate
 from gpcnn_runtime.commands.score.heatmap import save_heatmap
 from gpcnn_runtime.commands.score.rows import Head, Row
+from gpcnn_runtime.engines.codes import EncodesPictures, code_encoder, decode_codes, reconstruction_psnr
 from gpcnn_runtime.engines.onnxruntime.encoder import Encoder
 from gpcnn_runtime.engines.report import engine_report
 from gpcnn_runtime.inputs.maps import maps_beside_pictures
@@ -84,6 +85,7 @@ class Scoring:
         self.sampler, self.options, self.background = sampler, options, background
         spec = sampler.metadata.spec
         self.encoder: Encoder | None = None
+        self.codes: EncodesPictures | None = None
         self.vectors: npt.NDArray[np.float32] | None = None
         self.maps: Maps | None = None
         self.own_maps = spec.map_kind == "picture" and options.maps is None
@@ -91,7 +93,10 @@ class Scoring:
             if spec.conditioning != "map":
                 raise UsageError("this model is not conditioned on maps: leave --map out")
             self.maps = maps_beside_pictures(options.maps, spec)
-        if options.embeddings is not None:
+        if sampler.metadata.vqvae is not None:
+            self._refuse_with_codes()
+            self.codes = code_encoder(sampler.engine)
+        elif options.embeddings is not None:
             if spec.conditioning != "embedding":
                 raise UsageError("this model is not conditioned on embeddings: leave --embeddings out")
             self.vectors = vectors_beside_pictures(options.embeddings, spec.conditioning_size)
@@ -101,8 +106,9 @@ class Scoring:
             check_has_likelihood(sampler)
         if options.label is not None and spec.conditioning != "label":
             sampler.metadata.label_number(str(options.label))  # raises: the model has no labels
-        blank = np.zeros(spec.image_shape, np.uint8)
-        to_levels(blank, spec, options.binarization, options.seed)  # refuses what does not fit
+        if self.codes is None:
+            blank = np.zeros(spec.image_shape, np.uint8)
+            to_levels(blank, spec, options.binarization, options.seed)  # refuses what does not fit
         if background is not None:
             check_has_likelihood(background)
             other = background.metadata.spec
@@ -114,6 +120,16 @@ class Scoring:
                 )
         if options.threshold is not None:
             self._check(options.threshold)
+
+    def _refuse_with_codes(self) -> None:
+        """Refuse what a VQ-VAE, whose likelihood is that of codes, has no use for."""
+        given = {
+            "--embeddings": self.options.embeddings is not None,
+            "--binarize": self.options.binarization != "nearest",
+            "--background": self.background is not None,
+        }
+        if option := next((name for name, there in given.items() if there), None):
+            raise UsageError(f"{option} is not for a VQ-VAE, which scores the codes of pictures: leave it out")
 
     def check(self, paths: Sequence[str | Path]) -> None:
         """Refuse embeddings or maps that are not as many as the pictures, before anything is written.
@@ -183,6 +199,7 @@ class Scoring:
             binarization=options.binarization,
             own_code=self.encoder is not None,
             own_map=self.own_maps,
+            of_codes=self.codes is not None,
             method=self.method,
             threshold=None if options.threshold is None else options.threshold.threshold,
         )
@@ -195,10 +212,9 @@ class Scoring:
             OutputError: a heatmap cannot be written.
         """
         options, metadata = self.options, self.sampler.metadata
-        spec = metadata.spec
         inputs = pictures(
             paths,
-            spec,
+            metadata.pictures,
             resize=options.resize,
             invert=options.invert,
             preparation=metadata.preparation,
@@ -221,7 +237,13 @@ class Scoring:
         if not good:
             return
         spec, options, threshold = self.sampler.metadata.spec, self.options, self.options.threshold
-        levels = np.stack([to_levels(item.pixels, spec, options.binarization, options.seed, k) for k, item in good])
+        psnr: npt.NDArray[np.float64] | None = None
+        if self.codes is not None:
+            pixels = np.stack([item.pixels for _, item in good])
+            levels = self.codes.encode(pixels)
+            psnr = reconstruction_psnr(pixels, decode_codes(self.sampler.engine, levels))
+        else:
+            levels = np.stack([to_levels(item.pixels, spec, options.binarization, options.seed, k) for k, item in good])
         embedding = None if self.encoder is None else self.encoder.embed(levels)
         own = [item.embedding for _, item in good if item.embedding is not None]
         if own:
@@ -243,6 +265,8 @@ class Scoring:
         bits, posterior = scores.bits_per_dim(), scores.posterior()
         for n, (k, item) in enumerate(good):
             row = Row(picture=item.name, nats=float(scores.nats[n]), bits_per_dim=float(bits[n]))
+            if psnr is not None:
+                row.psnr = float(psnr[n])
             if posterior is not None and scores.label_nats is not None:
                 label = int(posterior[n].argmax())
                 row.label, row.class_name = label, self.sampler.metadata.class_names[label]

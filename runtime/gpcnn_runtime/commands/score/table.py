@@ -29,7 +29,7 @@ def table(rows: Sequence[Row], head: Head, title: str) -> Table:
     """One line for each picture that has a score."""
     result = console.table(title)
     result.add_column("picture", overflow="fold")
-    headings = ["nats", "bits/dim"]
+    headings = ["nats", "bits/code", "PSNR, dB"] if head.of_codes else ["nats", "bits/dim"]
     has_labels = bool(head.class_names) and head.label is None
     if has_labels:
         headings += ["label", "posterior"]
@@ -42,7 +42,7 @@ def table(rows: Sequence[Row], head: Head, title: str) -> Table:
     for row in rows:
         if row.nats is None:
             continue
-        cells = [f"{row.nats:.2f}", f"{row.bits_per_dim:.4f}"]
+        cells = [f"{row.nats:.2f}", f"{row.bits_per_dim:.4f}", *([f"{row.psnr:.2f}"] if head.of_codes else [])]
         if has_labels:
             cells += [row.class_name or "", f"{row.posterior:.4f}"]
         if head.method is not None:
@@ -78,8 +78,10 @@ def lines(summary: Summary, head: Head) -> Iterator[str]:
     spread = f" ± {summary.std_nats:.2f}" if summary.pictures > 1 else ""
     yield (
         f"{_count(summary.pictures, 'picture')} in {took}: {summary.mean_nats:.2f}{spread} nats,"
-        f" {summary.mean_bits_per_dim:.4f} bits/dim."
+        f" {summary.mean_bits_per_dim:.4f} bits/{'code' if head.of_codes else 'dim'}."
     )
+    if head.of_codes:
+        yield "Nats are those of the pictures' codes. PSNR says how well a picture comes back from them."
     if head.preparation is not None:
         yield f"Pictures that did not fit were prepared as in training: {head.preparation}."
     if head.own_code:

@@ -6,6 +6,7 @@ import numpy as np
 
 from gpcnn_deploy.metadata import EngineMetadata
 from gpcnn_runtime.engines.base import Engine, EngineInfo, Request, Result, Strategy, refuse_strategy
+from gpcnn_runtime.engines.native.decoder import NativeDecoder
 from gpcnn_runtime.engines.native.library import CancelledError, NativeModel, cancel_flag
 
 
@@ -14,13 +15,21 @@ class NativeEngine(Engine):
 
     Attributes:
         window: columns that the library guesses at a time; 0 leaves the choice to it. All draw the same images.
+        decoder: of a VQ-VAE, whose prior the model is; None for other models.
     """
 
     concurrent = True
 
-    def __init__(self, model: NativeModel, metadata: EngineMetadata, info: EngineInfo, window: int = 0) -> None:
+    def __init__(
+        self,
+        model: NativeModel,
+        metadata: EngineMetadata,
+        info: EngineInfo,
+        window: int = 0,
+        decoder: NativeDecoder | None = None,
+    ) -> None:
         self.metadata, self.info, self.window = metadata, info, window
-        self._model = model
+        self._model, self.decoder = model, decoder
 
     def run(self, request: Request, strategy: Strategy = "jacobi") -> Result:
         """Draw one batch in one call of the library; shapes and errors as `Engine.run`."""
@@ -43,8 +52,11 @@ class NativeEngine(Engine):
         except CancelledError:
             request.cancellation.check()
             raise
-        return Result(levels, log_prob, evaluations)
+        pictures = None if self.decoder is None else self.decoder.decode(levels)
+        return Result(levels, log_prob, evaluations, pictures)
 
     def close(self) -> None:
         """Release the weights; a call that is running keeps them until it returns."""
         self._model.close()
+        if self.decoder is not None:
+            self.decoder.close()

@@ -96,6 +96,15 @@ class _Options(Structure):
     _fields_ = [("reproducible", c_uint32), ("instructions", c_char_p)]
 
 
+class Pictures(Structure):
+    """`gpcnn_pictures`."""
+
+    _fields_ = [
+        (name, c_uint32)
+        for name in ("height", "width", "channels", "codes", "downsample", "code_size", "features", "blocks")
+    ]
+
+
 _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "gpcnn_abi": (c_uint32, []),
     "gpcnn_status_text": (c_char_p, [c_int]),
@@ -107,6 +116,13 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "gpcnn_pack": (c_int, [c_char_p, c_size_t, c_void_p, c_size_t, c_void_p, c_size_t]),
     "gpcnn_workspace_bytes": (c_size_t, [c_void_p, c_uint32]),
     "gpcnn_draw": (c_int, [c_void_p, POINTER(_Request), c_void_p, c_size_t]),
+    "gpcnn_decoder_bytes": (c_uint64, [c_void_p, POINTER(Pictures)]),
+    "gpcnn_decoder_load": (
+        c_int,
+        [c_void_p, POINTER(Pictures), c_void_p, c_uint64, c_void_p, c_uint64, POINTER(c_void_p)],
+    ),
+    "gpcnn_decoder_workspace_bytes": (c_size_t, [c_void_p]),
+    "gpcnn_decode": (c_int, [c_void_p, c_uint32, c_void_p, c_void_p, c_void_p, c_size_t]),
 }
 
 
@@ -178,7 +194,7 @@ class NativeModel:
         self.source = source
         self._library = load_library() if library is None else library
         info = Info()
-        self._check(self._library.gpcnn_inspect(content, len(content), byref(info)))
+        self.check(self._library.gpcnn_inspect(content, len(content), byref(info)))
         spec = info.spec
         self.image_shape = (spec.channels, spec.height, spec.width)
         self._embedding_size = spec.conditioning_size
@@ -193,7 +209,7 @@ class NativeModel:
         status = load(byref(options), content, len(content), address, size, byref(model))
         if status == _BAD_ARGUMENT:
             raise EngineError(f"this CPU has no {instructions}: expected one of {', '.join(instruction_sets())}")
-        self._check(status)
+        self.check(status)
         self._model = model
         self.instructions: str = self._library.gpcnn_model_instructions(model).decode()
         self._lock = threading.Lock()
@@ -266,8 +282,18 @@ class NativeModel:
             with self._lock:
                 if self._memory is not None:
                     self._idle.append(workspace)
-        self._check(status, count)
+        self.check(status, count)
         return levels, log_prob, int(evaluations.value)
+
+    @property
+    def library(self) -> Any:
+        """The library that draws it."""
+        return self._library
+
+    @property
+    def handle(self) -> c_void_p:
+        """What the library knows it by."""
+        return self._model
 
     def _workspace(self, count: int) -> npt.NDArray[np.uint8]:
         """Memory for a batch: one that no other thread uses, if it is large enough, else a new one in its place."""
@@ -284,7 +310,12 @@ class NativeModel:
         except MemoryError as error:
             raise _out_of_memory(count) from error
 
-    def _check(self, status: int, count: int = 0) -> None:
+    def check(self, status: int, count: int = 0) -> None:
+        """Raise what a function of the library says.
+
+        Raises:
+            EngineError, OutOfMemoryError, CancelledError: as `draw`.
+        """
         if status == _OK:
             return
         if status == _CANCELLED:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from gpcnn_deploy import __version__
 from gpcnn_deploy.errors import UsageError
-from gpcnn_deploy.model_file import decode_model_file, read_model_bytes
+from gpcnn_deploy.model_file import decode_model_file, prior_alone, read_model_bytes
 from gpcnn_runtime.engines.base import Engine, EngineInfo
+from gpcnn_runtime.engines.native.decoder import NativeDecoder
 from gpcnn_runtime.engines.native.engine import NativeEngine
 from gpcnn_runtime.engines.native.library import NativeModel
 
@@ -40,9 +41,11 @@ def native_engine(
     Raises:
         EngineError, OutOfMemoryError, UsageError: as `load_native_engine`.
     """
-    metadata, _ = decode_model_file(content, str(path))
+    metadata, weights = decode_model_file(content, str(path))
     if not 0 <= window <= metadata.spec.width:
         raise UsageError(f"window is {window}: expected 0 to {metadata.spec.width}")
-    model = NativeModel(content, str(path), reproducible, instructions)
+    drawn = content if metadata.vqvae is None else prior_alone(metadata, weights)
+    model = NativeModel(drawn, str(path), reproducible, instructions)
+    decoder = None if metadata.vqvae is None else NativeDecoder(model, metadata.vqvae, weights)
     info = EngineInfo(path, "native engine", __version__, f"CPU, {model.instructions}", content)
-    return NativeEngine(model, metadata, info, window)
+    return NativeEngine(model, metadata, info, window, decoder)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -43,9 +43,9 @@ class Encoder(Closing):
         self.digest = hashlib.sha256(content).hexdigest()
         if self.metadata.role != "encoder":
             raise EngineError(f"{path} is a {self.metadata.role}, no encoder: {EXPORT_ANEW}")
-        spec = self.metadata.spec
-        check_ports(path, "input", session.get_inputs(), inputs("encoder", spec))
-        check_ports(path, "output", session.get_outputs(), outputs("encoder", spec))
+        spec, vqvae = self.metadata.spec, self.metadata.vqvae
+        check_ports(path, "input", session.get_inputs(), inputs("encoder", spec, vqvae=vqvae))
+        check_ports(path, "output", session.get_outputs(), outputs("encoder", spec, vqvae=vqvae))
         self._session: onnxruntime.InferenceSession | None = session
 
     @classmethod
@@ -83,7 +83,7 @@ class Encoder(Closing):
                 "export both anew, or copy the one that belongs to it"
             )
         encoder = cls(path, content)
-        if encoder.metadata.spec != metadata.spec:
+        if encoder.metadata.spec != metadata.spec or encoder.metadata.vqvae != metadata.vqvae:
             raise EngineError(f"{path} is for other images than {file.name}: export both anew")
         return encoder
 
@@ -100,26 +100,63 @@ class Encoder(Closing):
             UsageError: levels of another shape, or out of range.
             EngineError: the encoder is closed, or failed.
         """
-        if self._session is None:
-            raise EngineError(f"{self.path}: the encoder is closed: load it again")
         spec, images = self.metadata.spec, np.asarray(levels)
+        if self.metadata.vqvae is not None:
+            raise UsageError(f"{self.path} gives codes, no embeddings: call encode")
         if images.ndim != 4 or images.shape[1:] != spec.image_shape or len(images) == 0:
             expected = ", ".join(map(str, spec.image_shape))
             raise UsageError(f"levels have shape {list(images.shape)}: expected [N, {expected}] with N at least 1")
         if images.dtype.kind not in "iu" or images.min() < 0 or images.max() >= spec.levels:
             raise UsageError(f"levels are {images.dtype}, or out of range: expected integers 0 to {spec.levels - 1}")
         parts = [
-            self._run(np.ascontiguousarray(images[start : start + BATCH_SIZE], np.int32))
+            self._embed(np.ascontiguousarray(images[start : start + BATCH_SIZE], np.int32))
             for start in range(0, len(images), BATCH_SIZE)
         ]
         return np.concatenate(parts)
 
-    def _run(self, levels: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
-        assert self._session is not None
+    def encode(self, pixels: npt.ArrayLike) -> npt.NDArray[np.int32]:
+        """Codes of pictures; of a VQ-VAE's encoder.
+
+        Args:
+            pixels: uint8 [N, C, H, W].
+
+        Returns:
+            int32 [N, 1, h, w], each in [0, K).
+
+        Raises:
+            UsageError: pixels of another shape or type, or the encoder is an autoencoder's.
+            EngineError: the encoder is closed, or failed.
+        """
+        vqvae, pictures = self.metadata.vqvae, np.asarray(pixels)
+        if vqvae is None:
+            raise UsageError(f"{self.path} gives embeddings, no codes: call embed")
+        if pictures.shape[1:] != vqvae.image_shape or len(pictures) == 0 or pictures.dtype != np.uint8:
+            expected = ", ".join(map(str, vqvae.image_shape))
+            raise UsageError(f"pictures are {pictures.dtype} {list(pictures.shape)}: expected uint8 [N, {expected}]")
+        parts = []
+        for start in range(0, len(pictures), BATCH_SIZE):
+            part = np.ascontiguousarray(pictures[start : start + BATCH_SIZE])
+            codes = self._run("codes", {"picture": part})
+            wanted = (len(part), *self.metadata.spec.image_shape)
+            if codes.shape != wanted or codes.min() < 0 or codes.max() >= vqvae.codes:
+                raise EngineError(
+                    f"{self.path}: gave codes of shape {codes.shape}, or out of range; expected {wanted}: {EXPORT_ANEW}"
+                )
+            parts.append(np.asarray(codes, np.int32))
+        return np.concatenate(parts)
+
+    def _run(self, output: str, feed: dict[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        if self._session is None:
+            raise EngineError(f"{self.path}: the encoder is closed: load it again")
         try:
-            (embedding,) = self._session.run(["embedding"], {"image": levels})
+            (result,) = self._session.run([output], feed)
         except Exception as error:  # ONNX Runtime's classes share no base but Exception
             raise EngineError(f"{self.path}: ONNX Runtime failed ({brief(error)}): {EXPORT_ANEW}") from error
+        found: npt.NDArray[Any] = np.asarray(result)
+        return found
+
+    def _embed(self, levels: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+        embedding = self._run("embedding", {"image": levels})
         wanted = (len(levels), self.metadata.spec.conditioning_size)
         if embedding.shape != wanted or not np.isfinite(embedding).all():
             raise EngineError(
@@ -136,7 +173,7 @@ class Encoder(Closing):
 def _digest(metadata: EngineMetadata, path: Path) -> str:
     engine = engine_name(path)
     conditioning = metadata.spec.conditioning
-    if conditioning != "embedding":
+    if conditioning != "embedding" and metadata.vqvae is None:
         instead = "draw with --label" if conditioning == "label" else "it draws without being asked for anything"
         kind = "labels" if conditioning == "label" else "nothing"
         raise UsageError(

@@ -122,7 +122,8 @@ class OnnxSampler(_OnnxEngine):
         refuse_strategy(self.metadata, strategy)
         outputs = self.evaluate(request.inputs(), request.cancellation)
         counted = outputs.get("evaluations")
-        return Result(outputs["image"], outputs["log_prob"], None if counted is None else int(counted))
+        evaluations = None if counted is None else int(counted)
+        return Result(outputs["image"], outputs["log_prob"], evaluations, outputs.get("picture"))
 
 
 class OnnxStep(_OnnxEngine, StepEngine):

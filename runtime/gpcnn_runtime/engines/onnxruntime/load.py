@@ -70,8 +70,9 @@ def onnx_engine(path: Path, content: bytes, placement: Placement = CPU) -> Engin
     session = open_session(path, content, placement)
     from onnxruntime import __version__ as version
 
-    check_ports(path, "input", session.get_inputs(), inputs(metadata.role, metadata.spec, metadata.batch))
-    check_ports(path, "output", session.get_outputs(), outputs(metadata.role, metadata.spec, metadata.batch))
+    sizes = metadata.role, metadata.spec, metadata.batch, metadata.vqvae
+    check_ports(path, "input", session.get_inputs(), inputs(*sizes))
+    check_ports(path, "output", session.get_outputs(), outputs(*sizes))
     info = EngineInfo(path, "ONNX Runtime", version, running(session, placement), content)
     if metadata.role == "sampler" or placement.memory is None or metadata.batch is not None:
         kind = OnnxSampler if metadata.role == "sampler" else OnnxStep

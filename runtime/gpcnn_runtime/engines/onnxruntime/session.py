@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 MAX_BYTES = (1 << 31) - 1  # protobuf's own limit
 _MALFORMED = "truncated, damaged or foreign"
-_TYPES = {"float32": "tensor(float)", "int32": "tensor(int32)", "bool": "tensor(bool)"}
+_TYPES = {"float32": "tensor(float)", "int32": "tensor(int32)", "uint8": "tensor(uint8)", "bool": "tensor(bool)"}
 
 
 def read_onnx(path: Path) -> bytes:

@@ -12,7 +12,7 @@ from gpcnn_deploy.commands.extras import required
 
 if TYPE_CHECKING:
     from gpcnn_deploy.spec import Conditioning
-    from gpcnn_training.commands.evaluate.run import Evaluation, Likelihood, Protocol, Spread
+    from gpcnn_training.commands.evaluate.run import Evaluation, Likelihood, Protocol, Reconstructions, Spread
     from gpcnn_training.evaluation.class_consistency import ClassConsistency
 
 
@@ -60,6 +60,9 @@ def main(json_path: Path | None, **flags: Any) -> None:
     better. Of a model conditional on labels it is -log p(x | y), given the label. --mixture adds -log p(x), by which
     unconditional models are compared.
 
+    Of a VQ-VAE it is that of the pictures' codes. What the codes lose of the pictures is the PSNR, in dB, which is
+    printed too; larger is better.
+
     --samples adds the class consistency: how many samples a classifier takes for their class. The classifier is trained
     for it on the real images, which takes a minute on MNIST.
 
@@ -81,6 +84,7 @@ def describe(evaluation: Evaluation) -> str:
     lines = [
         f"checkpoint  {evaluation.checkpoint} (step {evaluation.step:,}, {evaluation.epoch:.1f} epochs)",
         f"data        {evaluation.data}, {_of(evaluation.test_images, evaluation.all_test_images)} test images",
+        *_describe_reconstruction(evaluation.reconstruction),
         *_describe_protocol(evaluation, evaluation.conditioning),
     ]
     if evaluation.fixed is not None:
@@ -88,6 +92,15 @@ def describe(evaluation: Evaluation) -> str:
     if evaluation.class_consistency is not None:
         lines += _describe_consistency(evaluation.class_consistency)
     return "\n".join(lines)
+
+
+def _describe_reconstruction(found: Reconstructions | None) -> list[str]:
+    if found is None:
+        return []
+    return [
+        f"PSNR        {found.psnr:.2f} dB of pictures back from their codes (perplexity {found.perplexity:.0f} of "
+        f"{found.codes})"
+    ]
 
 
 def _describe_protocol(found: Protocol, conditioning: Conditioning) -> list[str]:

@@ -18,7 +18,7 @@ from gpcnn_deploy.class_names import same_names
 from gpcnn_deploy.errors import CheckpointError, DataError, TrainingError, UsageError, lacks_memory
 from gpcnn_deploy.spec import Conditioning, ModelSpec, Quantization
 from gpcnn_deploy.system.machine import of_memory
-from gpcnn_training.checkpoint import checkpoint_digest, load_checkpoint
+from gpcnn_training.checkpoint import checkpoint_digest, checkpoint_header, load_checkpoint, load_vqvae
 from gpcnn_training.data.conditions import Conditions, conditions_of
 from gpcnn_training.data.dataset import DataSet, Labels, Pixels
 from gpcnn_training.data.names import NAMES, data_name
@@ -34,6 +34,9 @@ from gpcnn_training.runs import checkpoint_path, newest_run
 from gpcnn_training.trainer.compute import limit_threads, threads_set
 from gpcnn_training.trainer.device import resolve_device
 from gpcnn_training.trainer.display import Display
+from gpcnn_training.vqvae.code_data import codes_to_score
+from gpcnn_training.vqvae.pictures import reconstruct
+from gpcnn_training.vqvae_network import Vqvae
 
 DRAWS = 4
 
@@ -95,6 +98,22 @@ class Protocol(Likelihood, frozen=True, kw_only=True):
     mixture: Likelihood | None = None
 
 
+class Reconstructions(msgspec.Struct, frozen=True, kw_only=True):
+    """How the test pictures come back from their codes.
+
+    Attributes:
+        psnr: in dB, of the mean squared error of all pixels of all pictures.
+        perplexity: of the codes.
+        codes: how many there are to choose from.
+        grid: (h, w) of the codes of a picture.
+    """
+
+    psnr: float
+    perplexity: float
+    codes: int
+    grid: tuple[int, int]
+
+
 class Evaluation(Protocol, frozen=True, kw_only=True):
     """The result: the likelihood as in training or as asked for, and what else was asked for.
 
@@ -109,6 +128,7 @@ class Evaluation(Protocol, frozen=True, kw_only=True):
         conditioning: what the likelihood is given: `none`, `label`, …
         fixed: the same images binarized at 0.5, with `--binarization both`; None otherwise.
         class_consistency: of samples; None if none were asked for.
+        reconstruction: of a VQ-VAE, whose likelihood is that of codes: how the test pictures come back from them.
     """
 
     checkpoint: str
@@ -121,6 +141,7 @@ class Evaluation(Protocol, frozen=True, kw_only=True):
     conditioning: Conditioning = "none"
     fixed: Protocol | None = None
     class_consistency: ClassConsistency | None = None
+    reconstruction: Reconstructions | None = None
 
 
 def evaluate(request: EvaluateRequest) -> Evaluation:
@@ -134,7 +155,7 @@ def evaluate(request: EvaluateRequest) -> Evaluation:
     path = newest_run() if request.checkpoint is None else checkpoint_path(request.checkpoint)
     if request.checkpoint is None:
         click.echo(f"Evaluating {path}, the newest run.", err=True)
-    model, header = load_checkpoint(path)
+    model, pictures, header = _load(path)
     spec = header.spec
     protocols = _protocols(request, header)
     _check_samples(request, header)
@@ -143,6 +164,9 @@ def evaluate(request: EvaluateRequest) -> Evaluation:
     try:
         with _threads(request.threads):
             model = model.to(device)
+            reconstruction, everything = None, len(data.test_pixels)
+            if pictures is not None:
+                reconstruction, data = _through_codes(pictures.to(device), data, request.test_images)
             pixels, labels = data.test_pixels[: request.test_images], data.test_labels[: request.test_images]
             _, given = conditions_of(data, spec, model.encoder is not None)
             conditions = None if given is None else given[: request.test_images]
@@ -184,12 +208,31 @@ def evaluate(request: EvaluateRequest) -> Evaluation:
         epoch=header.epoch,
         data=data.name,
         test_images=len(pixels),
-        all_test_images=len(data.test_pixels),
+        all_test_images=everything,
         conditioning=spec.conditioning,
         fixed=results[1] if len(results) > 1 else None,
         class_consistency=consistency,
+        reconstruction=reconstruction,
         **msgspec.structs.asdict(results[0]),
     )
+
+
+def _load(path: Path) -> tuple[GatedPixelCNN, Vqvae | None, Header]:
+    """The model of a checkpoint, and of a VQ-VAE its encoder, codebook and decoder."""
+    if checkpoint_header(path).vqvae is not None:
+        return load_vqvae(path)
+    model, header = load_checkpoint(path)
+    return model, None, header
+
+
+def _through_codes(pictures: Vqvae, data: DataSet, count: int | None) -> tuple[Reconstructions, DataSet]:
+    """How test pictures come back from their codes, and the codes as images to score."""
+    with Display("reconstructing the test pictures") as display:
+        found = reconstruct(pictures, data.test_pixels[:count], display.update)
+    reconstructions = Reconstructions(
+        psnr=found.psnr, perplexity=found.perplexity, codes=pictures.spec.codes, grid=pictures.spec.grid
+    )
+    return reconstructions, codes_to_score(found.codes, data)
 
 
 def spread(scores: list[float], unit: float) -> Spread:
@@ -268,6 +311,8 @@ def _check_mixture(request: EvaluateRequest, header: Header) -> None:
 
 
 def _in_words(spec: ModelSpec, quantization: Quantization, draws: int) -> str:
+    if quantization == "codes":
+        return f"codes that the encoder gives, {spec.height}×{spec.width} of {spec.levels} to a picture"
     if quantization == "stochastic-binary":
         of = f"mean ± standard deviation of {draws} draws" if draws > 1 else "1 draw"
         return f"stochastic binarization (a pixel is 1 with probability value/255), {of} from fixed seeds"
@@ -280,6 +325,10 @@ def _in_words(spec: ModelSpec, quantization: Quantization, draws: int) -> str:
 
 def _check_samples(request: EvaluateRequest, header: Header) -> None:
     spec = header.spec
+    if request.samples is not None and header.vqvae is not None:
+        raise UsageError(
+            f"--samples {request.samples} needs a classifier of what is drawn, which are codes here: leave it out"
+        )
     if request.samples is None:
         if request.seed is not None:
             raise UsageError(f"--seed {request.seed} goes with --samples: the test images need none")
@@ -309,10 +358,11 @@ def _data(request: EvaluateRequest, path: Path, header: Header) -> DataSet:
     data, spec = load_data(name, request.data_dir, header.preparation), header.spec
     for note in data.notes:
         click.echo(note, err=True)
-    if data.image_shape != spec.image_shape:
+    if data.image_shape != header.pictures.image_shape:
         raise DataError(
             f"{name}: images are {'×'.join(map(str, data.image_shape))}, the model's "
-            f"{'×'.join(map(str, spec.image_shape))} (channels × height × width): name the data that it was trained on"
+            f"{'×'.join(map(str, header.pictures.image_shape))} (channels × height × width): name the data that it was "
+            "trained on"
         )
     if spec.conditioning == "label" and not same_names(data.class_names, header.class_names):
         raise DataError(

@@ -61,3 +61,5 @@ PRESETS = {
     "emoji": Preset(levels=16, epochs=60),
 }
 OWN_DATA = Preset()
+PRIOR = Preset(features=64, head_features=128, first_kernel_size=5)
+"""Of a VQ-VAE: the network over its codes, and the training of either stage."""

@@ -15,7 +15,7 @@ import click
 from gpcnn_deploy.commands.command import data_dir_option, json_option
 from gpcnn_deploy.commands.outputs import OUTPUT_FOLDER
 from gpcnn_deploy.errors import UsageError
-from gpcnn_deploy.spec import MAX_FEATURES, MAX_LAYERS, MAX_MIXTURES
+from gpcnn_deploy.spec import MAX_CATEGORIES, MAX_FEATURES, MAX_LAYERS, MAX_MIXTURES
 from gpcnn_training.commands.train.duration import DURATION
 from gpcnn_training.commands.train.flag import FiniteRange, flag, flags_of
 from gpcnn_training.commands.train.image_size import IMAGE_SIZE
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from gpcnn_deploy.spec import Head, Input
     from gpcnn_training.trainer.compute import CompileChoice, PrecisionChoice
     from gpcnn_training.trainer.settings import OptimizerName
+
+StageName = Literal["codes", "prior"]
 
 _MACHINE = "it is of the machine, not of the model"
 _RESULT = "it says what becomes of one run"
@@ -44,10 +46,10 @@ class TrainRequest:
     )
     data_dir: Path | None = flag(option=data_dir_option, no_key=_MACHINE, resumed=True, samples=True)
     model: str | None = flag(
-        click.Choice(["conditional", "embedding", "map", "upscale", "unconditional", "autoencoder"]),
+        click.Choice(["conditional", "embedding", "map", "upscale", "unconditional", "autoencoder", "vqvae"]),
         "What decides what is drawn: the class label, the `embeddings` or the `maps` of an .npz, the picture itself at "
         "a smaller size, nothing, or the code of a picture (default: maps or embeddings where the data have some, else "
-        "the label).",
+        "the label). vqvae draws grids of codes, which a decoder makes pictures of: large ones, in colour.",
         samples=True,
     )
     recipe: str | None = flag(
@@ -94,13 +96,42 @@ class TrainRequest:
     head_features: int | None = flag(click.IntRange(1, MAX_FEATURES), "Hidden feature maps of the head.")
     kernel_size: int | None = flag(click.IntRange(3, 63), "Odd kernel size of the layers after the first.")
     first_kernel_size: int | None = flag(click.IntRange(3, 63), "Odd kernel size of the first layer.")
-    code_size: int | None = flag(click.IntRange(1, 4096), "Length of an autoencoder's code (default: 10).")
+    code_size: int | None = flag(
+        click.IntRange(1, 4096),
+        "Length of an autoencoder's code (default: 10), or of each vector in a VQ-VAE's codebook (default: 64).",
+    )
     factor: int | None = flag(
         click.IntRange(2, 64), "How many times larger --model upscale draws a small picture, each way (default: 4)."
     )
     map_features: int | None = flag(
         click.IntRange(1, MAX_FEATURES),
         "Feature maps of the network that brings a map to the size of the image (default: 32).",
+    )
+    stage: StageName | None = flag(
+        click.Choice(["codes", "prior"]),
+        "Train one stage of a VQ-VAE alone: codes is encoder and decoder, prior draws codes (default: both in turn).",
+        no_key=_RESULT,
+        resumed=True,
+    )
+    codes: int | None = flag(
+        click.IntRange(2, MAX_CATEGORIES), "How many vectors the codebook of a VQ-VAE has (default: 256)."
+    )
+    downsample: int | None = flag(
+        click.IntRange(2, 16), "One code of a VQ-VAE stands for N×N pixels: 2, 4, 8 or 16 (default: 4)."
+    )
+    coder_features: int | None = flag(
+        click.IntRange(1, MAX_FEATURES), "Feature maps of a VQ-VAE's encoder and decoder (default: 64)."
+    )
+    coder_blocks: int | None = flag(
+        click.IntRange(0, MAX_LAYERS), "Residual blocks of a VQ-VAE's encoder, and of its decoder (default: 2)."
+    )
+    mirror: bool | None = flag(switch=True, help="Train a VQ-VAE on pictures as they are and mirrored.")
+    shift: int | None = flag(
+        click.IntRange(0, 64), "Train a VQ-VAE on pictures moved by up to N pixels, anew each time (default: 0)."
+    )
+    dropout: float | None = flag(
+        FiniteRange(0, 1, max_open=True),
+        "Share of the features behind each gate that a step leaves out, against learning by heart (default: 0).",
     )
     levels: int | None = flag(
         click.IntRange(2, 256), "How many values a pixel can take. 2 binarizes grey images at random, anew each epoch."
@@ -136,7 +167,9 @@ class TrainRequest:
     grey: bool | None = flag(also=("--gray",), switch=True, help="Make all pictures grey, of 8 bits.")
     rgb: bool | None = flag(switch=True, help="Make all pictures RGB, of 8 bits a channel.")
     init: Path | None = flag(
-        click.Path(path_type=Path), "Start from the weights of this checkpoint. It must have the same dimensions."
+        click.Path(path_type=Path),
+        "Start from the weights of this checkpoint. It must have the same dimensions. With --stage prior, take its "
+        "codes.",
     )
     seed: int | None = flag(
         click.IntRange(0, 2**63 - 1), "Seed of weights, order and binarization (default: 0).", samples=True

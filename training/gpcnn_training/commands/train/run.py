@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +26,16 @@ from gpcnn_deploy.errors import (
 )
 from gpcnn_deploy.spec import Conditioning, EncoderSpec, ModelSpec, levels_in_words, map_in_words
 from gpcnn_deploy.system.files import check_file, check_folder
-from gpcnn_deploy.system.lock import held
 from gpcnn_deploy.system.machine import of_memory
-from gpcnn_training.checkpoint import load_checkpoint, save_checkpoint
+from gpcnn_training.checkpoint import checkpoint_header, load_checkpoint, save_checkpoint
+from gpcnn_training.commands.train.places import data_folder, hold, is_there, note, remembered_name, run_folder
 from gpcnn_training.commands.train.presets import OWN_DATA, PRESETS
 from gpcnn_training.commands.train.recipe import with_recipe
 from gpcnn_training.commands.train.request import TrainRequest
+from gpcnn_training.commands.train.stages import is_of_stages, only_pictures, refuse_stages, run_stages
 from gpcnn_training.data.conditions import conditions_of, note_on_scale
 from gpcnn_training.data.dataset import DataSet
-from gpcnn_training.data.names import NAMES, data_name
+from gpcnn_training.data.names import NAMES
 from gpcnn_training.data.quantize import quantization_for
 from gpcnn_training.data.sources import load_data
 from gpcnn_training.evaluation.likelihood import DRAWN_FROM_IMAGES, bits_per_dim, draw_samples
@@ -69,11 +69,14 @@ def run(request: TrainRequest) -> int:
     if request.epochs == 0:
         return _only_samples(request, device)
     request = with_recipe(request)
+    refuse_stages(request)
     fabric = make_fabric(device, request.devices, request.nodes)
     limit_threads()
     with contextlib.ExitStack() as stack:
         trainer: Trainer | None = None
         try:
+            if is_of_stages(request):
+                return run_stages(request, fabric, stack)
             trainer = _go_on(request, fabric, stack) if request.resume else _start(request, fabric, stack)
             return _train(trainer, request, fabric)
         except GpcnnError:
@@ -88,17 +91,6 @@ def run(request: TrainRequest) -> int:
             raise TrainingError(
                 f"{device} has not enough memory{of_memory()}: try a smaller --batch-size, --features or --layers{kept}"
             ) from error
-
-
-def _note(fabric: Fabric) -> Callable[[str], None]:
-    """Where a trainer says what is worth knowing."""
-    return lambda text: click.echo(text, err=True) if fabric.is_global_zero else None
-
-
-def _hold(folder: Path, fabric: Fabric, stack: contextlib.ExitStack) -> None:
-    """Let no second process train in the folder meanwhile."""
-    if fabric.is_global_zero:
-        stack.enter_context(held(folder / LOCK, folder))
 
 
 def _start(request: TrainRequest, fabric: Fabric, stack: contextlib.ExitStack) -> Trainer:
@@ -148,7 +140,7 @@ def _start(request: TrainRequest, fabric: Fabric, stack: contextlib.ExitStack) -
         folder = make_run_folder(f"{data.name}-{model}", request.out)
     folder = fabric.broadcast(folder) if fabric.world_size > 1 else folder
     assert folder is not None
-    _hold(folder, fabric, stack)
+    hold(folder, fabric, stack)
     try:
         return Trainer(
             folder,
@@ -159,7 +151,7 @@ def _start(request: TrainRequest, fabric: Fabric, stack: contextlib.ExitStack) -
             fabric,
             precision=request.precision or "auto",
             compiling=request.compile or "auto",
-            note=_note(fabric),
+            note=note(fabric),
         )
     except GpcnnError:
         if fabric.is_global_zero and request.out is None and all(file.name == LOCK for file in folder.iterdir()):
@@ -253,7 +245,7 @@ def _settings(request: TrainRequest, spec: ModelSpec, device: torch.device) -> S
         time_limit = preset.cpu_time_limit
     fitting = max(1, min(preset.batch_size, _LOGITS_OF_A_BATCH // (spec.height * spec.width * spec.head_outputs)))
     defaults = Settings(
-        data=_data_name(name),
+        data=remembered_name(name),
         data_dir=str(request.data_dir.resolve()) if request.data_dir else None,
         batch_size=fitting,
         learning_rate=preset.learning_rate,
@@ -267,13 +259,11 @@ def _settings(request: TrainRequest, spec: ModelSpec, device: torch.device) -> S
 def _go_on(request: TrainRequest, fabric: Fabric, stack: contextlib.ExitStack) -> Trainer:
     assert request.resume is not None
     request.refuse("resumed", f"--resume goes on with {request.resume} as it was begun")
-    if not request.resume.exists():
-        raise CheckpointError(f"{request.resume}: no such run: name a run folder, or the checkpoint in it")
-    folder = request.resume if request.resume.is_dir() else request.resume.parent
+    folder = run_folder(request.resume)
     if fabric.is_global_zero:
         read_state(folder)  # says what is missing, before anything is written
         check_folder(folder, "--resume")
-    _hold(folder, fabric, stack)
+    hold(folder, fabric, stack)
     restored = load_state(folder)
     settings = restored.state.settings
     if request.epochs or request.max_steps or request.time_limit:
@@ -282,38 +272,17 @@ def _go_on(request: TrainRequest, fabric: Fabric, stack: contextlib.ExitStack) -
         )
     if request.learning_rate is not None:
         settings = msgspec.structs.replace(settings, learning_rate=request.learning_rate)
-    data_dir = _data_dir(request, settings)
+    data_dir = data_folder(request, settings)
     if request.data is not None:  # where they are now
-        settings = msgspec.structs.replace(settings, data=_data_name(request.data))
-    if not _is_there(settings.data):
+        settings = msgspec.structs.replace(settings, data=remembered_name(request.data))
+    if not is_there(settings.data):
         raise CheckpointError(
             f"{folder}: was trained on {settings.data}, which is not there any more: say where these data are now with "
             f"--data NEW, such as gpcnn-train --resume {shlex.quote(str(folder))} --data NEW"
         )
     data = load_data(settings.data, data_dir, restored.state.checkpoint.preparation)
     settings = msgspec.structs.replace(settings, data_dir=str(data_dir.resolve()) if data_dir else None)
-    return resumed(folder, restored, data, settings, fabric, _note(fabric))
-
-
-def _data_name(text: str) -> str:
-    """How a run remembers its data: a published name as it is, a path from the root."""
-    name = data_name(text)
-    return name if name in NAMES else str(Path(name).resolve())
-
-
-def _is_there(name: str) -> bool:
-    return data_name(name) in NAMES or Path(data_name(name)).exists()
-
-
-def _data_dir(request: TrainRequest, settings: Settings) -> Path | None:
-    """The folder of published data sets: as it was given now, or else as it was at the beginning.
-
-    One that the environment names and that is not there (what a command line names is) gives way to the latter.
-    """
-    before = Path(settings.data_dir) if settings.data_dir else None
-    if request.data_dir is None or (before is not None and before.is_dir() and not request.data_dir.is_dir()):
-        return before
-    return request.data_dir
+    return resumed(folder, restored, data, settings, fabric, note(fabric))
 
 
 def _only_samples(request: TrainRequest, device: torch.device) -> int:
@@ -324,6 +293,8 @@ def _only_samples(request: TrainRequest, device: torch.device) -> int:
         checkpoint = newest_run(prefix=_prefix(request))
     elif request.model:
         raise UsageError(f"--epochs 0 draws from {checkpoint} as it is: leave out --model, or --resume")
+    if checkpoint_header(checkpoint).vqvae is not None:
+        return only_pictures(request, checkpoint, device)
     model, header = load_checkpoint(checkpoint)
     shows_images = header.spec.conditioning in DRAWN_FROM_IMAGES
     if not shows_images and request.resume is not None and request.data:
@@ -343,7 +314,7 @@ def _pictures_of(checkpoint: Path, request: TrainRequest, header: Header) -> Dat
     folder = checkpoint_path(checkpoint).parent
     if request.data is None and header.data not in NAMES and (folder / STATE).is_file():
         name = read_state(folder).settings.data
-    if not _is_there(name):
+    if not is_there(name):
         raise DataError(f"{checkpoint}: was trained on {name}, which is not here: say where it is with --data")
     return load_data(name, data_dir, header.preparation)
 
@@ -471,8 +442,8 @@ def _announce(trainer: Trainer, request: TrainRequest) -> None:
         f"training on {place} for {settings.limits()}, in {trainer.run}; Ctrl-C saves",
         err=True,
     )
-    for note in data.notes:
-        click.echo(note, err=True)
+    for line in data.notes:
+        click.echo(line, err=True)
     given = spec.conditioning in ("embedding", "map") and trainer.model.encoder is None
     if given and (scale := note_on_scale(data, spec)):
         click.echo(scale, err=True)

@@ -1,0 +1,245 @@
+/* The decoder of a VQ-VAE: a grid of codes becomes a picture. The network is that of gpcnn_training/vqvae_network.py.
+ *
+ * Features of h × w places lie as [h + 2][w + 2][F'], with a border of zeros, so that the taps of a convolution are
+ * contiguous runs of places, and one product computes all places. It computes the border's columns, too, which are made
+ * zero again. A transposed 4×4 convolution of stride 2 is four convolutions 2×2, one for each parity of row and column. */
+#ifndef GPCNN_DECODER_H
+#define GPCNN_DECODER_H
+#include "arena.h"
+#include "pictures.h"
+#include "product.h"
+
+enum { MAX_HALVINGS = 4 };
+
+typedef struct affine {
+  matrix weights;
+  float *bias; /* padded as the outputs are */
+} affine;
+
+typedef struct residual {
+  affine wide, out;
+} residual;
+
+typedef struct decoder {
+  gpcnn_decoder head;  /* first: what gpcnn_pictures.h calls a decoder */
+  size_t halvings, h, w, vector, features; /* D' and F' */
+  float *codebook;     /* [K][D'] */
+  affine first;        /* k = (row, tap, number of the vector) */
+  residual *blocks;    /* wide: k = (row, tap, feature); out: k = feature */
+  affine up[MAX_HALVINGS][4]; /* by parity of row and column: k = (row, tap, feature) */
+  size_t outputs[MAX_HALVINGS]; /* padded outputs of each doubling */
+} decoder;
+
+INLINE affine take_affine(arena *from, size_t outputs, size_t depth) {
+  const size_t blocks = (outputs + BLOCK - 1) / BLOCK;
+  affine taken = {{arena_floats(from, blocks, depth, BLOCK, 1), blocks, depth}, 0};
+  taken.bias = arena_floats(from, padded(outputs), 1, 1, 1);
+  return taken;
+}
+
+/* Lays the decoder out: its sizes and, if the arena has memory, its pointers. */
+static void lay_out_decoder(decoder *d, const gpcnn_pictures *spec, arena *from) {
+  const size_t f = spec->features;
+  d->head.spec = *spec;
+  d->halvings = 0;
+  for (uint32_t x = spec->downsample; x > 1; x /= 2) d->halvings++;
+  d->h = spec->height / spec->downsample, d->w = spec->width / spec->downsample;
+  d->vector = padded(spec->code_size), d->features = padded(f);
+  d->codebook = arena_floats(from, spec->codes, d->vector, 1, 1);
+  d->first = take_affine(from, f, 9 * (size_t)spec->code_size);
+  d->blocks = (residual *)arena_take(from, sizeof(residual), spec->blocks ? spec->blocks : 1, 1, 1, 1);
+  for (size_t b = 0; b < spec->blocks; b++) {
+    const residual taken = {take_affine(from, f, 9 * f), take_affine(from, f, f)};
+    if (d->blocks) d->blocks[b] = taken;
+  }
+  for (size_t u = 0; u < d->halvings; u++) {
+    const size_t outputs = u + 1 < d->halvings ? f : spec->channels;
+    d->outputs[u] = padded(outputs);
+    for (size_t parity = 0; parity < 4; parity++) d->up[u][parity] = take_affine(from, outputs, 4 * f);
+  }
+}
+
+static uint64_t decoder_bytes(const gpcnn_pictures *spec) {
+  decoder d;
+  arena from = {0};
+  arena_take(&from, sizeof d, 1, 1, 1, 1);
+  lay_out_decoder(&d, spec, &from);
+  return from.overflow ? 0 : from.used;
+}
+
+/* ---- packing ---- */
+
+static void wipe(float *x, size_t floats) {
+  for (size_t i = 0; i < floats; i += LANES) store(x + i, splat(0));
+}
+
+INLINE void place(const matrix *m, size_t output, size_t k, float value) {
+  m->packed[(output / BLOCK * m->depth + k) * BLOCK + output % BLOCK] = value;
+}
+
+/* [outputs, inputs, size, size], then [outputs]; returns what follows. */
+static const float *pack_affine(affine *to, const float *from, size_t outputs, size_t inputs, size_t size) {
+  for (size_t o = 0; o < outputs; o++)
+    for (size_t i = 0; i < inputs; i++)
+      for (size_t x = 0; x < size * size; x++) place(&to->weights, o, x * inputs + i, *from++);
+  for (size_t o = 0; o < outputs; o++) to->bias[o] = *from++;
+  return from;
+}
+
+/* [inputs, outputs, 4, 4], then [outputs]: tap (a, b) of parity (y, x) is weight (3 - y - 2a, 3 - x - 2b). */
+static const float *pack_up(affine up[4], const float *from, size_t inputs, size_t outputs) {
+  for (size_t parity = 0; parity < 4; parity++)
+    for (size_t a = 0; a < 2; a++)
+      for (size_t b = 0; b < 2; b++)
+        for (size_t i = 0; i < inputs; i++)
+          for (size_t o = 0; o < outputs; o++)
+            place(&up[parity].weights, o, (a * 2 + b) * inputs + i,
+                  from[((i * outputs + o) * 4 + 3 - parity / 2 - 2 * a) * 4 + 3 - parity % 2 - 2 * b]);
+  from += inputs * outputs * 16;
+  for (size_t parity = 0; parity < 4; parity++)
+    for (size_t o = 0; o < outputs; o++) up[parity].bias[o] = from[o];
+  return from + outputs;
+}
+
+static gpcnn_decoder *load_decoder(const gpcnn_kernel *kernel, const gpcnn_pictures *spec, const float *weights,
+                                   void *memory) {
+  const size_t f = spec->features;
+  wipe(memory, (size_t)decoder_bytes(spec) / sizeof(float));
+  arena from = {memory, 0, 0};
+  decoder *d = arena_take(&from, sizeof *d, 1, 1, 1, 1);
+  lay_out_decoder(d, spec, &from);
+  d->head.kernel = kernel;
+  for (size_t k = 0; k < spec->codes; k++)
+    for (size_t i = 0; i < spec->code_size; i++) d->codebook[k * d->vector + i] = *weights++;
+  weights = pack_affine(&d->first, weights, f, spec->code_size, 3);
+  for (size_t b = 0; b < spec->blocks; b++) {
+    weights = pack_affine(&d->blocks[b].wide, weights, f, f, 3);
+    weights = pack_affine(&d->blocks[b].out, weights, f, f, 1);
+  }
+  for (size_t u = 0; u < d->halvings; u++)
+    weights = pack_up(d->up[u], weights, f, u + 1 < d->halvings ? f : spec->channels);
+  return &d->head;
+}
+
+/* ---- decoding ---- */
+
+/* Features of h × w places with their border. */
+typedef struct plane {
+  float *at;
+  size_t h, w, stride;
+} plane;
+
+INLINE size_t plane_floats(const plane *p) { return (p->h + 2) * (p->w + 2) * p->stride; }
+INLINE float *at_place(const plane *p, size_t row, size_t column) { return p->at + (row * (p->w + 2) + column) * p->stride; }
+
+static plane take_plane(arena *from, size_t h, size_t w, size_t stride) {
+  return (plane){arena_floats(from, h + 2, w + 2, stride, 1), h, w, stride};
+}
+
+typedef struct planes {
+  plane vectors, x[MAX_HALVINGS + 1], relu[MAX_HALVINGS], hidden;
+} planes;
+
+static void lay_out_planes(planes *p, const decoder *d, arena *from) {
+  p->vectors = take_plane(from, d->h, d->w, d->vector);
+  p->hidden = take_plane(from, d->h, d->w, d->features);
+  for (size_t u = 0; u <= d->halvings; u++) {
+    const size_t stride = u ? d->outputs[u - 1] : d->features;
+    p->x[u] = take_plane(from, d->h << u, d->w << u, stride);
+    if (u < d->halvings) p->relu[u] = take_plane(from, d->h << u, d->w << u, stride);
+  }
+}
+
+static size_t decoder_workspace_bytes(const gpcnn_decoder *head) {
+  planes p;
+  arena from = {0};
+  lay_out_planes(&p, (const decoder *)head, &from);
+  return from.overflow ? 0 : (size_t)from.used;
+}
+
+/* The left and right border's columns: rows 1 to h. */
+static void clear_sides(const plane *p) {
+  for (size_t row = 1; row <= p->h; row++) wipe(at_place(p, row, 0), p->stride), wipe(at_place(p, row, p->w + 1), p->stride);
+}
+
+static void relu_plane(const plane *from, const plane *to) {
+  const size_t floats = plane_floats(from);
+  for (size_t i = 0; i < floats; i += LANES) store(to->at + i, larger(load(from->at + i), splat(0)));
+}
+
+/* A convolution of size 3 or 1 over all places; `init` NULL starts from the bias, else from those rows, bias added later. */
+static void convolve(const affine *by, const plane *from, size_t depth, size_t size, const plane *to, const float *init) {
+  const size_t side = size / 2;
+  const float *run[3];
+  for (size_t r = 0; r < size; r++) run[r] = at_place(from, 1 - side + r, 1 - side);
+  const size_t rows = from->h * (from->w + 2) - 2;
+  const product p = {.weights = &by->weights, .run = run, .runs = size, .taps = size, .tap_stride = from->stride,
+                     .depth = depth, .row_stride = from->stride, .init = init ? init : by->bias,
+                     .init_period = init ? rows : 1, .init_stride = to->stride, .out = at_place(to, 1, 1), .rows = rows,
+                     .out_stride = to->stride};
+  multiply(&p);
+}
+
+static void add_bias(const plane *p, const float *bias) {
+  float *x = at_place(p, 1, 1);
+  const size_t rows = p->h * (p->w + 2) - 2;
+  for (size_t r = 0; r < rows; r++, x += p->stride)
+    for (size_t i = 0; i < p->stride; i += LANES) store(x + i, load(x + i) + load(bias + i));
+}
+
+/* Each place becomes 2×2. */
+static void double_plane(const affine up[4], const plane *from, size_t depth, const plane *to) {
+  for (size_t row = 0; row < from->h; row++)
+    for (size_t parity = 0; parity < 4; parity++) {
+      const size_t y = parity / 2, x = parity % 2;
+      const float *const run[] = {at_place(from, row + y, x), at_place(from, row + y + 1, x)};
+      const product p = {.weights = &up[parity].weights, .run = run, .runs = 2, .taps = 2, .tap_stride = from->stride,
+                         .depth = depth, .row_stride = from->stride, .init = up[parity].bias, .init_period = 1,
+                         .out = at_place(to, 2 * row + y + 1, x + 1), .rows = from->w, .out_stride = 2 * to->stride};
+      multiply(&p);
+    }
+}
+
+/* -1 to 1 → 0 to 255, rounded to the nearest, of two the even one. */
+INLINE uint8_t pixel_of(float x) {
+  const float scaled = (x + 1) * 127.5f, cut = scaled > 0 ? scaled < 255 ? scaled : 255 : 0;
+  const float shift = 8388608.0f; /* 2^23: the sum has no fraction */
+  const float shifted = cut + shift;
+  return (uint8_t)(shifted - shift);
+}
+
+static void decode(const gpcnn_decoder *head, uint32_t images, const int32_t *codes, uint8_t *pictures, void *workspace) {
+  const decoder *d = (const decoder *)head;
+  const gpcnn_pictures *spec = &d->head.spec;
+  planes p;
+  arena from = {workspace, 0, 0};
+  lay_out_planes(&p, d, &from);
+  wipe((float *)workspace, (size_t)from.used / sizeof(float));
+  for (uint32_t image = 0; image < images; image++, codes += d->h * d->w) {
+    for (size_t i = 0; i < d->h * d->w; i++) {
+      float *to = at_place(&p.vectors, i / d->w + 1, i % d->w + 1);
+      const float *vector = d->codebook + (size_t)codes[i] * d->vector;
+      for (size_t x = 0; x < d->vector; x += LANES) store(to + x, load(vector + x));
+    }
+    const plane *x = &p.x[0];
+    convolve(&d->first, &p.vectors, spec->code_size, 3, x, 0);
+    clear_sides(x);
+    for (size_t b = 0; b < spec->blocks; b++) {
+      relu_plane(x, &p.relu[0]);
+      convolve(&d->blocks[b].wide, &p.relu[0], spec->features, 3, &p.hidden, 0);
+      relu_plane(&p.hidden, &p.hidden);
+      convolve(&d->blocks[b].out, &p.hidden, spec->features, 1, x, at_place(x, 1, 1));
+      add_bias(x, d->blocks[b].out.bias);
+      clear_sides(x);
+    }
+    for (size_t u = 0; u < d->halvings; u++) {
+      relu_plane(&p.x[u], &p.relu[u]);
+      double_plane(d->up[u], &p.relu[u], spec->features, &p.x[u + 1]);
+    }
+    const plane *end = &p.x[d->halvings];
+    for (size_t c = 0; c < spec->channels; c++)
+      for (size_t row = 0; row < end->h; row++)
+        for (size_t column = 0; column < end->w; column++) *pictures++ = pixel_of(at_place(end, row + 1, column + 1)[c]);
+  }
+}
+#endif
