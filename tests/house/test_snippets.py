@@ -49,15 +49,19 @@ def test_drawing_like_a_picture(folder: Path) -> None:
 
 
 def test_drawing_under_vectors(folder: Path) -> None:
-    """docs/conditioning.md: the first piece writes arrays that training reads, the second draws under two of them."""
+    """docs/conditioning.md: two pieces write arrays that training reads, the other draws under two vectors."""
     from gpcnn_training.data.own_arrays import load_npz
 
     page = (DOCS / "conditioning.md").read_text("utf-8")
-    data, code = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    data, code, scenes = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     exec(compile(data, "conditioning.md", "exec"), {})
     vectors = load_npz(Path("my.npz")).train_embeddings
     assert vectors is not None
     assert vectors.shape == (450, 2)
+    exec(compile(scenes, "conditioning.md", "exec"), {})
+    maps = load_npz(Path("scenes.npz")).train_maps
+    assert maps is not None
+    assert (maps.shape, str(maps.dtype)) == ((450, 1, 4, 4), "int32")
     np.save("h.npy", np.random.default_rng(0).standard_normal((2, 10)).astype(np.float32))
     names: dict[str, Any] = {}
     exec(compile(code.replace("model.gpcnn", "zoo:mnist-autoencoder"), "conditioning.md", "exec"), names)

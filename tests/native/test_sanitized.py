@@ -29,10 +29,16 @@ SMALL = [
     ModelSpec(height=2, width=2, features=1, layers=1, conditioning="label", conditioning_size=2, head_features=1),
     ModelSpec(height=4, width=2, features=3, layers=2, conditioning="embedding", conditioning_size=3, kernel_size=5),
     ModelSpec(height=1, width=1, features=1, layers=13, head_features=1),
+    ModelSpec(height=2, width=2, features=1, layers=1, head_features=1, conditioning="map", conditioning_size=2,
+              map_height=1, map_width=2, map_features=2, map_categories=3, map_kind="categories"),
+    ModelSpec(height=3, width=9, features=9, layers=2, head_features=1, conditioning="map", conditioning_size=1,
+              map_height=3, map_width=9, map_features=2),
+    ModelSpec(height=6, width=7, features=9, layers=2, head_features=1, conditioning="map", conditioning_size=1,
+              map_height=1, map_width=1, map_features=5),
     ModelSpec(
         height=2, width=2, channels=3, levels=9, features=2, layers=1, head_features=2, head="mixture", mixtures=2
     ),
-]
+]  # fmt: skip
 
 
 def seconds() -> int:

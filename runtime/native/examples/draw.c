@@ -81,6 +81,7 @@ int main(int count, char **arguments) {
   if (status) fail(path, gpcnn_status_text(status));
   const gpcnn_spec *spec = &info.spec;
   if (spec->conditioning == GPCNN_EMBEDDING) fail(path, "this model is conditioned on embeddings, not on labels");
+  if (spec->conditioning == GPCNN_MAP) fail(path, "this model is conditioned on maps, not on labels");
   if (info.model_bytes > SIZE_MAX) fail(path, "the model is too large for this machine");
 
   gpcnn_model *model;

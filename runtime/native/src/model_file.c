@@ -342,6 +342,7 @@ static void note_head(gpcnn_head_offsets *head, const file_tensor *t, uint64_t d
 gpcnn_status gpcnn_file_read(const void *file, size_t bytes, gpcnn_info *info, gpcnn_head_offsets *head) {
   const uint8_t *const start = file;
   if (!file || !info || !head) return GPCNN_BAD_ARGUMENT;
+  *head = (gpcnn_head_offsets){0};
   if (bytes < 8) return GPCNN_BAD_FILE;
   const uint64_t header = header_bytes(start);
   if (header % 8 || header > MAX_HEADER_BYTES || header > bytes - 8) return GPCNN_BAD_FILE;

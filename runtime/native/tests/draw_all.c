@@ -31,27 +31,30 @@ static results draw(const gpcnn_model *model, uint32_t images, uint32_t window, 
   const gpcnn_spec *spec = gpcnn_model_spec(model);
   const size_t one = (size_t)spec->channels * spec->height * spec->width, all = images * one;
   const size_t need = gpcnn_workspace_bytes(model, images);
-  float *noise = exactly(4 * all), *embedding = exactly(4 * images * (size_t)spec->conditioning_size);
+  const size_t numbers = images * (size_t)spec->conditioning_size * (spec->map_height ? spec->map_height * spec->map_width : 1);
+  float *noise = exactly(4 * all), *given = exactly(4 * numbers);
   int32_t *label = exactly(4 * (size_t)images);
   unsigned char *mask = exactly(all);
   results out = {exactly(4 * all), exactly(4 * all)};
   uint64_t evaluations = 0;
   require(gpcnn_noise(spec, 1, 0, images, noise) == GPCNN_OK, "noise");
   for (uint32_t i = 0; i < images; i++) label[i] = (int32_t)(spec->conditioning_size ? i % spec->conditioning_size : 0);
-  for (size_t e = 0; e < images * (size_t)spec->conditioning_size; e++) embedding[e] = (float)(e % 7) / 4 - 1;
+  for (size_t e = 0; e < numbers; e++)
+    given[e] = spec->map_categories ? (float)(e % spec->map_categories) : (float)(e % 7) / 4 - 1;
   for (size_t x = 0; x < all; x++) mask[x] = x % 3 == 0;
   gpcnn_request request = {0};
   request.images = images, request.window = window, request.noise = noise, request.image = out.image;
   request.log_prob = out.log_prob, request.evaluations = &evaluations;
   if (spec->conditioning == GPCNN_LABEL) request.label = label;
-  if (spec->conditioning == GPCNN_EMBEDDING) request.embedding = embedding;
+  if (spec->conditioning == GPCNN_EMBEDDING) request.embedding = given;
+  if (spec->conditioning == GPCNN_MAP) request.map = given;
   if (known) request.known = known->image, request.mask = mask;
   void *workspace = exactly(need);
   require(gpcnn_draw(model, &request, workspace, need) == GPCNN_OK, "gpcnn_draw");
   require(evaluations > 0, "no evaluations");
   if (need > GPCNN_ALIGNMENT)
     require(gpcnn_draw(model, &request, workspace, need - 1) == GPCNN_OUT_OF_MEMORY, "a workspace too small is taken");
-  free(workspace), free(noise), free(embedding), free(label), free(mask);
+  free(workspace), free(noise), free(given), free(label), free(mask);
   return out;
 }
 

@@ -18,7 +18,18 @@ COMMANDS = {
     if script.name.startswith("gpcnn-")
 }
 INPUTS = {"checkpoint", "engine_path", "picture", "likes", "mask_path", "threshold_path", "background_path", "init"}
-INPUTS |= {"engine", "source", "pictures", "data_dir", "resume", "beside", "embeddings_path", "parts"}
+INPUTS |= {
+    "engine",
+    "source",
+    "pictures",
+    "data_dir",
+    "resume",
+    "beside",
+    "embeddings_path",
+    "parts",
+    "maps_path",
+    "small",
+}
 
 
 def options() -> list[tuple[str, str, str]]:

@@ -381,7 +381,9 @@ def _condition(metadata: EngineMetadata) -> str:
     if metadata.spec.conditioning == "embedding":
         return " --like PICTURE" if metadata.encoder_digest is not None else " --embedding FILE.npy"
     if metadata.spec.conditioning == "map":
-        return " --upscale SMALL.png" if metadata.spec.map_kind == "picture" else " --map MAP.png"
+        if metadata.spec.map_kind == "picture":
+            return " --upscale SMALL.png"
+        return " --map MAP.png" if metadata.spec.conditioning_size in (1, 3) else " --map MAP.npy"
     return ""
 
 

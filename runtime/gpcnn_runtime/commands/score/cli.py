@@ -59,7 +59,7 @@ ANOMALOUS_EXIT = 3
     type=click.Path(path_type=Path),
     metavar="FILE",
     help="For a model with maps: an .npy or .npz with a map for each picture in order, or one map for all, which may "
-    "be a picture.  [default of a model that enlarges: each picture made small]",
+    "be a picture. A model that enlarges makes each picture small by itself.",
 )
 @json_option
 @click.option(
