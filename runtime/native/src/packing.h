@@ -117,13 +117,11 @@ static void pack_condition(network *net, const void *file, const gpcnn_head_offs
   if (spec->conditioning == GPCNN_EMBEDDING || spec->conditioning == GPCNN_MAP)
     pack_groups(&net->embedding, t, gates * 2 * f, size, f, net->features, 0);
   if (spec->conditioning == GPCNN_LABEL)
-    for (size_t label = 0; label < size; label++)
-      for (size_t g = 0; g < gates; g++)
-        for (size_t o = 0; o < 2 * f; o++) {
-          const size_t to = g * net->gates + half_output(o, f, net->features);
-          net->label_bias[label * gates * net->gates + to] =
-              net->gate_bias[to] + number(t, (label * gates + g) * 2 * f + o);
-        }
+    for (size_t label = 0; label < size; label++) {
+      float *to = net->label_bias + label * gates * net->gates;
+      pack_numbers(to, (tensor){t.data + 4 * (uint64_t)(label * gates * 2 * f)}, gates * 2 * f, f, net->features);
+      for (size_t x = 0; x < gates * net->gates; x++) to[x] += net->gate_bias[x];
+    }
 }
 
 /* [G in, G out, rows, columns] of a transposed convolution → outputs (row, column, G out), k = G in. */
