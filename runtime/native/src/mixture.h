@@ -42,7 +42,7 @@ static float largest_of(const float *terms, size_t count) {
   return tree[0];
 }
 
-/* x, or 0 where the mask is. */
+/* x where the mask is set, else 0. */
 INLINE vec masked(vec x, vec_int mask) { return (vec)((vec_int)x & mask); }
 
 /* exp(-|y|). */
