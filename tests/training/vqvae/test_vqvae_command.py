@@ -96,7 +96,7 @@ def test_stages_are_trained_alone_and_a_prior_anew_on_the_codes_of_another_run()
     result = run("--resume", one)
     assert result.exit_code == 0, result.output
     assert (one / "codes.safetensors").read_bytes() == codes
-    smaller = ("--layers", 2, "--features", 3)
+    smaller = ("--layers", 2, "--features", 3, "--optimizer", "muon")
     arguments = ("--data", "my.npz", "--model", "vqvae", "--stage", "prior", "--max-steps", 3, *smaller, *STEPS)
     for source in (one, one / "checkpoint.safetensors"):
         result = run(*arguments, "--init", source, "--out", "other")
@@ -183,6 +183,7 @@ def test_a_prior_that_was_interrupted_ends_as_if_it_had_not_been_dropout_and_mov
         ("downsample is 3: expected 2, 4, 8 or 16", ("--downsample", 3)),
         ("--levels is not of a VQ-VAE, --codes says how many", ("--levels", 4)),
         ("--input is not of a VQ-VAE", ("--input", "values")),
+        ("--head is not of a VQ-VAE", ("--head", "mixture")),
         ("--stage prior needs codes", ("--stage", "prior")),
         ("--init gives a VQ-VAE its codes: add --stage prior", ("--init", "my.npz")),
         ("--devices: a VQ-VAE trains in one process", ("--devices", 2)),

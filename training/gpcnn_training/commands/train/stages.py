@@ -60,7 +60,6 @@ _OF_PIXELS = {
     "mixtures": "codes are categories",
     "factor": "pictures are enlarged by --model upscale",
     "map_features": "it has no map",
-    "optimizer": "it is adamw",
 }
 _CODES_WEIGHT_DECAY = 0.01
 _CODES_LEARNING_RATE = 2e-3
@@ -302,7 +301,8 @@ def _settings(
 
 
 def _of_codes(settings: Settings, shared: bool) -> Settings:
-    """The settings of the first stage, which gets its share of a time limit of both."""
+    """The settings of the first stage, whose optimizer is AdamW and which gets its share of a time limit of both."""
+    settings = msgspec.structs.replace(settings, optimizer="adamw")
     if not shared or settings.time_limit is None:
         return settings
     return msgspec.structs.replace(settings, time_limit=settings.time_limit * _SHARE)
