@@ -175,7 +175,7 @@ def test_mistakes_are_one_line() -> None:
     result = run("--data", "loud.npz", "--max-steps", 1, *SMALL)
     assert result.exit_code == 0
     assert "maps have a standard deviation of" in result.stderr
-    with pytest.raises(DataError, match="expected 2 × 2 × 1"):
+    with pytest.raises(DataError, match="expected 4 × 2 × 1"):
         conditions_of(load_npz(Path("loud.npz")), ModelSpec(
             height=4, width=6, conditioning="map", conditioning_size=1, map_height=4, map_width=2, map_features=1
         ), False)  # fmt: skip
