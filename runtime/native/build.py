@@ -355,9 +355,9 @@ def _compile(
             macros += [f"-DGPCNN_VECTOR_BYTES={instructions.vector_bytes}", f"-DGPCNN_FUSED={int(fused)}"]
             macros.append(f'-DGPCNN_TILES="tiles_{instructions.tiles}.h"')
             if target.triple != _WASM:
-                macros.append("-DGPCNN_PICTURES=1")
+                macros.append('-DGPCNN_DECODER="decoder.h"')
             if fused != instructions.fuses:
-                macros.append("-O2")  # of two classes, the one that is asked for seldom is kept small
+                macros.append("-Os")  # of two classes, the one that is asked for seldom is kept small
             job(KERNEL, f"kernel_{key}", instructions, fused, *macros)
     for source in sorted((NATIVE / "src").glob("*.c")):
         left_out = (KERNEL, *(NO_LIBC if hosted else ()), *(NO_WASM if target.triple == _WASM else ()))

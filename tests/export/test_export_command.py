@@ -185,7 +185,9 @@ def test_auto_makes_an_engine_for_one_image_and_for_many(checkpoint: Path) -> No
 def test_an_engine_that_draws_otherwise_is_an_error_and_leaves_no_file(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def other_weights(model: GatedPixelCNN, window: Schedule, batch: int | None, many: bool) -> onnx.ModelProto:
+    def other_weights(
+        model: GatedPixelCNN, window: Schedule, batch: int | None, many: bool, pictures: None
+    ) -> onnx.ModelProto:
         with torch.no_grad():
             wrong = GatedPixelCNN(model.spec)
             wrong.load_state_dict(model.state_dict())

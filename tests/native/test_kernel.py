@@ -366,5 +366,5 @@ def test_the_tiles_are_those_that_their_script_writes() -> None:
         )
 
 
-def test_an_instruction_set_takes_at_most_130_kilobytes(library: Library) -> None:
-    assert Path(library.c._name).stat().st_size <= 130_000 * len(build.host().sets)
+def test_an_instruction_set_takes_at_most_115_kilobytes(library: Library) -> None:
+    assert Path(library.c._name).stat().st_size <= 115_000 * len(build.host().sets)

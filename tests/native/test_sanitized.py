@@ -65,6 +65,29 @@ def test_the_example_under_sanitizers(tmp_path: Path) -> None:
     assert done.stdout.count("\n") == len(files)
 
 
+def test_the_decoder_of_a_vqvae_under_sanitizers(tmp_path: Path) -> None:
+    """Every read and write of the decoder's compilations, for sizes that fill blocks and vectors and that do not."""
+    compiler = native.find_compiler()
+    if compiler is None or compiler.kind == "zig":
+        pytest.skip("no GCC or Clang here, which bring the sanitizers")
+    flags = ["-fsanitize=address,undefined", *SANITIZERS]
+    source = NATIVE / "tests" / "decode_all.c"
+    program = native.build_program([source], tmp_path / "decode_all", native.host(), compiler, flags=flags)
+    sizes = {"height": 2, "width": 3, "levels": 7, "features": 2, "layers": 1, "head_features": 2}
+    prior = tmp_path / "prior.gpcnn"
+    prior.write_bytes(recipe_file(ModelSpec(**sizes, input="categorical", input_size=2)))
+    for downsample, channels, code_size, features, blocks in (
+        (2, 1, 1, 1, 0),
+        (2, 3, 5, 3, 2),
+        (4, 3, 16, 16, 1),
+        (8, 1, 33, 17, 2),
+        (16, 3, 2, 64, 1),
+    ):
+        numbers = map(str, (downsample, channels, code_size, features, blocks))
+        done = subprocess.run([program, prior, *numbers], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "decoded\n", "")
+
+
 def test_the_reader_under_libfuzzer(tmp_path: Path) -> None:
     clang = shutil.which("clang")
     if clang is None:

@@ -121,7 +121,7 @@ def _inverse_cdf(b: Graph, spec: ModelSpec, weights: str, mean: str, steep: str,
             more = b.op("Add", drawn, np.array(step, np.float32))
             edge = b.op("Mul", b.op("Sub", b.op("Add", more, more), np.array(k, np.float32)), np.array(scale))
         else:
-            edge = b.constant(np.asarray(np.float32(2 * step - k) * scale), np.float32)
+            edge = b.constant(np.array(np.float32(2 * step - k) * scale))
         z = b.op("Mul", b.op("Sub", edge, mean), steep)
         cdf = b.op("ReduceSum", b.op("Mul", weights, b.op("Sigmoid", z)), np.array([1]), keepdims=1)
         below = b.op("LessOrEqual", cdf, noise)

@@ -108,7 +108,7 @@ vary_option = click.option(
     "--vary",
     type=click.FloatRange(0, 1),
     metavar="SHARE",
-    help="With --like and the engine of a VQ-VAE: the share of the codes that are drawn anew.  [default: 0.5]",
+    help="What share of the codes --like draws anew. Needs the engine of a VQ-VAE.  [default: 0.5]",
 )
 
 embedding_option = click.option(

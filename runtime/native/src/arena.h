@@ -8,12 +8,14 @@
 
 /* What is called from many places and takes no time: once in the library, not at every one of them. */
 #define NOINLINE static __attribute__((noinline, unused))
-/* Of functions that lay memory out: they are called seldom, and made small. */
+/* Of functions that lay memory out, and compute nothing: made small. */
 #if defined(__clang__)
 #define SMALL __attribute__((minsize, noinline))
 #else
 #define SMALL __attribute__((optimize("Os"), noinline))
 #endif
+/* Of functions that run when a model is loaded: made small. What calls one of them always is taken to be as seldom. */
+#define SELDOM __attribute__((cold, noinline))
 
 typedef struct arena {
   unsigned char *base; /* aligned to GPCNN_ALIGNMENT, or NULL */

@@ -38,7 +38,7 @@ INLINE affine take_affine(arena *from, size_t outputs, size_t depth) {
 }
 
 /* Lays the decoder out: its sizes and, if the arena has memory, its pointers. */
-static void lay_out_decoder(decoder *d, const gpcnn_pictures *spec, arena *from) {
+static SMALL void lay_out_decoder(decoder *d, const gpcnn_pictures *spec, arena *from) {
   const size_t f = spec->features;
   d->head.spec = *spec;
   d->halvings = 0;
@@ -101,7 +101,7 @@ static const float *pack_up(affine up[4], const float *from, size_t inputs, size
   return from + outputs;
 }
 
-static gpcnn_decoder *load_decoder(const gpcnn_kernel *kernel, const gpcnn_pictures *spec, const float *weights,
+static SELDOM gpcnn_decoder *load_decoder(const gpcnn_kernel *kernel, const gpcnn_pictures *spec, const float *weights,
                                    void *memory) {
   const size_t f = spec->features;
   wipe(memory, (size_t)decoder_bytes(spec) / sizeof(float));
@@ -162,13 +162,14 @@ static void clear_sides(const plane *p) {
   for (size_t row = 1; row <= p->h; row++) wipe(at_place(p, row, 0), p->stride), wipe(at_place(p, row, p->w + 1), p->stride);
 }
 
-static void relu_plane(const plane *from, const plane *to) {
+static __attribute__((noinline)) void relu_plane(const plane *from, const plane *to) {
   const size_t floats = plane_floats(from);
   for (size_t i = 0; i < floats; i += LANES) store(to->at + i, larger(load(from->at + i), splat(0)));
 }
 
 /* A convolution of size 3 or 1 over all places; `init` NULL starts from the bias, else from those rows, bias added later. */
-static void convolve(const affine *by, const plane *from, size_t depth, size_t size, const plane *to, const float *init) {
+static __attribute__((noinline)) void convolve(const affine *by, const plane *from, size_t depth, size_t size,
+                                               const plane *to, const float *init) {
   const size_t side = size / 2;
   const float *run[3];
   for (size_t r = 0; r < size; r++) run[r] = at_place(from, 1 - side + r, 1 - side);
@@ -188,7 +189,8 @@ static void add_bias(const plane *p, const float *bias) {
 }
 
 /* Each place becomes 2×2. */
-static void double_plane(const affine up[4], const plane *from, size_t depth, const plane *to) {
+static __attribute__((noinline)) void double_plane(const affine up[4], const plane *from, size_t depth,
+                                                   const plane *to) {
   for (size_t row = 0; row < from->h; row++)
     for (size_t parity = 0; parity < 4; parity++) {
       const size_t y = parity / 2, x = parity % 2;

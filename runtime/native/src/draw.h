@@ -97,22 +97,25 @@ static void draw_window(batch *b, size_t first) {
   }
 }
 
-/* The same for a mixture: its numbers do not depend on the channels drawn, so pixel after pixel. */
+/* The same for a mixture, whose numbers do not depend on the channels drawn: a few pixels side by side. */
 static void draw_mixture_window(batch *b, size_t first) {
   const workspace *w = &b->w;
-  const network *net = w->net;
-  const size_t n = w->images, rows = b->columns * n, channels = net->model.spec.channels, count = net->components;
-  components x = {w->sums, w->sums + count, w->sums + 2 * count, w->sums + 3 * count, w->sums + 4 * count};
+  const size_t n = w->images, rows = b->columns * n, channels = w->net->model.spec.channels;
+  components x[SIDE_BY_SIDE];
   mixture_numbers(w, rows);
-  for (size_t r = 0; r < rows; r++) {
-    const float *numbers = w->logits + r * net->mixture_row;
-    for (size_t i = 0; i < count; i += LANES) store(x.log_weights + i, load(numbers + i));
-    normalize(w, &x);
+  for (size_t from = 0; from < rows; from += SIDE_BY_SIDE) {
+    const size_t to = from + SIDE_BY_SIDE < rows ? from + SIDE_BY_SIDE : rows;
+    for (size_t r = from; r < to; r++) begin_components(w, &x[r - from], r - from, r);
     for (size_t c = 0; c < channels; c++) {
-      const size_t at = pixel(b, r % n, c, first + r / n), to = c * rows + r;
-      place_components(w, &x, numbers, c, r, rows);
-      w->drawn[to] = is_known(b, at) ? b->request->known[at] : draw_level(w, &x, b->temperature, b->request->noise[at]);
-      if (c + 1 < channels || b->request->log_prob) w->total[to] = observe_level(w, &x, w->drawn[to]);
+      int32_t *drawn = w->drawn + c * rows;
+      for (size_t r = from; r < to; r++) place_components(w, &x[r - from], c, r, rows);
+      for (size_t r = from; r < to; r++) {
+        const size_t at = pixel(b, r % n, c, first + r / n);
+        drawn[r] = is_known(b, at) ? b->request->known[at]
+                                   : draw_level(w, &x[r - from], b->temperature, b->request->noise[at]);
+      }
+      if (c + 1 == channels && !b->request->log_prob) continue;
+      for (size_t r = from; r < to; r++) w->total[c * rows + r] = observe_level(w, &x[r - from], drawn[r]);
     }
   }
 }

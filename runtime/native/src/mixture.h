@@ -1,18 +1,23 @@
 /* The mixture head at one window: skip sum → the numbers of each pixel's mixture of logistics → a level for each channel.
  *
- * Names and formulas are those of training/gpcnn_training/conditionals.py. Vectors run over the components; those behind
- * the last have the weight 0. Sums are trees of GROUP, so that their bits do not depend on the width of a vector. */
+ * Names and formulas are those of training/gpcnn_training/conditionals.py. Vectors run over the components, of which those
+ * behind the last have the weight 0, and over levels where one is drawn. Sums over components are trees of GROUP, or go
+ * from the first to the last, so that their bits do not depend on the width of a vector. */
 #ifndef GPCNN_MIXTURE_H
 #define GPCNN_MIXTURE_H
 #include "head.h"
 
+enum { FAN = 16 }; /* levels looked at side by side, whatever the width of a vector */
+
 /* The components of one sub-pixel, each [M'']. */
 typedef struct components {
+  const float *numbers; /* of the pixel, [kinds][M''] */
   float *log_weights; /* given the channels before it; their sum of exp is 1 */
-  float *weights;     /* at the temperature, times `total` */
+  float *weights;     /* exp of log_weights / temperature, times a number that is the same for all */
   float *means;
   float *steep;       /* 1 / scale, at temperature 1 */
   float *slopes;      /* -log2(e) / scale, at the temperature */
+  float total;        /* sum of the weights */
 } components;
 
 /* Sum of [M''] floats. */
@@ -29,22 +34,19 @@ static float tree_sum(const float *terms, size_t count) {
 }
 
 static float largest_of(const float *terms, size_t count) {
-  float most = terms[0];
-  for (size_t k = 1; k < count; k++) most = terms[k] > most ? terms[k] : most;
-  return most;
+  float tree[GROUP];
+  for (int i = 0; i < GROUP; i++) tree[i] = terms[i];
+  for (size_t k = GROUP; k < count; k++) tree[k % GROUP] = terms[k] > tree[k % GROUP] ? terms[k] : tree[k % GROUP];
+  for (int half = GROUP / 2; half; half /= 2)
+    for (int i = 0; i < half; i++) tree[i] = tree[half + i] > tree[i] ? tree[half + i] : tree[i];
+  return tree[0];
 }
 
-/* x, or 0 where the mask is. */
+/* x where the mask is set, else 0. */
 INLINE vec masked(vec x, vec_int mask) { return (vec)((vec_int)x & mask); }
 
-/* log(1 + exp(y)). */
-INLINE vec softplus(vec y) {
-  const vec x = exp2_bounded(larger(larger(y, -y) * -1.44269504f, splat(-126.0f)));
-  return multiply_add(log2_of(splat(1.0f) + x), splat(0.69314718f), larger(y, splat(0)));
-}
-
-/* log2(1 - exp(-width)), width > 0: exact where both are almost 1. */
-INLINE vec log2_of_rest(vec width) { return log2_of(one_minus_exp2(larger(width * -1.44269504f, splat(-126.0f)))); }
+/* exp(-|y|). */
+INLINE vec exp_of_distance(vec y) { return exp2_bounded(larger(larger(y, -y) * -1.44269504f, splat(-126.0f))); }
 
 /* tanh(a). */
 INLINE vec tanh_of(vec a) {
@@ -67,22 +69,44 @@ static void mixture_numbers(const workspace *w, size_t rows) {
   multiply(&p);
 }
 
-/* Makes the sum of exp(log_weights) 1; returns the logarithm of what it was. */
+/* weights = exp(log_weights - the largest), whose sum is `total`; makes that of exp(log_weights) 1. Returns the logarithm of
+ * what it was. */
 static float normalize(const workspace *w, components *x) {
   const size_t count = w->net->components;
   const float most = largest_of(x->log_weights, count);
-  for (size_t i = 0; i < count; i += LANES) store(w->terms + i, exp_negative(load(x->log_weights + i) - splat(most)));
-  const float sum = multiply_add_one(log2_one(tree_sum(w->terms, count)), 0.69314718f, most);
+  for (size_t i = 0; i < count; i += LANES) store(x->weights + i, exp_negative(load(x->log_weights + i) - splat(most)));
+  x->total = tree_sum(x->weights, count);
+  const float sum = multiply_add_one(log2_one(x->total), 0.69314718f, most);
   for (size_t i = 0; i < count; i += LANES) store(x->log_weights + i, load(x->log_weights + i) - splat(sum));
   return sum;
 }
 
+/* weights and total at a temperature. */
+static void soften(const workspace *w, components *x, float temperature) {
+  const size_t count = w->net->components;
+  const float most = largest_of(x->log_weights, count);
+  for (size_t i = 0; i < count; i += LANES)
+    store(x->weights + i, exp_negative((load(x->log_weights + i) - splat(most)) / splat(temperature)));
+  x->total = tree_sum(x->weights, count);
+}
+
+/* The components of the pixel of a row, in the place of that number. */
+static void begin_components(const workspace *w, components *x, size_t place, size_t row) {
+  const size_t count = w->net->components;
+  float *at = w->sums + place * COMPONENT_ARRAYS * count;
+  x->numbers = w->logits + row * w->net->mixture_row;
+  x->log_weights = at, x->weights = at + count, x->means = at + 2 * count, x->steep = at + 3 * count;
+  x->slopes = at + 4 * count;
+  for (size_t i = 0; i < count; i += LANES) store(x->log_weights + i, load(x->numbers + i));
+  normalize(w, x);
+}
+
 /* Means and scales of a channel, given the levels of those before it. */
-static void place_components(const workspace *w, components *x, const float *numbers, size_t channel, size_t row, size_t rows) {
+static void place_components(const workspace *w, components *x, size_t channel, size_t row, size_t rows) {
   const network *net = w->net;
   const gpcnn_spec *spec = &net->model.spec;
   const size_t count = net->components, c = spec->channels;
-  const float *scales = numbers + (1 + c + channel) * count;
+  const float *numbers = x->numbers, *scales = numbers + (1 + c + channel) * count;
   const float *coefficients = numbers + (1 + 2 * c + (channel == 2 ? 1 : 0)) * count;
   for (size_t i = 0; i < count; i += LANES) {
     vec mean = load(numbers + (1 + channel) * count + i);
@@ -94,39 +118,61 @@ static void place_components(const workspace *w, components *x, const float *num
   }
 }
 
-/* The edge above the `number` lowest levels. A quotient: a product that does not change in a loop leaves it unfused. */
-INLINE vec edge_above(const gpcnn_spec *spec, int32_t number) {
-  const int32_t levels = (int32_t)spec->levels;
-  return splat((float)(2 * number - levels) / (float)(levels - 1));
+/* The lower edges of levels. A quotient: of a product that does not change in a loop, compilers fuse none or some. */
+INLINE vec lower_edges(const gpcnn_spec *spec, vec levels) {
+  return (levels * 2.0f - splat((float)spec->levels)) / splat((float)(spec->levels - 1));
 }
 
-/* The level #{k < K-1 : CDF(k) <= u}, by bisection: the CDF does not fall. */
+/* The weight times the CDF of two components, as a fraction. */
+typedef struct fraction { vec above, below; } fraction;
+INLINE vec product_of(vec a, vec b) { return multiply_add(a, b, splat(0)); } /* to be added: so it is clear what fuses */
+INLINE fraction cdf_of_two(const components *x, size_t m, vec edges) {
+  const vec bound = splat(30.0f), one = splat(1.0f); /* beyond, a CDF is nearer to 0 or 1 than two uniforms to each other */
+  const vec a = (edges - splat(x->means[m])) * splat(x->slopes[m]);
+  const vec b = (edges - splat(x->means[m + 1])) * splat(x->slopes[m + 1]);
+  const vec p = one + exp2_bounded(larger(smaller(a, bound), -bound));
+  const vec q = one + exp2_bounded(larger(smaller(b, bound), -bound));
+  return (fraction){multiply_add(p, splat(x->weights[m + 1]), product_of(q, splat(x->weights[m]))), p * q};
+}
+
+/* Of the levels first + step, first + 2 step, … first + FAN step, how many are there whose lower edge has a CDF, times
+ * `total`, of at most `target`. */
+static int32_t levels_below(const workspace *w, const components *x, int32_t first, int32_t step, float target) {
+  static const float COUNT[FAN] __attribute__((aligned(64))) = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16};
+  const gpcnn_spec *spec = &w->net->model.spec;
+  int32_t below[LANES] = {0};
+  for (int from = 0; from < FAN; from += LANES) {
+    const vec level = load(COUNT + from) * splat((float)step) + splat((float)first); /* exact */
+    const vec edges = lower_edges(spec, level);
+    vec cdf = splat(0);
+    for (size_t m = 0; m < spec->mixtures; m += 4) { /* up to four, with one division */
+      fraction sum = cdf_of_two(x, m, edges);
+      if (m + 2 < spec->mixtures) {
+        const fraction more = cdf_of_two(x, m + 2, edges);
+        sum.above = multiply_add(sum.above, more.below, product_of(more.above, sum.below));
+        sum.below = sum.below * more.below;
+      }
+      cdf = cdf + sum.above / sum.below;
+    }
+    const vec_int is_below = (cdf <= splat(target)) & (level < splat((float)spec->levels));
+    for (int i = 0; i < LANES; i++) below[i] -= is_below[i];
+  }
+  for (int half = LANES / 2; half; half /= 2)
+    for (int i = 0; i < half; i++) below[i] += below[half + i];
+  return below[0];
+}
+
+/* The level #{k < K-1 : CDF(k) <= u}: the CDF does not fall, so first of every FANth level, then of those between. */
 static int32_t draw_level(const workspace *w, components *x, float temperature, float u) {
   const gpcnn_spec *spec = &w->net->model.spec;
   const size_t count = w->net->components;
-  const int32_t levels = (int32_t)spec->levels;
-  for (size_t i = 0; i < count; i += LANES) {
-    store(x->weights + i, load(x->log_weights + i) / splat(temperature)); /* by 1: exact */
+  if (temperature != 1) soften(w, x, temperature);
+  for (size_t i = 0; i < count; i += LANES)
     store(x->slopes + i, load(x->steep + i) / splat(temperature) * -1.44269504f);
-  }
-  const float most = largest_of(x->weights, count);
-  for (size_t i = 0; i < count; i += LANES) {
-    const vec power = (load(x->weights + i) - splat(most)) * 1.44269504f, bound = splat(-60.0f);
-    store(x->weights + i, (vec)((vec_int)exp2_bounded(larger(power, bound)) & (power >= bound)));
-  }
-  const float target = u * tree_sum(x->weights, count);
-  int32_t level = 0, step = 1;
-  while (step * 2 < levels) step *= 2;
-  for (; step; step /= 2) {
-    const int32_t more = level + step;
-    if (more >= levels) continue;
-    const vec edge = edge_above(spec, more);
-    for (size_t i = 0; i < count; i += LANES) {
-      const vec power = (edge - load(x->means + i)) * load(x->slopes + i), bound = splat(60.0f);
-      store(w->terms + i, load(x->weights + i) / (splat(1.0f) + exp2_bounded(larger(smaller(power, bound), -bound))));
-    }
-    if (tree_sum(w->terms, count) <= target) level = more;
-  }
+  const float target = u * x->total;
+  int32_t level = 0;
+  for (int32_t step = spec->levels > FAN ? FAN : 1; step; step /= FAN)
+    level += step * levels_below(w, x, level, step, target);
   return level;
 }
 
@@ -135,15 +181,19 @@ static float observe_level(const workspace *w, components *x, int32_t level) {
   const gpcnn_spec *spec = &w->net->model.spec;
   const size_t count = w->net->components;
   const int32_t top = (int32_t)spec->levels - 1;
-  const float width = 2.0f / (float)top;
-  const vec above = edge_above(spec, level + 1), below = edge_above(spec, level);
+  const vec width = splat(2.0f / (float)top), one = splat(1.0f);
+  const vec upper_edge = lower_edges(spec, splat((float)(level + 1))), lower_edge = lower_edges(spec, splat((float)level));
   const vec_int ceiling = level < top ? ~(vec_int){0} : (vec_int){0}, floor = level > 0 ? ~(vec_int){0} : (vec_int){0};
   for (size_t i = 0; i < count; i += LANES) {
+    /* sigmoid(b) - sigmoid(a) = sigmoid(b) sigmoid(-a) (1 - exp(a - b)) of the edges a and b, one of which may be missing */
     const vec mean = load(x->means + i), steep = load(x->steep + i);
-    const vec upper = masked(softplus((mean - above) * steep), ceiling);
-    const vec lower = masked(softplus((below - mean) * steep), floor);
-    const vec inside = masked(log2_of_rest(steep * splat(width)), ceiling & floor);
-    const vec log_bin = multiply_add(inside, splat(0.69314718f), -upper - lower);
+    const vec above = masked((mean - upper_edge) * steep, ceiling);
+    const vec below = masked((lower_edge - mean) * steep, floor);
+    const vec p = choose(ceiling, one + exp_of_distance(above), one), q = choose(floor, one + exp_of_distance(below), one);
+    const vec spread = one_minus_exp2(larger(steep * width * -1.44269504f, splat(-126.0f)));
+    const vec inside = choose(ceiling & floor, spread, one);
+    const vec outside = -larger(above, splat(0)) - larger(below, splat(0));
+    const vec log_bin = multiply_add(log2_of(inside / (p * q)), splat(0.69314718f), outside);
     store(x->log_weights + i, load(x->log_weights + i) + log_bin);
   }
   const float log_prob = normalize(w, x);

@@ -25,7 +25,7 @@ INLINE void put(const matrix *m, size_t output, size_t k, float value) {
 INLINE size_t half_output(size_t o, size_t half, size_t half_padded) { return o < half ? o : o - half + half_padded; }
 
 /* [outputs, inputs] of a 1×1 convolution → k = first + input. Outputs in groups of `group`, each padded to `stride`. */
-NOINLINE void pack_groups(const matrix *m, tensor t, size_t outputs, size_t inputs, size_t group, size_t stride,
+static SELDOM void pack_groups(const matrix *m, tensor t, size_t outputs, size_t inputs, size_t group, size_t stride,
                           size_t first) {
   for (size_t o = 0; o < outputs; o++)
     for (size_t i = 0; i < inputs; i++)
@@ -36,12 +36,12 @@ INLINE void pack_pointwise(const matrix *m, tensor t, size_t outputs, size_t inp
 }
 
 /* [outputs] in groups of `group`, each padded to `stride`. */
-NOINLINE void pack_numbers(float *to, tensor t, size_t outputs, size_t group, size_t stride) {
+static SELDOM void pack_numbers(float *to, tensor t, size_t outputs, size_t group, size_t stride) {
   for (size_t o = 0; o < outputs; o++) to[o / group * stride + o % group] = number(t, o);
 }
 
 /* [2F, inputs, rows, taps] → k = (row, tap, input). */
-NOINLINE void pack_convolution(const matrix *m, tensor t, size_t features, size_t inputs, size_t rows, size_t taps) {
+static SELDOM void pack_convolution(const matrix *m, tensor t, size_t features, size_t inputs, size_t rows, size_t taps) {
   for (size_t o = 0; o < 2 * features; o++)
     for (size_t i = 0; i < inputs; i++)
       for (size_t x = 0; x < rows * taps; x++)
@@ -63,7 +63,7 @@ static void pack_filtered(const matrix *m, const filter *f, tensor t, size_t fea
       }
 }
 
-static void pack_layer(network *net, const void *file, size_t l, const gpcnn_layer_offsets *at) {
+static SELDOM void pack_layer(network *net, const void *file, size_t l, const gpcnn_layer_offsets *at) {
   const gpcnn_spec *spec = &net->model.spec;
   layer *to = &net->layers[l];
   const size_t f = spec->features, inputs = l ? f : gpcnn_inputs(spec);
@@ -117,13 +117,11 @@ static void pack_condition(network *net, const void *file, const gpcnn_head_offs
   if (spec->conditioning == GPCNN_EMBEDDING || spec->conditioning == GPCNN_MAP)
     pack_groups(&net->embedding, t, gates * 2 * f, size, f, net->features, 0);
   if (spec->conditioning == GPCNN_LABEL)
-    for (size_t label = 0; label < size; label++)
-      for (size_t g = 0; g < gates; g++)
-        for (size_t o = 0; o < 2 * f; o++) {
-          const size_t to = g * net->gates + half_output(o, f, net->features);
-          net->label_bias[label * gates * net->gates + to] =
-              net->gate_bias[to] + number(t, (label * gates + g) * 2 * f + o);
-        }
+    for (size_t label = 0; label < size; label++) {
+      float *to = net->label_bias + label * gates * net->gates;
+      pack_numbers(to, (tensor){t.data + 4 * (uint64_t)(label * gates * 2 * f)}, gates * 2 * f, f, net->features);
+      for (size_t x = 0; x < gates * net->gates; x++) to[x] += net->gate_bias[x];
+    }
 }
 
 /* [G in, G out, rows, columns] of a transposed convolution → outputs (row, column, G out), k = G in. */
@@ -135,7 +133,7 @@ static void pack_transposed(const map_stage *stage, tensor t, size_t g) {
         put(&stage->up, x * padded(g) + o, i, number(t, ((uint64_t)i * g + o) * places + x));
 }
 
-static __attribute__((noinline)) void pack_map_network(network *net, const void *file, const gpcnn_head_offsets *at) {
+static SELDOM void pack_map_network(network *net, const void *file, const gpcnn_head_offsets *at) {
   const gpcnn_spec *spec = &net->model.spec;
   const size_t g = spec->map_features, inputs = (size_t)gpcnn_map_inputs(spec);
   if (spec->conditioning != GPCNN_MAP) return;
@@ -164,7 +162,7 @@ static void pack_input_embedding(network *net, const void *file, const gpcnn_hea
 }
 
 /* Fills a network that was laid out and is zero; `net->model.spec` is the file's. */
-static void pack_network(network *net, const void *file, const gpcnn_head_offsets *head) {
+static SELDOM void pack_network(network *net, const void *file, const gpcnn_head_offsets *head) {
   for (uint32_t l = 0; l < net->model.spec.layers; l++) {
     gpcnn_layer_offsets at;
     gpcnn_file_layer(file, &net->model.spec, l, &at);
@@ -177,7 +175,7 @@ static void pack_network(network *net, const void *file, const gpcnn_head_offset
   pack_map_network(net, file, head);
 }
 
-static gpcnn_status load_network(const gpcnn_kernel *kernel, const void *file, const gpcnn_spec *spec,
+static SELDOM gpcnn_status load_network(const gpcnn_kernel *kernel, const void *file, const gpcnn_spec *spec,
                                  const gpcnn_head_offsets *head, void *memory, size_t memory_bytes, gpcnn_model **model) {
   const uint64_t needed = model_bytes(spec);
   if (!needed || memory_bytes < needed) return GPCNN_OUT_OF_MEMORY;

@@ -6,15 +6,15 @@
  *     GPCNN_TILES         the header of register tiles, e.g. "tiles_6x2.h"
  *     GPCNN_FUSED         1 if multiply-adds are fused: with -ffp-contract=on (clang) or fast (gcc); else 0, and =off
  *     GPCNN_PACKED_ONLY   1 leaves out gpcnn_inspect and gpcnn_load; default 0
- *     GPCNN_PICTURES      1 adds the decoder of a VQ-VAE; default 0 */
+ *     GPCNN_DECODER       "decoder.h" adds the decoder of a VQ-VAE; default: none */
 #include "draw.h"
 #if GPCNN_PACKED_ONLY /* weights come packed: nothing here reads model files */
 #define load_network 0
 #else
 #include "packing.h"
 #endif
-#if GPCNN_PICTURES
-#include "decoder.h"
+#ifdef GPCNN_DECODER
+#include GPCNN_DECODER
 #define DECODER , decoder_bytes, load_decoder, decoder_workspace_bytes, decode
 #else
 #define DECODER , 0, 0, 0, 0

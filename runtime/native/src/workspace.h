@@ -9,6 +9,8 @@
 enum {
   WINDOW_ROWS = 64, /* rows at most of a window's products, where that is more than one column */
   CHUNK_ROWS = 48,  /* rows of a product of the vertical stack, where that is more than one tile of columns */
+  SIDE_BY_SIDE = 8, /* pixels of a mixture that are drawn together, since each of them is a chain of work */
+  COMPONENT_ARRAYS = 5,
   APART = 16        /* floats between points, so that their strides are no power of two: those share a set of the cache */
 };
 
@@ -38,7 +40,7 @@ typedef struct workspace {
   float *gated;         /* [L][window][N][F'] g */
   float *skip, *hidden; /* [window][N][F'] [window][N][C][S'] */
   float *logits;        /* [C][window][N][K']; of a mixture [window][N][kinds][M''] */
-  float *terms, *sums;  /* [K'] [K'/16] exp of one sub-pixel's logits; of a mixture [M''] [5 M''] */
+  float *terms, *sums;  /* [K'] [K'/16] exp of one sub-pixel's logits; of a mixture the second holds `components` */
   float *largest, *total; /* [C][window][N] of the logits at temperature 1, and of their exp; of a mixture the second
                              is the log-probability */
   int32_t *drawn;       /* [C][window][N] */
@@ -97,8 +99,8 @@ static SMALL void lay_out_workspace(workspace *w, const network *net, size_t ima
   w->hidden = arena_floats(from, rows, n, c, net->head_features);
   const int mixture = spec->head == GPCNN_MIXTURE;
   w->logits = arena_floats(from, mixture ? 1 : c, rows, n, mixture ? net->mixture_row : net->levels);
-  w->terms = arena_floats(from, mixture ? net->components : net->levels, 1, 1, 1);
-  w->sums = arena_floats(from, mixture ? 5 * net->components : net->levels, 1, 1, 1);
+  w->terms = arena_floats(from, mixture ? 0 : net->levels, 1, 1, 1);
+  w->sums = arena_floats(from, mixture ? COMPONENT_ARRAYS * SIDE_BY_SIDE * net->components : net->levels, 1, 1, 1);
   w->largest = arena_floats(from, c, rows, n, 1);
   w->total = arena_floats(from, c, rows, n, 1);
   w->drawn = (int32_t *)arena_take(from, sizeof(int32_t), c, rows, n, 1);

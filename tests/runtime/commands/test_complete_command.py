@@ -261,6 +261,7 @@ def test_many_completions_are_not_all_listed(folder: Path) -> None:
     assert sum(line.endswith("0 boot") for line in told.splitlines()) == 20
 
 
+READ = "--resize and --invert are for pictures that are read: add --complete PICTURE, --like or --upscale"
 ADD = "name it with --complete PICTURE, or leave {0} out"
 
 
@@ -280,8 +281,8 @@ ADD = "name it with --complete PICTURE, or leave {0} out"
         (f"--mask is for completing a picture: {ADD.format('--mask')}", "--mask mask.png"),
         (f"--candidates is for completing a picture: {ADD.format('--candidates')}", "--candidates 3"),
         (f"--rank-by is for completing a picture: {ADD.format('--rank-by')}", "--rank-by known"),
-        ("--resize and --invert are for pictures that are read: add --complete PICTURE, or --like", "--resize"),
-        ("--resize and --invert are for pictures that are read: add --complete PICTURE, or --like", "--invert"),
+        (READ, "--resize"),
+        (READ, "--invert"),
         ("--candidates is 0: expected at least 1", "--complete picture.png --rows 3 --candidates 0"),
         ("--rows 0: expected 1 to 5, the rows to keep of the 6", "--complete picture.png --rows 0"),
         ("--rows 6: expected 1 to 5, the rows to keep of the 6", "--complete picture.png --rows 6"),

@@ -345,7 +345,8 @@ def test_json_tells_what_was_drawn(folder: Path, sampler_path: Path, output_form
     seconds, each = told.pop("seconds"), told.pop("ms_per_image")
     assert each == pytest.approx(seconds / 4 * 1e3)
     assert seconds > 0
-    assert [told.pop(name) for name in ("like", "embeddings", "interpolate", "positions")] == [None] * 4
+    others = ("like", "embeddings", "maps", "upscale", "interpolate", "positions")
+    assert [told.pop(name) for name in others] == [None] * len(others)
     assert told == {
         **{"output": "out", "output_format": output_format, "labels": [2, 0], "count": 2, "seed": 5},
         **{"temperature": 0.9, "drawn_before": 0, "completion": None},

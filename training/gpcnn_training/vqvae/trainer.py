@@ -49,7 +49,7 @@ from gpcnn_training.vqvae_network import Coded, Vqvae
 
 COMMITMENT = 0.25
 """β of equation 3."""
-RESTARTING = 0.5
+RESTARTING = 0.9
 """Share of a run in which dead codes are restarted; after it, the codebook settles."""
 _ORDER, _MOVES = 5 << 60, 6 << 60  # apart from the streams of the second stage
 
