@@ -15,13 +15,14 @@ import pytest
 from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_engines import EMBEDDED, PLAIN, Make, model_of
+from small_engines import EMBEDDED, MAPPED, PLAIN, Make, model_of
+from small_vqvae import save
 
 import gpcnn_runtime.commands.sample.jobs
 from gpcnn_deploy.errors import DataError, UsageError
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_deploy.system.lock import held
-from gpcnn_export.checkpoint_to_native import draft_model_file
+from gpcnn_export.checkpoint_to_native import draft_model_file, make_model_file, write_model_file
 from gpcnn_runtime import Sampler, join_parts
 from gpcnn_runtime.commands.join.cli import main as join_main
 from gpcnn_runtime.commands.parts import Part, parse_part
@@ -187,6 +188,27 @@ def test_parts_of_more_than_256_levels(folder: Path) -> None:
         np.savez("part-1.npz", **{**part, "levels": part["levels"].astype(np.uint8)})
     with pytest.raises(DataError, match="hold images of different kinds"):
         join_parts(["part-1.npz", "part-2.npz"], "out.npz")
+
+
+def test_parts_of_a_job_under_maps(folder: Path) -> None:
+    (folder / "map.gpcnn").write_bytes(draft_model_file(model_of(MAPPED), ()).content)
+    np.save("maps.npy", np.random.default_rng(7).integers(0, 3, (4, *MAPPED.map_shape[1:], MAPPED.map_shape[0])))
+    job = ["--engine", "map.gpcnn", "--map", "maps.npy", "--count", 4]
+    arrays = equal_arrays(*parted("npz", *job))
+    assert len(arrays["levels"]) == 16
+    assert len(arrays["map"]) == 4
+    whole, joined = parted("png", *job)
+    assert tree(whole) == tree(joined)
+
+
+def test_parts_of_a_vqvae_have_its_pictures(folder: Path) -> None:
+    write_model_file(folder / "codes.gpcnn", make_model_file(save(folder / "my.safetensors")))
+    arrays = equal_arrays(*parted("npz", "--engine", "codes.gpcnn", "--count", 9, "--label", "0"))
+    assert len(arrays["pictures"]) == len(arrays["levels"]) == 9
+    with np.load("part-1.npz") as part:
+        np.savez("part-1.npz", **{name: part[name] for name in part.files if name != "pictures"})
+    with pytest.raises(DataError, match="hold images of different kinds"):
+        join_parts([f"part-{number}.npz" for number in (1, 2, 3)], "out.npz")
 
 
 def whole_job(folder: Path, engine: Path) -> bytes:

@@ -25,8 +25,8 @@ from gpcnn_runtime.commands.sample.jobs import (
     write_npz,
 )
 
-_COMMON = ("class_names", "original", "embedding", "ends")
-"""Small arrays that are the same in all parts of a job, where it has them."""
+_OF_A_PART = {"levels", "log_prob", "pictures", "positions", "labels", "seed", "job"}
+"""What `write_npz` writes anew. All other arrays, such as a vector or a map, are the same in all parts of a job."""
 
 
 class Joined(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,7 +116,7 @@ def _read(path: Path) -> _Part:
             raise DataError(f"{path}: no such file: name the .npz of a part")
         with np.load(path, allow_pickle=False) as archive:
             job = msgspec.json.decode(str(archive["job"]), type=Job)
-            common = {name: archive[name] for name in _COMMON if name in archive.files}
+            common = {name: archive[name] for name in archive.files if name not in _OF_A_PART}
         if job.positions is None:
             raise DataError(f"{path} holds a whole job, no part of one: there is nothing to join")
         span = range(*job.positions)
