@@ -50,9 +50,9 @@ export function sums(logProb, images) {
 
 /** What is known of each image, and what its tile says. */
 export function describe(drawn, hashes, likely) {
-  const size = drawn.levels.length / hashes.length;
+  const one = (values, k) => values.subarray((k * values.length) / hashes.length, ((k + 1) * values.length) / hashes.length);
   const details = hashes.map((hash, k) => ({
-    hash, nats: likely[k], position: k, levels: drawn.levels.subarray(k * size, (k + 1) * size),
+    hash, nats: likely[k], position: k, levels: one(drawn.levels, k), pixels: one(drawn.pictures ?? drawn.levels, k),
     label: drawn.labels ? app.model.classNames[drawn.labels[k]] : undefined,
   }));
   const names = details.map(({ hash, nats: value, label }, k) => ({

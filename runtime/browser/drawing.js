@@ -17,15 +17,15 @@ export function draw() {
     const images = count * (labels?.length ?? 1);
     if (!/^\s*\d+\s*$/.test(request.seed) || BigInt(request.seed) >= 2n ** 64n) throw new GpcnnError("Seed: expected a whole number from 0 to 2⁶⁴ - 1.");
     tiles?.stop();
-    tiles = new Tiles($("pictures"), app.model.spec, images, choose);
+    tiles = new Tiles($("pictures"), app.model.pictureSpec, images, choose);
     $("chosen").hidden = true;
     const slowly = $("slowly").checked && !matchMedia("(prefers-reduced-motion: reduce)").matches;
-    const mine = tiles;
-    const drawn = await app.model.draw(request, { onRow: (row) => mine.row(row, slowly), signal });
+    const mine = tiles, byCodes = Boolean(app.model.metadata.vqvae); // whose rows are codes: its pictures come at once
+    const drawn = await app.model.draw(request, { onRow: byCodes ? undefined : (row) => mine.row(row, slowly), signal });
     const hashes = await app.model.digests(drawn.levels);
     const likely = sums(drawn.logProb, images);
     const { names, details } = describe(drawn, hashes, likely);
-    await mine.finish(drawn.levels, names, signal);
+    await mine.finish(drawn.pictures ?? drawn.levels, names, signal);
     performance.mark("gpcnn-drawn");
     remember(request, all);
     choose(0, mine, details, request, all);
@@ -40,7 +40,7 @@ function choose(k, mine, details, request, all) {
   app.chosen = details[k];
   mine.press(k);
   $("chosen-name").textContent = `Picture ${k + 1}${app.chosen.label === undefined ? "" : `, label ${app.chosen.label}`}.`;
-  $("chosen-nats").textContent = `-log p: ${nats(app.chosen.nats)}, ${(app.chosen.nats / app.chosen.levels.length / Math.LN2).toFixed(3)} bits/dim.`;
+  $("chosen-nats").textContent = `-log p: ${nats(app.chosen.nats)}, ${(app.chosen.nats / app.chosen.levels.length / Math.LN2).toFixed(3)} bits/${app.model.metadata.vqvae ? "code" : "dim"}.`;
   $("hash").textContent = app.chosen.hash;
   const label = request.labels ? ` --label ${all ? "all" : request.labels[0]}` : "";
   const warm = request.temperature === 1 ? "" : ` --temperature ${request.temperature}`;
@@ -61,9 +61,10 @@ function remember({ labels, count, seed, temperature }, all) {
 
 export function save() {
   const canvas = document.createElement("canvas");
-  canvas.width = app.model.spec.width;
-  canvas.height = app.model.spec.height;
-  paintRows(canvas, app.chosen.levels, 0, app.model.spec);
+  const spec = app.model.pictureSpec;
+  canvas.width = spec.width;
+  canvas.height = spec.height;
+  paintRows(canvas, app.chosen.pixels, 0, spec);
   canvas.toBlob((blob) => {
     const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: `${app.chosen.hash.slice(0, 8)}.png` });
     link.click();

@@ -45,6 +45,16 @@ export interface ModelSpec {
   readonly mapCategories: number;
 }
 
+/** Of the pictures that are shown: those of `ModelSpec`, or of a VQ-VAE's decoder. */
+export interface PictureSpec {
+  readonly height: number;
+  readonly width: number;
+  /** 1 for grey, 3 for red, green and blue. */
+  readonly channels: number;
+  /** Values of a sub-pixel: those of the model, or 256 of a VQ-VAE. */
+  readonly levels: number;
+}
+
 /** A label by its number or by its class name. */
 export type Label = number | string;
 
@@ -78,8 +88,10 @@ export interface DrawRequest {
 }
 
 export interface Drawn {
-  /** Levels [N, C, H, W]. */
+  /** Levels [N, C, H, W]; of a VQ-VAE, its codes [N, 1, h, w]. */
   levels: Uint8Array | Uint16Array;
+  /** Of a VQ-VAE: its pictures [N, C, H, W] of `pictureSpec`, 0 to 255 a sub-pixel; undefined for other models. */
+  pictures?: Uint8Array;
   /** Nats [N, C, H, W] of each sub-pixel given those before it, at temperature 1. */
   logProb: Float32Array;
   /** [N, C, H, W]. */
@@ -152,7 +164,10 @@ export interface Scored {
 }
 
 interface About {
+  /** What is drawn, completed and scored; of a VQ-VAE, grids of its codes. */
   readonly spec: ModelSpec;
+  /** The pictures that are shown. */
+  readonly pictureSpec: PictureSpec;
   /** One name per label. */
   readonly classNames: readonly string[];
   /** All that the model file says of itself. */
@@ -167,7 +182,7 @@ export interface Model extends About {
   draw(request?: DrawRequest, onRow?: (row: Row) => boolean | void): Drawn;
   complete(request: CompleteRequest, onRow?: (row: Row) => boolean | void): Completed;
   score(request: ScoreRequest): Scored;
-  /** SHA-256 of each image of [N, C, H, W], one byte a level: as `levels_sha256` of gpcnn-sample --json. */
+  /** SHA-256 of each image of [N, C, H, W], one byte a level (two of more than 256 levels): as `levels_sha256` of gpcnn-sample --json. */
   digests(levels: Uint8Array | Uint16Array): string[];
 }
 

@@ -2,6 +2,8 @@
 //
 // Shapes, row-major: N images, C channels, H rows, W columns, E numbers of an embedding.
 
+import { PICTURE_FIELDS, splitVqvae } from "./vqvae.js";
+
 /** What a user can mend; `message` is one line: what is wrong, and what was expected. */
 export class GpcnnError extends Error {
   name = "GpcnnError";
@@ -43,14 +45,17 @@ export function hasRelaxedSimd() {
   return instantiate(RELAXED).exports.f(a, a, -(1 + 2 ** -11)) === 2 ** -24;
 }
 
-/** A model in WebAssembly's memory: [stack, data | model | one call's arrays and workspace]. */
+/** A model in WebAssembly's memory: [stack, data | model | a VQ-VAE's decoder | one call's arrays and workspace]. */
 export class Kernel {
   /**
    * @param {WebAssembly.Module} module gpcnn.wasm or gpcnn-relaxed.wasm.
-   * @param {Uint8Array} file a model file.
+   * @param {Uint8Array} whole a model file.
    * @throws {GpcnnError} the file is damaged, newer than the kernel, or too large for memory.
    */
-  constructor(module, file) {
+  constructor(module, whole) {
+    const vqvae = splitVqvae(whole);
+    if (vqvae?.sound === false) throw new GpcnnError("the model file is damaged: its pictures' tensors are not those of its spec: export it anew with gpcnn-export");
+    const file = vqvae?.prior ?? whole;
     const instance = new WebAssembly.Instance(module, {});
     this.c = instance.exports;
     if (this.c.gpcnn_abi() !== ABI) throw new GpcnnError("gpcnn.wasm and gpcnn.js are of different versions: take both from one export");
@@ -70,7 +75,7 @@ export class Kernel {
       head: HEAD[word(12)], mixtures: word(13),
       mapHeight: word(14), mapWidth: word(15), mapFeatures: word(16), mapCategories: word(17),
     });
-    this.metadata = readMetadata(file.subarray(number(INFO.metadataOffset), number(INFO.metadataOffset) + number(INFO.metadataBytes)));
+    this.metadata = vqvae?.metadata ?? readMetadata(file.subarray(number(INFO.metadataOffset), number(INFO.metadataOffset) + number(INFO.metadataBytes)));
     const memory = at;
     at = align(memory + modelBytes);
     this.#reserve(at + file.length + 8, "the model");
@@ -80,11 +85,13 @@ export class Kernel {
     this.#check(this.c.gpcnn_load(at, file.length, memory, modelBytes, out));
     this.model = new DataView(this.c.memory.buffer).getUint32(out, true);
     this.free = at;
+    if (vqvae) this.#loadDecoder(vqvae.metadata.vqvae, vqvae.weights);
     this.instructions = this.#text(this.c.gpcnn_model_instructions(this.model));
     this.#onRow = this.#tableEntry((_, row) => this.rowDone(row));
   }
 
   #onRow;
+  #decoder;
   rowDone = () => {};
 
   /** Uniforms of images first .. first+count-1 of a seed. @returns {Float32Array} [count, C, H, W] in [0, 1). */
@@ -147,6 +154,38 @@ export class Kernel {
       logProb: new Float32Array(buffer, logProb, n * this.subpixels).slice(),
       evaluations: Number(view.getBigUint64(evaluations, true)),
     };
+  }
+
+  /**
+   * Pictures of a VQ-VAE's codes.
+   *
+   * @param {Int32Array} codes [N, h, w], each below K.
+   * @param {number} images N.
+   * @returns {Uint8Array} [N, C, H, W] of `metadata.vqvae`.
+   */
+  decode(codes, images) {
+    const { channels, height, width } = this.metadata.vqvae, size = images * channels * height * width;
+    const workspaceBytes = this.c.gpcnn_decoder_workspace_bytes(this.#decoder) >>> 0;
+    const from = this.free, to = align(from + codes.byteLength), workspace = align(to + size);
+    if (!workspaceBytes) throw outOfMemory(`${images} pictures at a time`);
+    this.#reserve(workspace + workspaceBytes, `${images} pictures at a time`);
+    new Int32Array(this.c.memory.buffer, from, codes.length).set(codes);
+    this.#check(this.c.gpcnn_decode(this.#decoder, images, from, to, workspace, workspaceBytes));
+    return new Uint8Array(this.c.memory.buffer, to, size).slice();
+  }
+
+  /** Pack a decoder's weights behind the model. */
+  #loadDecoder(vqvae, weights) {
+    const spec = this.free, out = spec + 4 * PICTURE_FIELDS.length, memory = align(out + 4);
+    this.#reserve(memory, "the decoder");
+    new Uint32Array(this.c.memory.buffer, spec, PICTURE_FIELDS.length).set(PICTURE_FIELDS.map((name) => vqvae[name]));
+    const bytes = Number(BigInt.asUintN(64, this.c.gpcnn_decoder_bytes(this.model, spec)));
+    const from = align(memory + bytes);
+    this.#reserve(from + weights.byteLength, "the decoder");
+    new Float32Array(this.c.memory.buffer, from, weights.length).set(weights);
+    this.#check(this.c.gpcnn_decoder_load(this.model, spec, from, BigInt(weights.length), memory, BigInt(bytes), out));
+    this.#decoder = new DataView(this.c.memory.buffer).getUint32(out, true);
+    this.free = from;
   }
 
   /** Memory up to an address. */

@@ -18,6 +18,8 @@ export class Model {
     this.metadata = kernel.metadata;
     this.classNames = Object.freeze([...kernel.metadata.class_names ?? []]);
     this.instructions = kernel.instructions;
+    const { height, width, channels, levels } = kernel.metadata.vqvae ?? kernel.spec;
+    this.pictureSpec = Object.freeze({ height, width, channels, levels: kernel.metadata.vqvae ? 256 : levels });
   }
 
   /** Uniforms of images first .. first+count-1 of a seed: Float32Array [count, C, H, W]. */
@@ -26,7 +28,25 @@ export class Model {
   }
 
   /** Draw `count` images of each label; image p of the call has noise stream (seed, first + p). */
-  draw({ label, labels, count = 1, seed = 0, first = 0, temperature = 1, noise, known, mask, embedding, map, window = 0 } = {}, onRow) {
+  draw(request, onRow) {
+    return this.#withPictures(performance.now(), this.#draw(request, onRow));
+  }
+
+  /** With the pictures of a VQ-VAE's codes. */
+  #withPictures(begin, drawn) {
+    const [images] = drawn.shape, { vqvae } = this.metadata;
+    if (!vqvae) return drawn;
+    const grid = this.#size, { channels, height, width } = this.pictureSpec, size = channels * height * width;
+    const pictures = new Uint8Array(images * size);
+    for (let start = 0; start < images; start += BATCH) {
+      const n = Math.min(BATCH, images - start);
+      pictures.set(this.#kernel.decode(Int32Array.from(drawn.levels.subarray(start * grid, (start + n) * grid)), n), start * size);
+    }
+    return { ...drawn, pictures, milliseconds: performance.now() - begin };
+  }
+
+  /** As `draw`, without pictures. */
+  #draw({ label, labels, count = 1, seed = 0, first = 0, temperature = 1, noise, known, mask, embedding, map, window = 0 } = {}, onRow) {
     const begin = performance.now(), size = this.#size, { channels, height, width } = this.spec;
     const each = this.#labels(labels ?? one(label));
     const images = countOf(count) * (each?.length ?? 1);
@@ -77,17 +97,17 @@ export class Model {
     const begin = performance.now();
     const same = { known, mask: kept, seed, temperature, map };
     if (possible?.length > 1 && before) {
-      const scored = this.draw({ ...same, temperature: 1, labels: possible });
+      const scored = this.#draw({ ...same, temperature: 1, labels: possible });
       possible = [possible[largest(possible.map((_, k) => nats(scored, k, kept)))]];
     }
     const options = possible?.length ?? 1, total = count * candidates;
     const repeated = possible && Array.from({ length: total }, () => possible).flat();
-    const drawn = this.draw({ ...same, labels: repeated, count: repeated ? 1 : total }, onRow);
+    const drawn = this.#draw({ ...same, labels: repeated, count: repeated ? 1 : total }, onRow);
     let best = Array.from({ length: total }, (_, k) => k * options + largest(Array.from({ length: options }, (_, j) => nats(drawn, k * options + j, kept))));
     const value = new Map(best.map((k) => [k, nats(drawn, k, rankBy === "known" ? kept : undefined)]));
     best = best.sort((a, b) => value.get(b) - value.get(a) || a - b).slice(0, count); // stable
     const take = (array, size) => array && array.constructor.from(best.flatMap((k) => Array.from(array.subarray(k * size, (k + 1) * size))));
-    return {
+    return this.#withPictures(begin, {
       ...drawn,
       levels: take(drawn.levels, this.#size),
       logProb: take(drawn.logProb, this.#size),
@@ -97,7 +117,7 @@ export class Model {
       guided: before,
       drawn: total * options,
       milliseconds: performance.now() - begin,
-    };
+    });
   }
 
   /**
@@ -108,7 +128,7 @@ export class Model {
     const begin = performance.now();
     const names = this.spec.conditioning === "label" && !one(label) ? [...this.classNames.keys()] : undefined;
     const images = names?.length ?? 1;
-    const scored = this.draw({
+    const scored = this.#draw({
       labels: names ?? one(label),
       known: levels, mask: new Uint8Array(this.#size).fill(1), noise: new Float32Array(images * this.#size), embedding, map,
     });

@@ -34,8 +34,9 @@ async function open(source, name, prepare = () => {}) {
   }
   app.model?.close();
   app.model = next;
-  const { height, width, levels, channels } = app.model.spec;
-  $("model").textContent = `${name}: ${width}×${height} pixels, ${channels === 3 ? "colour, " : ""}${levels} levels, ${whole.format(app.model.metadata.parameters)} parameters`;
+  const { height, width, levels, channels } = app.model.pictureSpec, grid = app.model.spec, byCodes = drawsCodes();
+  const of = byCodes ? `${grid.width}×${grid.height} codes of ${grid.levels}` : `${levels} levels`;
+  $("model").textContent = `${name}: ${width}×${height} pixels, ${channels === 3 ? "colour, " : ""}${of}, ${whole.format(app.model.metadata.parameters)} parameters`;
   $("engine").textContent = `Engine: ${app.model.instructions}.`;
   app.site.name = name;
   if (source instanceof Blob) app.site.engine = name;
@@ -43,6 +44,22 @@ async function open(source, name, prepare = () => {}) {
   prepare();
   showTemperature();
   app.easel?.close();
+  app.easel = undefined;
+  for (const id of ["picture", "use", "slowly-field"]) $(id).hidden = byCodes;
+  $("draws-alone").hidden = !byCodes;
+  $("by").textContent = byCodes ? "code by code" : "pixel by pixel";
+  $("hashed").textContent = byCodes ? "codes, which gpcnn-sample calls levels" : "levels";
+  if (!byCodes) setUpEasel();
+  for (const id of ["completed", "scored", "chosen", "trouble"]) $(id).hidden = true;
+  $("main").hidden = false;
+  await draw();
+}
+
+/** A VQ-VAE draws here, and no more. */
+const drawsCodes = () => Boolean(app.model.metadata.vqvae);
+
+function setUpEasel() {
+  const { height, levels, channels } = app.model.spec;
   app.easel = new Easel($("canvas"), app.model.spec, brush, (text) => ($("cursor").textContent = text), () => ($("keep-value").textContent = "by brush"));
   $("keep").max = height;
   $("keep").value = Math.floor(height / 2);
@@ -51,9 +68,6 @@ async function open(source, name, prepare = () => {}) {
   $("shade").value = levels - 1;
   $("shade-field").hidden = channels === 3 || levels === 2;
   $("colour-field").hidden = channels !== 3;
-  for (const id of ["completed", "scored", "chosen", "trouble"]) $(id).hidden = true;
-  $("main").hidden = false;
-  await draw();
 }
 
 function fillLabels() {
@@ -127,7 +141,8 @@ function receive(file) {
     say("Loading the model.");
     return open(file, file.name).catch(trouble);
   }
-  return guarded("picture-error", async () => {
+  return guarded(app.model && drawsCodes() ? "draw-error" : "picture-error", async () => {
+    if (app.model && drawsCodes()) throw new GpcnnError("This page only draws with this model: complete pictures with gpcnn-sample, and score them with gpcnn-score.");
     if (!app.easel) throw new GpcnnError("Open a model file first.");
     app.easel.show(await readPicture(file, app.model.spec, app.model.metadata.preparation?.background ?? "#ffffff"));
     say(`${file.name} is on the easel.`);

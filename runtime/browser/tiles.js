@@ -25,6 +25,7 @@ export class Tiles {
       return button;
     });
     list.classList.toggle("few", count <= 4);
+    list.classList.toggle("large", spec.width > 40);
     list.replaceChildren(...this.#buttons.map((button) => {
       const item = document.createElement("li");
       item.append(button);

@@ -7,8 +7,8 @@ let model;
 async function answer(method, given, onRow) {
   if (method !== "load") return model[method](...given, onRow);
   model = await load(...given);
-  const { spec, metadata, classNames, instructions } = model;
-  return { spec, metadata, classNames, instructions };
+  const { spec, pictureSpec, metadata, classNames, instructions } = model;
+  return { spec, pictureSpec, metadata, classNames, instructions };
 }
 
 self.onmessage = async ({ data: { id, method, given, rows } }) => {

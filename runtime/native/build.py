@@ -135,8 +135,8 @@ NO_LIBC = ("memory.c", "windows.c")
 """Sources that stand for a C library."""
 
 
-NO_WASM = ("pack.c", "pictures.c")
-"""Sources that only programs call that export a model, and a VQ-VAE's decoder, which the page does not have yet."""
+NO_WASM = ("pack.c",)
+"""Sources that only programs call that export a model."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -353,9 +353,7 @@ def _compile(
             key = instructions.key if fused == instructions.fuses else f"{instructions.key}_unfused"
             macros = [f"-DGPCNN_VARIANT=gpcnn_kernel_{key}", f'-DGPCNN_NAME="{instructions.name}"']
             macros += [f"-DGPCNN_VECTOR_BYTES={instructions.vector_bytes}", f"-DGPCNN_FUSED={int(fused)}"]
-            macros.append(f'-DGPCNN_TILES="tiles_{instructions.tiles}.h"')
-            if target.triple != _WASM:
-                macros.append('-DGPCNN_DECODER="decoder.h"')
+            macros += [f'-DGPCNN_TILES="tiles_{instructions.tiles}.h"', '-DGPCNN_DECODER="decoder.h"']
             if fused != instructions.fuses:
                 macros.append("-Os")  # of two classes, the one that is asked for seldom is kept small
             job(KERNEL, f"kernel_{key}", instructions, fused, *macros)

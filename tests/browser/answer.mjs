@@ -37,7 +37,7 @@ async function answer({ method, given = {}, ...which }) {
   if (method === "sha256") return [sha256(Uint8Array.from(given)), createHash("sha256").update(Uint8Array.from(given)).digest("hex")];
   if (method === "simd") return [hasSimd(), hasRelaxedSimd()];
   const model = await modelOf(which);
-  if (method === "about") return { spec: model.spec, classNames: model.classNames, metadata: model.metadata, instructions: model.instructions };
+  if (method === "about") return { spec: model.spec, pictureSpec: model.pictureSpec, classNames: model.classNames, metadata: model.metadata, instructions: model.instructions };
   if (method === "noise") return model.noise(given.seed, given.first, given.count);
   if (method === "rows") return rows(model, given);
   if (method === "time") return time(model, given);

@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 from small_engines import LABELLED
+from small_vqvae import save
 
 from gpcnn_deploy.pictures.levels import pixels_from_levels
 from gpcnn_deploy.spec import ModelSpec
@@ -22,6 +23,7 @@ from gpcnn_export.site import make_site
 from gpcnn_runtime import Sampler, complete, score
 from gpcnn_runtime.commands.sample.cli import main as sample
 from gpcnn_runtime.commands.score.heatmap import heat
+from gpcnn_runtime.zoo.catalogue import FOLDER
 
 pytestmark = pytest.mark.browser
 
@@ -469,6 +471,56 @@ def test_another_model_is_opened(page: Any, model_file: Callable[[ModelSpec], Pa
     page.click("#score")
     page.wait_for_selector("#scored:not([hidden])")
     assert not page.is_visible("#posterior")
+
+
+def test_a_vqvae_draws_pictures_by_codes(
+    chromium: Callable[..., Any], serve: Callable[[Path], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In colour, from an export of its checkpoint; it only draws, and another model then does all again."""
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(export, [str(save(Path("my.safetensors"))), "--format", "web", "-o", "site"])
+    assert result.exit_code == 0, result.output
+    Path("model.gpcnn").write_bytes(Path("site", "model.gpcnn").read_bytes())
+    with Opened(chromium(), serve(Path("site"))) as page:
+        assert page.inner_text("#model").startswith("model: 8×12 pixels, colour, 2×3 codes of 9, ")
+        draw(page, "b", 7, 3)
+        with Sampler.load("model.gpcnn") as sampler:
+            drawn = sampler.sample(["b"], 7, 3)
+        assert drawn.pictures is not None
+        assert page.inner_text("#chosen p >> nth=1").startswith("SHA-256 of its codes, which gpcnn-sample calls levels:")
+        for k, button in enumerate(page.locator("#pictures button").all()):
+            button.click()
+            assert page.inner_text("#hash") == hashlib.sha256(drawn.levels[k].tobytes()).hexdigest()
+            with page.expect_download() as download:
+                page.click("#save")
+            with Image.open(download.value.path()) as saved:
+                found = np.asarray(saved.convert("RGB")).transpose(2, 0, 1).astype(int)
+            assert np.abs(found - drawn.pictures[k]).max() <= 1
+            pixels = page.evaluate(
+                f"Array.from(document.querySelectorAll('#pictures canvas')[{k}].getContext('2d').getImageData(0, 0, 8, 12).data)"  # noqa: E501
+            )
+            np.testing.assert_array_equal(np.reshape(pixels, (12, 8, 4))[..., :3].transpose(2, 0, 1), found)
+        assert "bits/code" in page.inner_text("#chosen-nats")
+        command = shlex.split(page.inner_text("#command"))
+        assert [one["levels_sha256"] for one in told(*command[1:])["images"]][2] == page.inner_text("#hash")
+        for hidden in ("#picture", "#use", "#slowly"):
+            assert not page.is_visible(hidden)
+        assert "This page only draws with this model" in page.inner_text("#draws-alone")
+        page.evaluate(
+            """() => { const files = new DataTransfer(); files.items.add(new File(['x'], 'a.png'));
+            window.dispatchEvent(new DragEvent('drop', {dataTransfer: files})); }"""
+        )
+        until(page, "document.getElementById('draw-error').textContent")
+        assert "complete pictures with gpcnn-sample" in page.inner_text("#draw-error")
+        page.set_input_files("#model-file", FOLDER / "mnist-conditional.gpcnn")
+        until(page, "document.getElementById('model').textContent.includes('28×28')")
+        until(page, "!document.querySelector('#draw-button').ariaBusy")
+        page.click("#use")
+        page.click("#score")
+        page.wait_for_selector("#scored:not([hidden])")
+        page.set_input_files("#model-file", "model.gpcnn")
+        until(page, "document.getElementById('model').textContent.includes('8×12')")
+        assert not page.is_visible("#picture")
 
 
 def test_the_page_without_a_model_asks_for_one(
