@@ -142,7 +142,7 @@ def main(
     if form == "c":
         from gpcnn_export.commands.export.c_source import run
 
-        run(output or Path(FOLDERS[form]), lambda: _model_file(source), json_path, **of_c)
+        run(output or Path(FOLDERS[form]), lambda: _model_file(source, of_pictures=True), json_path, **of_c)
         return
     if form == "triton":
         from gpcnn_export.commands.export.triton import run as write_triton
@@ -335,7 +335,7 @@ def _model_file(source: Path | None, of_pictures: bool = False) -> bytes:
 
 def _refuse_pictures(metadata: EngineMetadata) -> None:
     if metadata.vqvae is not None:
-        raise UsageError("a VQ-VAE is drawn by a model file, an ONNX engine or a page yet: add --format native, onnx or web")
+        raise UsageError("Triton cannot draw a VQ-VAE yet: add --format native, onnx, web or c")
 
 
 def _report(out: Path, engine: OnnxEngine | ModelFile, json_path: Path | None) -> None:
