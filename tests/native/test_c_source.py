@@ -139,7 +139,9 @@ def test_the_program_draws_what_gpcnn_sample_draws(
 
 
 @pytest.mark.parametrize("options", [(), ("--weights", "file")], ids=["array", "file"])
-def test_the_program_draws_the_pictures_of_a_vqvae(tmp_path: Path, compiler: list[str], options: tuple[str, ...]) -> None:
+def test_the_program_draws_the_pictures_of_a_vqvae(
+    tmp_path: Path, compiler: list[str], options: tuple[str, ...]
+) -> None:
     """And an export of another model into the folder takes away what is only a VQ-VAE's."""
     prior, pictures = models()
     path = tmp_path / "model.gpcnn"
@@ -161,7 +163,9 @@ def test_the_program_draws_the_pictures_of_a_vqvae(tmp_path: Path, compiler: lis
     assert not np.array_equal(expected[0], expected[1])
     assert {0, 255} <= set(np.unique(expected).tolist())
     for position in (0, 1):
-        drawn = subprocess.run(["./draw", "-", str(SEED), "1", str(position)], cwd=folder, capture_output=True, check=True)
+        drawn = subprocess.run(
+            ["./draw", "-", str(SEED), "1", str(position)], cwd=folder, capture_output=True, check=True
+        )
         assert np.abs(read_picture(drawn.stdout, SPEC) - expected[position]).max() <= 1
     if options:
         (folder / "decoder.bin").write_bytes((folder / "decoder.bin").read_bytes()[:-4])

@@ -106,7 +106,11 @@ def _main(static: bool, pictures: bool) -> str:
 
 
 def _makefile(static: bool, pictures: bool) -> str:
-    text = _template("Makefile").replace("@PICTURES@", f" {PICTURES_HEADER}" if pictures else "").replace("@BARE@\n", _template("cortex-m/rules.mk") if static else "")
+    text = (
+        _template("Makefile")
+        .replace("@PICTURES@", f" {PICTURES_HEADER}" if pictures else "")
+        .replace("@BARE@\n", _template("cortex-m/rules.mk") if static else "")
+    )
     return text.replace("@CLEAN@", " cortex-m/draw.elf" if static else "")
 
 

@@ -297,7 +297,9 @@ def _web(source: Path | None, out: Path, json_path: Path | None) -> None:
     if _is_model_file(source):
         path = resolve_engine(source)
         engine = engine_name(path)
-        site = make_site(_model_file(source, of_pictures=True), engine, path.stem, engine if engine.startswith("zoo:") else path.name)
+        site = make_site(
+            _model_file(source, of_pictures=True), engine, path.stem, engine if engine.startswith("zoo:") else path.name
+        )
     else:
         checkpoint = _checkpoint(source, "native")
         site = make_site(_model_file(checkpoint, of_pictures=True), str(checkpoint), "model", "model.gpcnn")
