@@ -140,7 +140,7 @@ def test_the_program_draws_what_gpcnn_sample_draws(
 
 @pytest.mark.parametrize("options", [(), ("--weights", "file")], ids=["array", "file"])
 def test_the_program_draws_the_pictures_of_a_vqvae(
-    tmp_path: Path, compiler: list[str], options: tuple[str, ...]
+    model: Model, tmp_path: Path, compiler: list[str], options: tuple[str, ...]
 ) -> None:
     """And an export of another model into the folder takes away what is only a VQ-VAE's."""
     prior, pictures = models()
@@ -172,7 +172,7 @@ def test_the_program_draws_the_pictures_of_a_vqvae(
         assert _stderr(folder) == "draw: decoder: an argument is missing or out of range\n"
         (folder / "decoder.bin").unlink()
         assert _stderr(folder) == "draw: decoder.bin: cannot be read: run the program where that file is\n"
-    assert run_export("zoo:mnist-unconditional", "--format", "c", "-o", folder).exit_code == 0
+    made(model(BINARY), folder)
     assert not {"gpcnn_pictures.h", "decoder.bin", "model.bin", "draw"} & {file.name for file in folder.iterdir()}
 
 
