@@ -146,6 +146,12 @@ def prior_alone(metadata: EngineMetadata, weights: Weights) -> bytes:
     return encode_model_file(changed, {name: weights[name] for name in tensor_shapes(metadata.spec)})
 
 
+def decoder_weights(vqvae: VqvaeSpec, weights: Mapping[str, npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+    """Codebook and decoder of a VQ-VAE's model file one after another, as `gpcnn_decoder_load` takes them."""
+    names = [name for name in picture_shapes(vqvae) if not name.startswith("encoder.")]
+    return np.concatenate([weights[PICTURES + name].ravel() for name in names]).astype(np.float32)
+
+
 def encode_model_file(metadata: EngineMetadata, weights: Mapping[str, npt.NDArray[np.float32]]) -> bytes:
     """The model file of these weights.
 

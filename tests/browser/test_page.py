@@ -487,7 +487,9 @@ def test_a_vqvae_draws_pictures_by_codes(
         with Sampler.load("model.gpcnn") as sampler:
             drawn = sampler.sample(["b"], 7, 3)
         assert drawn.pictures is not None
-        assert page.inner_text("#chosen p >> nth=1").startswith("SHA-256 of its codes, which gpcnn-sample calls levels:")
+        assert page.inner_text("#chosen p >> nth=1").startswith(
+            "SHA-256 of its codes, which gpcnn-sample calls levels:"
+        )
         for k, button in enumerate(page.locator("#pictures button").all()):
             button.click()
             assert page.inner_text("#hash") == hashlib.sha256(drawn.levels[k].tobytes()).hexdigest()

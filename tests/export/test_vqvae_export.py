@@ -150,8 +150,8 @@ def test_commands_export_inspect_draw_and_verify_it(checkpoint: Path) -> None:
     [
         ("a VQ-VAE is drawn by a sampler", ("--format", "onnx", "--graph", "step")),
         ("of a VQ-VAE, which TensorRT cannot draw yet", ("--format", "trt")),
-        ("a VQ-VAE is drawn by a model file, an ONNX engine or a page yet", ("--format", "c")),
-        ("a VQ-VAE is drawn by a model file, an ONNX engine or a page yet", ("--format", "triton")),
+        ("--static goes without a VQ-VAE", ("--format", "c", "--static")),
+        ("Triton cannot draw a VQ-VAE yet", ("--format", "triton")),
     ],
 )
 def test_what_cannot_be_exported_yet_is_one_line_and_nothing_is_written(

@@ -16,10 +16,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from click.testing import CliRunner, Result
+from small_vqvae import SPEC, models
 
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_export.c_source import compile as compiling
+from gpcnn_export.checkpoint_to_native import draft_model_file
 from gpcnn_export.commands.export.cli import main as export
+from gpcnn_runtime import Sampler
 from gpcnn_runtime.commands.sample.cli import main as sample
 
 DIGITS = ModelSpec(
@@ -133,6 +136,50 @@ def test_the_program_draws_what_gpcnn_sample_draws(
     )
     assert done.returncode == 0, done.stderr
     check_program(["./draw"], folder, spec, sampled(path, spec))
+
+
+@pytest.mark.parametrize("options", [(), ("--weights", "file")], ids=["array", "file"])
+def test_the_program_draws_the_pictures_of_a_vqvae(
+    model: Model, tmp_path: Path, compiler: list[str], options: tuple[str, ...]
+) -> None:
+    """And an export of another model into the folder takes away what is only a VQ-VAE's."""
+    prior, pictures = models()
+    path = tmp_path / "model.gpcnn"
+    path.write_bytes(draft_model_file(prior, ("a", "b"), pictures=pictures).content)
+    done = run_export(path, "--format", "c", "-o", tmp_path / "c", *options)
+    assert done.exit_code == 0, done.output
+    assert "./draw picture.ppm 0 0" in done.stdout
+    folder = tmp_path / "c"
+    assert "gpcnn_pictures.h" in (folder / "README.md").read_text()
+    assert "@" not in (folder / "README.md").read_text() + (folder / "main.c").read_text()
+    strict = ["-Wall", "-Wextra", "-Wno-maybe-uninitialized"] if compiler == ["gcc"] else ["-Wall", "-Wextra"]
+    sources = sorted(name.name for name in folder.glob("*.c"))
+    command = [*compiler, "-O1", *strict, "-Werror", *sources, "-o", "draw"]
+    compiled = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert compiled.returncode == 0, compiled.stderr
+    with Sampler.load(path) as sampler:
+        expected = sampler.sample(["b"], SEED, 2).pictures
+    assert expected is not None
+    assert not np.array_equal(expected[0], expected[1])
+    assert {0, 255} <= set(np.unique(expected).tolist())
+    for position in (0, 1):
+        drawn = subprocess.run(
+            ["./draw", "-", str(SEED), "1", str(position)], cwd=folder, capture_output=True, check=True
+        )
+        assert np.abs(read_picture(drawn.stdout, SPEC) - expected[position]).max() <= 1
+    if options:
+        (folder / "decoder.bin").write_bytes((folder / "decoder.bin").read_bytes()[:-4])
+        assert _stderr(folder) == "draw: decoder: an argument is missing or out of range\n"
+        (folder / "decoder.bin").unlink()
+        assert _stderr(folder) == "draw: decoder.bin: cannot be read: run the program where that file is\n"
+    made(model(BINARY), folder)
+    assert not {"gpcnn_pictures.h", "decoder.bin", "model.bin", "draw"} & {file.name for file in folder.iterdir()}
+
+
+def _stderr(folder: Path) -> str:
+    done = subprocess.run(["./draw", "-"], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    return done.stderr
 
 
 def test_the_makefile_makes_a_program_and_cc_alone_does(model: Model, tmp_path: Path) -> None:

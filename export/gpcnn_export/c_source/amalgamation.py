@@ -19,6 +19,7 @@ SMALLEST: Final = ("4x2",)
 
 _INCLUDE = re.compile(r'^#include "([\w.]+)"\n', re.MULTILINE)
 _TILES = re.compile(r"^#include GPCNN_TILES\n", re.MULTILINE)
+_DECODER = re.compile(r"^#include GPCNN_DECODER\n", re.MULTILINE)
 _FILE_READERS = ("json.c", "model_file.c")
 
 
@@ -32,28 +33,37 @@ def header() -> str:
     return (native_folder() / "include" / "gpcnn.h").read_text()
 
 
-def amalgamation(packed: bool = False) -> str:
+def pictures_header() -> str:
+    """`gpcnn_pictures.h`."""
+    return (native_folder() / "include" / "gpcnn_pictures.h").read_text()
+
+
+def amalgamation(packed: bool = False, decoder: bool = False) -> str:
     """`gpcnn.c`: the whole kernel, for one instruction set, which the compiler's flags decide.
 
     Args:
         packed: for weights that are packed beforehand: the smallest kernel, and no reader of model files.
+        decoder: with the decoder of a VQ-VAE.
     """
     source = native_folder() / "src"
     seen: set[str] = set()
     tiles = SMALLEST if packed else tuple(TILES)
 
     def inline(name: str) -> str:
-        if name == "gpcnn.h":
+        if name in ("gpcnn.h", "gpcnn_pictures.h"):
             return f'#include "{name}"\n' if name not in seen and not seen.add(name) else ""  # type: ignore[func-returns-value]
         if name in seen:
             return ""
         seen.add(name)
         text = (source / name).read_text()
         text = _TILES.sub(lambda found: _choice_of_tiles(source, tiles), text)
+        if decoder:
+            text = _DECODER.sub('#include "decoder.h"\n', text)
         return f"\n/* ---- {name} ---- */\n\n" + _INCLUDE.sub(lambda found: inline(found[1]), text)
 
-    parts = [_opening(packed, tiles)]
+    parts = [_opening(packed, tiles) + ("#define GPCNN_DECODER\n" if decoder else "")]
     parts += [inline(name) for name in ("variant.c", "noise.c", "library.c", *(() if packed else _FILE_READERS))]
+    parts += [inline("pictures.c")] if decoder else []
     parts.append(f"\n#ifdef GPCNN_NO_LIBC\n{inline('memory.c')}#endif\n")
     return "".join(parts)
 

@@ -53,9 +53,10 @@ def condition_numbers(spec: ModelSpec) -> int:
 
 def model_h(metadata: EngineMetadata, static: PackedWeights | None) -> str:
     """`model.h`."""
-    spec = metadata.spec
-    about = f"/* {_about(spec)}. Written by gpcnn-export; do not edit. */\n#ifndef MODEL_H\n#define MODEL_H\n"
-    about += '#include "gpcnn.h"\n\n'
+    spec, vqvae = metadata.spec, metadata.vqvae
+    of = "" if vqvae is None else f", the codes of pictures of {vqvae.height} x {vqvae.width}"
+    about = f"/* {_about(spec)}{of}. Written by gpcnn-export; do not edit. */\n#ifndef MODEL_H\n#define MODEL_H\n"
+    about += '#include "gpcnn.h"\n' + ("" if vqvae is None else '#include "gpcnn_pictures.h"\n') + "\n"
     if static is None:
         about += (
             "/* The model file, for gpcnn_inspect and gpcnn_load, and its length; NULL if it cannot be read. */\n"
@@ -69,19 +70,27 @@ def model_h(metadata: EngineMetadata, static: PackedWeights | None) -> str:
             f"#define MODEL_CONDITION {condition_numbers(spec)} /* numbers in an embedding or a map */\n\n"
             "extern const gpcnn_packed model_packed;\n"
         )
+    if vqvae is not None:
+        about += (
+            "\n/* Its decoder: the weights, for gpcnn_decoder_load, and how many; NULL if they cannot be read. */\n"
+            "extern const gpcnn_pictures model_pictures;\nconst float *model_decoder(uint64_t *floats);\n"
+        )
     if metadata.class_names:
         about += f"extern const char *const model_class_names[{len(metadata.class_names)}];\n"
     return about + "#endif\n"
 
 
-def model_c(metadata: EngineMetadata, content: bytes, static: PackedWeights | None, in_file: bool) -> str:
+def model_c(
+    metadata: EngineMetadata, content: bytes, static: PackedWeights | None, in_file: bool, decoder: bytes = b""
+) -> str:
     """`model.c`.
 
     Args:
         metadata: of the model file.
-        content: the model file.
+        content: the model file; of a VQ-VAE, its prior alone.
         static: its packed weights, for a program with static memory.
-        in_file: the program reads `model.bin`; else the weights are an array.
+        in_file: the program reads `model.bin` and `decoder.bin`; else the weights are arrays.
+        decoder: weights of a VQ-VAE's decoder, float32; empty for other models.
     """
     spec = metadata.spec
     parts = ['/* Written by gpcnn-export; do not edit. */\n#include "model.h"\n']
@@ -101,6 +110,15 @@ def model_c(metadata: EngineMetadata, content: bytes, static: PackedWeights | No
         parts.append(
             f"\nconst void *model_file(size_t *bytes) {{\n  *bytes = {len(content)};\n  return data.words;\n}}\n"
         )
+    if metadata.vqvae is not None:
+        fields = ", ".join(str(getattr(metadata.vqvae, name)) for name in metadata.vqvae.__struct_fields__)
+        parts.append(f"\nconst gpcnn_pictures model_pictures = {{{fields}}};\n")
+        parts.append(_READ_DECODER if in_file else _array(decoder, "decoder"))
+        if not in_file:
+            parts.append(
+                "\nconst float *model_decoder(uint64_t *floats) {\n"
+                f"  *floats = {len(decoder) // 4};\n  return decoder.numbers;\n}}\n"
+            )
     if metadata.class_names:
         names = ",\n".join(f"    {_c_text(name)}" for name in metadata.class_names)
         parts.append(f"\nconst char *const model_class_names[{len(metadata.class_names)}] = {{\n{names}}};\n")
@@ -120,7 +138,7 @@ def _about(spec: ModelSpec) -> str:
     )
 
 
-def _array(content: bytes) -> str:
+def _array(content: bytes, name: str = "data") -> str:
     """The bytes as 32-bit words: a third of the text that bytes would take, and of the compiler's work."""
     words = np.frombuffer(content + b"\0" * (-len(content) % 4), "<u4")
     texts = [f"0x{word:x}" for word in words.tolist()]
@@ -128,7 +146,7 @@ def _array(content: bytes) -> str:
     return (
         "#if defined __BYTE_ORDER__ && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__\n"
         '#error "these words are little-endian"\n#endif\n'
-        f"\nstatic const union {{\n  uint32_t words[{len(words)}];\n  float numbers[{len(words)}];\n}} data\n"
+        f"\nstatic const union {{\n  uint32_t words[{len(words)}];\n  float numbers[{len(words)}];\n}} {name}\n"
         "    __attribute__((aligned(GPCNN_ALIGNMENT))) = {{\n" + ",\n".join(lines) + "}};\n"
     )
 
@@ -142,8 +160,8 @@ def _c_text(text: str) -> str:
 _READ_FILE = """#include <stdio.h>
 #include <stdlib.h>
 
-const void *model_file(size_t *bytes) {
-  FILE *stream = fopen("model.bin", "rb");
+static void *read_file(const char *name, size_t *bytes) {
+  FILE *stream = fopen(name, "rb");
   if (!stream) return NULL;
   unsigned char *content = NULL;
   long length = -1;
@@ -153,5 +171,16 @@ const void *model_file(size_t *bytes) {
   *bytes = content ? fread(content, 1, (size_t)length, stream) : 0;
   fclose(stream);
   return content;
+}
+
+const void *model_file(size_t *bytes) { return read_file("model.bin", bytes); }
+"""
+
+_READ_DECODER = """
+const float *model_decoder(uint64_t *floats) {
+  size_t bytes = 0;
+  const float *weights = read_file("decoder.bin", &bytes);
+  *floats = bytes / sizeof *weights;
+  return weights;
 }
 """

@@ -8,12 +8,14 @@ from typing import Final
 from gpcnn_deploy.errors import OutputError
 from gpcnn_deploy.metadata import EngineMetadata
 from gpcnn_deploy.system.files import atomic_path
-from gpcnn_export.c_source.amalgamation import MARK, amalgamation, header
+from gpcnn_export.c_source.amalgamation import MARK, amalgamation, header, pictures_header
 from gpcnn_export.c_source.data import model_c, model_h, static_memory
 from gpcnn_runtime.engines.native.packing import PackedWeights
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
 WEIGHTS_FILE: Final = "model.bin"
+DECODER_FILE: Final = "decoder.bin"
+PICTURES_HEADER: Final = "gpcnn_pictures.h"
 CORTEX_M: Final = ("cortex-m/main.c", "cortex-m/mps2.ld")
 PROGRAMS: Final = ("draw", "draw.exe", "draw.wasm", "libmodel.so", "libmodel.dylib", "model.dll", "cortex-m/draw.elf")
 """What the Makefile or `--target` compiles."""
@@ -41,29 +43,35 @@ def check_ours(folder: Path) -> None:
 
 
 def folder_files(
-    metadata: EngineMetadata, content: bytes, static: PackedWeights | None, in_file: bool
+    metadata: EngineMetadata, content: bytes, static: PackedWeights | None, in_file: bool, decoder: bytes = b""
 ) -> dict[str, bytes]:
     """Name → content of every file; `gpcnn.c` comes first, by which the folder is known.
 
     Args:
         metadata: of the model file.
-        content: the model file.
+        content: the model file; of a VQ-VAE, its prior alone.
         static: its packed weights, for a program with static memory; None for one that allocates.
         in_file: the weights go into a file that the program reads, and not into `model.c`.
+        decoder: weights of a VQ-VAE's decoder, float32; empty for other models.
     """
+    pictures = metadata.vqvae is not None
     texts = {
-        "gpcnn.c": amalgamation(packed=static is not None),
+        "gpcnn.c": amalgamation(packed=static is not None, decoder=pictures),
         "gpcnn.h": header(),
         "model.h": model_h(metadata, static),
-        "model.c": model_c(metadata, content, static, in_file),
-        "main.c": _main(static is not None),
-        "Makefile": _makefile(static is not None),
+        "model.c": model_c(metadata, content, static, in_file, decoder),
+        "main.c": _main(static is not None, pictures),
+        "Makefile": _makefile(static is not None, pictures),
         "README.md": _readme(metadata, static, in_file),
     }
     if static is not None:
         texts |= {name: _template(name) for name in CORTEX_M}
+    if pictures:
+        texts[PICTURES_HEADER] = pictures_header()
     files = {name: text.encode() for name, text in texts.items()}
-    return files | ({WEIGHTS_FILE: content} if in_file else {})
+    if in_file:
+        files |= {WEIGHTS_FILE: content} | ({DECODER_FILE: decoder} if pictures else {})
+    return files
 
 
 def write_folder(folder: Path, files: dict[str, bytes]) -> None:
@@ -77,7 +85,7 @@ def write_folder(folder: Path, files: dict[str, bytes]) -> None:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             with atomic_path(folder / name) as path:
                 path.write_bytes(content)
-        for name in (WEIGHTS_FILE, *CORTEX_M, *PROGRAMS):
+        for name in (WEIGHTS_FILE, DECODER_FILE, PICTURES_HEADER, *CORTEX_M, *PROGRAMS):
             if name not in files:
                 (folder / name).unlink(missing_ok=True)
         if not any(name.startswith("cortex-m/") for name in files) and (folder / "cortex-m").is_dir():
@@ -90,13 +98,19 @@ def _template(name: str) -> str:
     return (TEMPLATES / name).read_text()
 
 
-def _main(static: bool) -> str:
+def _main(static: bool, pictures: bool) -> str:
     memory, load = ("buffers.c", "attach.c") if static else ("allocate.c", "load.c")
-    return _template("main.c").replace("@MODEL@\n", _template(memory) + "\n").replace("@LOAD@\n", _template(load))
+    text = _template("main.c").replace("@MODEL@\n", _template(memory) + "\n").replace("@LOAD@\n", _template(load))
+    write = _template("decode.c") if pictures else "  write_picture(arguments[1], spec, image);\n"
+    return text.replace("@WRITE@\n", write)
 
 
-def _makefile(static: bool) -> str:
-    text = _template("Makefile").replace("@BARE@\n", _template("cortex-m/rules.mk") if static else "")
+def _makefile(static: bool, pictures: bool) -> str:
+    text = (
+        _template("Makefile")
+        .replace("@PICTURES@", f" {PICTURES_HEADER}" if pictures else "")
+        .replace("@BARE@\n", _template("cortex-m/rules.mk") if static else "")
+    )
     return text.replace("@CLEAN@", " cortex-m/draw.elf" if static else "")
 
 
@@ -112,7 +126,12 @@ def _readme(metadata: EngineMetadata, static: PackedWeights | None, in_file: boo
     weights = (
         "`model.bin`, which the program reads from the folder where it runs" if in_file else "an array in `model.c`"
     )
+    row = ""
+    if metadata.vqvae is not None:
+        weights = weights.replace("`model.bin`", "`model.bin` and `decoder.bin`").replace("an array", "arrays")
+        row = f"| `{PICTURES_HEADER}` | how to call the decoder, which makes pictures of the codes that are drawn |\n"
     text = _template("README.md").replace("@CONDITION@", condition).replace("@WEIGHTS@", weights)
+    text = text.replace("@PICTURES@\n", row)
     if static is None:
         return text.replace("@STATIC@", "")
     needs = static_memory(spec, static)

@@ -1,16 +1,17 @@
 /* The public functions of gpcnn_pictures.h: they check what the caller passes, and call the prior's kernel. */
 #include "pictures.h"
 
-enum { MAX_PIXELS = 1 << 20, MAX_SIZE = 4096, MAX_BLOCKS = 512 };
+enum { MOST_PIXELS = 1 << 20, MOST_NUMBERS = 4096, MOST_BLOCKS = 512 };
 
-static int between(uint32_t x, uint32_t low, uint32_t high) { return low <= x && x <= high; }
+static int in_bounds(uint32_t x, uint32_t low, uint32_t high) { return low <= x && x <= high; }
 
 static int is_sound(const gpcnn_pictures *s) {
   return s && (s->channels == 1 || s->channels == 3) &&
          (s->downsample == 2 || s->downsample == 4 || s->downsample == 8 || s->downsample == 16) &&
-         between(s->height, 1, MAX_PIXELS) && between(s->width, 1, MAX_PIXELS) && s->height % s->downsample == 0 &&
-         s->width % s->downsample == 0 && (uint64_t)s->height * s->width <= MAX_PIXELS && between(s->codes, 2, MAX_SIZE) &&
-         between(s->code_size, 1, MAX_SIZE) && between(s->features, 1, MAX_SIZE) && s->blocks <= MAX_BLOCKS;
+         in_bounds(s->height, 1, MOST_PIXELS) && in_bounds(s->width, 1, MOST_PIXELS) && s->height % s->downsample == 0 &&
+         s->width % s->downsample == 0 && (uint64_t)s->height * s->width <= MOST_PIXELS &&
+         in_bounds(s->codes, 2, MOST_NUMBERS) && in_bounds(s->code_size, 1, MOST_NUMBERS) &&
+         in_bounds(s->features, 1, MOST_NUMBERS) && s->blocks <= MOST_BLOCKS;
 }
 
 /* Numbers of all tensors together; below 2^45 within the bounds. */
@@ -24,7 +25,7 @@ static uint64_t weight_count(const gpcnn_pictures *s) {
   return count;
 }
 
-static int aligned(const void *memory) { return memory && (uintptr_t)memory % GPCNN_ALIGNMENT == 0; }
+static int is_aligned(const void *memory) { return memory && (uintptr_t)memory % GPCNN_ALIGNMENT == 0; }
 
 uint64_t gpcnn_decoder_bytes(const gpcnn_model *prior, const gpcnn_pictures *spec) {
   return prior && is_sound(spec) && prior->kernel->decoder_bytes ? prior->kernel->decoder_bytes(spec) : 0;
@@ -42,7 +43,7 @@ gpcnn_status gpcnn_decoder_load(const gpcnn_model *prior, const gpcnn_pictures *
   for (uint64_t i = 0; i < floats; i++)
     if (!(weights[i] > -__builtin_inff() && weights[i] < __builtin_inff())) return GPCNN_BAD_FILE;
   const uint64_t needed = gpcnn_decoder_bytes(prior, spec);
-  if (!needed || memory_bytes < needed || !aligned(memory)) return GPCNN_OUT_OF_MEMORY;
+  if (!needed || memory_bytes < needed || !is_aligned(memory)) return GPCNN_OUT_OF_MEMORY;
   *decoder = prior->kernel->load_decoder(prior->kernel, spec, weights, memory);
   return GPCNN_OK;
 }
@@ -55,7 +56,7 @@ gpcnn_status gpcnn_decode(const gpcnn_decoder *decoder, uint32_t images, const i
                           void *workspace, size_t workspace_bytes) {
   if (!decoder || !images || !codes || !pictures) return GPCNN_BAD_ARGUMENT;
   const size_t needed = gpcnn_decoder_workspace_bytes(decoder);
-  if (!needed || workspace_bytes < needed || !aligned(workspace)) return GPCNN_OUT_OF_MEMORY;
+  if (!needed || workspace_bytes < needed || !is_aligned(workspace)) return GPCNN_OUT_OF_MEMORY;
   const gpcnn_pictures *spec = &decoder->spec;
   const uint64_t grid = (uint64_t)(spec->height / spec->downsample) * (spec->width / spec->downsample);
   for (uint64_t i = 0; i < images * grid; i++)

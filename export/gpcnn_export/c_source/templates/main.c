@@ -84,6 +84,6 @@ int main(int count, char **arguments) {
   if (spec->conditioning == GPCNN_LABEL) request.label = &label;
   status = gpcnn_draw(model, &request, workspace, workspace_bytes);
   if (status) fail("model", gpcnn_status_text(status));
-  write_picture(arguments[1], spec, image);
+@WRITE@
   return 0;
 }

@@ -108,7 +108,7 @@ def run(
             for, or more RAM than was allowed.
         OutputError, CompileError, EngineError: as what this calls.
     """
-    from gpcnn_deploy.model_file import decode_model_file
+    from gpcnn_deploy.model_file import decode_model_file, decoder_weights, prior_alone
     from gpcnn_export.c_source.compile import check_target, compile_folder
     from gpcnn_export.c_source.data import static_memory
     from gpcnn_export.c_source.folder import check_ours, folder_files, write_folder
@@ -125,7 +125,15 @@ def run(
     if target is not None:
         check_target(target, "library" if library else "program", static)
     content = read()
-    metadata, _ = decode_model_file(content, "the model file")
+    metadata, arrays = decode_model_file(content, "the model file")
+    decoder = b""
+    if metadata.vqvae is not None:
+        if static:
+            raise UsageError(
+                "--static goes without a VQ-VAE, whose decoder is packed when the program starts: leave --static out"
+            )
+        content = prior_alone(metadata, arrays)
+        decoder = decoder_weights(metadata.vqvae, arrays).astype("<f4").tobytes()
     packed = pack_weights(content, "the model file") if static else None
     memory = None if packed is None else static_memory(metadata.spec, packed)
     if memory is not None and max_ram is not None and memory.ram > max_ram:
@@ -133,7 +141,7 @@ def run(
             f"this model needs {memory.ram} bytes of RAM, and --max-ram allows {max_ram}: train a smaller one "
             "(--layers, --features), or allow more"
         )
-    files = folder_files(metadata, content, packed, weights == "file")
+    files = folder_files(metadata, content, packed, weights == "file", decoder)
     write_folder(out, files)
     made = None if target is None else compile_folder(out, target, cpu, "library" if library else "program")
     size = sum(map(len, files.values()))
@@ -163,5 +171,5 @@ def run(
     condition = {"label": " 0 0", "embedding": " 0 EMBEDDING.f32", "map": " 0 MAP.f32", "none": ""}[
         metadata.spec.conditioning
     ]
-    picture = "picture.pgm" if metadata.spec.channels == 1 else "picture.ppm"
+    picture = "picture.pgm" if metadata.pictures.channels == 1 else "picture.ppm"
     say(json_path, f"Next: cd {shlex.quote(str(out))} && make && ./draw {picture}{condition}")

@@ -142,7 +142,7 @@ def main(
     if form == "c":
         from gpcnn_export.commands.export.c_source import run
 
-        run(output or Path(FOLDERS[form]), lambda: _model_file(source), json_path, **of_c)
+        run(output or Path(FOLDERS[form]), lambda: _model_file(source, of_pictures=True), json_path, **of_c)
         return
     if form == "triton":
         from gpcnn_export.commands.export.triton import run as write_triton
@@ -297,7 +297,9 @@ def _web(source: Path | None, out: Path, json_path: Path | None) -> None:
     if _is_model_file(source):
         path = resolve_engine(source)
         engine = engine_name(path)
-        site = make_site(_model_file(source, of_pictures=True), engine, path.stem, engine if engine.startswith("zoo:") else path.name)
+        site = make_site(
+            _model_file(source, of_pictures=True), engine, path.stem, engine if engine.startswith("zoo:") else path.name
+        )
     else:
         checkpoint = _checkpoint(source, "native")
         site = make_site(_model_file(checkpoint, of_pictures=True), str(checkpoint), "model", "model.gpcnn")
@@ -335,7 +337,7 @@ def _model_file(source: Path | None, of_pictures: bool = False) -> bytes:
 
 def _refuse_pictures(metadata: EngineMetadata) -> None:
     if metadata.vqvae is not None:
-        raise UsageError("a VQ-VAE is drawn by a model file, an ONNX engine or a page yet: add --format native, onnx or web")
+        raise UsageError("Triton cannot draw a VQ-VAE yet: add --format native, onnx, web or c")
 
 
 def _report(out: Path, engine: OnnxEngine | ModelFile, json_path: Path | None) -> None:

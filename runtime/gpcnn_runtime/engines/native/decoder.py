@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gpcnn_deploy.errors import EngineError
-from gpcnn_deploy.model_file import PICTURES, picture_shapes
+from gpcnn_deploy.model_file import decoder_weights
 from gpcnn_deploy.spec import VqvaeSpec
 from gpcnn_runtime.engines.base import OutOfMemoryError
 from gpcnn_runtime.engines.native.library import NativeModel, Pictures, aligned
@@ -32,8 +32,7 @@ class NativeDecoder:
             OutOfMemoryError: no memory for the weights.
         """
         self._prior, self._spec = prior, spec
-        names = [name for name in picture_shapes(spec) if not name.startswith("encoder.")]
-        together = np.concatenate([weights[PICTURES + name].ravel() for name in names]).astype(np.float32)
+        together = decoder_weights(spec, weights)
         fields = {name: getattr(spec, name) for name in spec.__struct_fields__}
         self._pictures = Pictures(**fields)
         library = prior.library
