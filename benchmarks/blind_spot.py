@@ -92,7 +92,7 @@ def draw(path: Path) -> dict[Architecture, tuple[int, int]]:
         frameon=False,
     )
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=110, metadata={"Software": None})
+    figure.savefig(content, format="png", dpi=110, bbox_inches="tight", metadata={"Software": None})
     write_atomic(path, content.getvalue())
     return counts
 
