@@ -164,7 +164,7 @@ def test_digits_from_start_to_end() -> None:
     assert not torch.equal(after.state_dict()["first.weight"], model.state_dict()["first.weight"])
 
 
-def test_training_lowers_the_loss_and_masked_weights_stay_out_of_it() -> None:
+def test_training_by_muon_with_dropout_lowers_the_loss() -> None:
     result = call(
         train_main, "--architecture", "pixelcnn", "--model", "unconditional", "--optimizer", "muon", "--max-steps", 60,
         *SMALL, "--dropout", "0.1", "--ema", "0.9", "--test-images", 50, "--out", "run",
