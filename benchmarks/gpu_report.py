@@ -279,9 +279,10 @@ def run(gpu: Gpu, folder: Path) -> Report:
 
 def use(checkpoint: Path) -> None:
     """Put a trained model in the place of the first random one."""
+    from gpcnn_training.architectures import gated
     from gpcnn_training.checkpoint import load_checkpoint
 
-    model, _ = load_checkpoint(checkpoint)
+    model = gated(load_checkpoint(checkpoint)[0])
     others = list(SPECS.items())[1:]
     SPECS.clear()
     SPECS.update({checkpoint.parent.name: model.spec, **dict(others)})

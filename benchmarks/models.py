@@ -14,6 +14,7 @@ from gpcnn_deploy.spec import ModelSpec
 from gpcnn_export.checkpoint_to_native import draft_model_file
 from gpcnn_export.onnx_engine import draft_engine
 from gpcnn_export.source import read_source
+from gpcnn_training.architectures import gated
 from gpcnn_training.checkpoint import load_checkpoint, save_checkpoint
 from gpcnn_training.data.quantize import quantization_for
 from gpcnn_training.model import GatedPixelCNN
@@ -72,7 +73,7 @@ def zoo_model(name: str, folder: Path) -> Model:
     )
     checkpoint = folder / "checkpoint.safetensors"
     save_checkpoint(checkpoint, source.model, header)
-    return Model(title(spec), f"zoo:{name}", source.model, checkpoint, folder)
+    return Model(title(spec), f"zoo:{name}", gated(source.model), checkpoint, folder)
 
 
 def trained_model(checkpoint: Path, folder: Path) -> Model:
@@ -84,7 +85,7 @@ def trained_model(checkpoint: Path, folder: Path) -> Model:
     model, header = load_checkpoint(checkpoint)
     nll = "" if header.test_nll is None else f", {header.test_nll:.1f} nats an image"
     weights = f"trained on {header.data}, {header.step:,} steps{nll}"
-    return Model(title(model.spec), weights, model, checkpoint, folder)
+    return Model(title(model.spec), weights, gated(model), checkpoint, folder)
 
 
 def random_model(spec: ModelSpec, folder: Path, scale: float = SCALE) -> Model:

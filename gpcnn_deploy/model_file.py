@@ -290,6 +290,8 @@ def _decode_metadata(text: str, source: str) -> EngineMetadata:
         raise _damaged(source, f"its role is {metadata.role}, expected weights")
     if missing := _REQUIRED - written["spec"].keys():
         raise _damaged(source, f"its spec has no {min(missing)}")
+    if "architecture" in written["spec"]:
+        raise _damaged(source, "its spec names an architecture, and a model file is of the gated one")
     if _depth(written) > MAX_DEPTH:
         raise _damaged(source, "its metadata is nested too deeply")
     return metadata

@@ -10,6 +10,7 @@ from gpcnn_deploy.errors import SpecError
 
 Conditioning = Literal["none", "label", "embedding", "map"]
 Head = Literal["categorical", "mixture"]
+Architecture = Literal["gated", "pixelcnn"]
 MapKind = Literal["values", "categories", "picture"]
 """What a spatial map holds: numbers, numbers of categories, or the picture itself at a smaller size."""
 
@@ -57,6 +58,9 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         map_features: feature maps of the network m that brings the map to the size of the image.
         map_categories: categories that each plane of the map can have; 0 where it has other values.
         map_kind: what the map holds.
+        architecture: gated, or the PixelCNN that came before it (van den Oord, Kalchbrenner and Kavukcuoglu 2016, arXiv
+            1601.06759): one stack of masked convolutions. There, layer 1 is the convolution of mask A and each further
+            one a residual block around a convolution of mask B with F features; 2F features go from block to block.
 
     Raises:
         SpecError: a dimension is out of range or two of them contradict each other.
@@ -82,6 +86,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     map_features: int = 0
     map_categories: int = 0
     map_kind: MapKind = "values"
+    architecture: Architecture = "gated"
 
     def __post_init__(self) -> None:
         _between("height", self.height, 1, MAX_PIXELS)
@@ -111,6 +116,13 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             _between("mixtures", self.mixtures, 1, MAX_MIXTURES)
             if self.input == "categorical":
                 raise SpecError("head is mixture but input is categorical: expected values, whose order logistics need")
+        if self.architecture == "pixelcnn":
+            if self.conditioning not in ("none", "label"):
+                raise SpecError(
+                    f"conditioning is {self.conditioning} but architecture is pixelcnn: expected none or label"
+                )
+            if self.head != "categorical":
+                raise SpecError(f"head is {self.head} but architecture is pixelcnn: expected categorical")
         self._check_map()
 
     def _check_map(self) -> None:
@@ -186,6 +198,8 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     def multiply_adds(self) -> int:
         """Multiply-adds of one image when each row and column is evaluated once: the arithmetic floor of a sampler."""
+        if self.architecture == "pixelcnn":
+            return self._masked_multiply_adds() * self.height * self.width
         f, c, above, taps = self.features, self.channels, self.kernel_size // 2 + 1, self.kernel_size // 2 + 1
         k1, inputs = self.first_kernel_size, self.inputs
         vertical = (k1 // 2) * k1 * inputs * 2 * f + (self.layers - 1) * above * self.kernel_size * f * 2 * f
@@ -201,6 +215,21 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         each = vertical + link + horizontal + out + head
         return each * self.height * self.width + self._map_multiply_adds()
 
+    def _masked_multiply_adds(self) -> int:
+        """Of a pixel of the PixelCNN of 2016: the weights that no mask takes away."""
+        f, k1, k = self.features, self.first_kernel_size, self.kernel_size
+        hidden = self.channels * self.head_features
+
+        def here(inputs: int, outputs: int, sees_itself: bool = True) -> int:
+            """Weights within a pixel: a feature sees those of earlier channels, and perhaps of its own."""
+            groups = [[sum(channel_of(i, n, self.channels) == c for i in range(n)) for c in range(self.channels)]
+                      for n in (inputs, outputs)]  # fmt: skip
+            return sum(count * sum(groups[0][: c + sees_itself]) for c, count in enumerate(groups[1]))
+
+        first = (k1 // 2) * (k1 + 1) * self.inputs * 2 * f + here(self.inputs, 2 * f, sees_itself=False)
+        block = here(2 * f, f) + (k // 2) * (k + 1) * f * f + here(f, f) + here(f, 2 * f)
+        return first + (self.layers - 1) * block + here(2 * f, hidden) + here(hidden, self.head_outputs)
+
     def _map_multiply_adds(self) -> int:
         if self.conditioning != "map":
             return 0
@@ -212,6 +241,11 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         return total + self.height * self.width * self.layers * 2 * 2 * self.features * g
 
 
+def channel_of(feature: int, features: int, channels: int) -> int:
+    """The channel that a feature map of a PixelCNN belongs to: 0 for the first third in RGB, and so on."""
+    return feature * channels // features
+
+
 def map_in_words(spec: ModelSpec) -> str:
     """`a map of 8×8, 5 categories`, `… 3 planes of values`, or `the picture at 8×8`; rows × columns."""
     size = f"{spec.map_height}×{spec.map_width}"
@@ -220,6 +254,12 @@ def map_in_words(spec: ModelSpec) -> str:
     planes = "" if spec.conditioning_size == 1 else f"{spec.conditioning_size} planes of "
     what = f"{spec.map_categories} categories" if spec.map_categories else "values"
     return f"a map of {size}, {planes}{what}"
+
+
+def layers_in_words(spec: ModelSpec) -> str:
+    """`12 layers × 32 features`, or `PixelCNN of 2016, …` of that architecture."""
+    architecture = "PixelCNN of 2016, " if spec.architecture == "pixelcnn" else ""
+    return f"{architecture}{spec.layers} layers × {spec.features} features"
 
 
 def levels_in_words(spec: ModelSpec) -> str:
@@ -354,7 +394,7 @@ class VqvaeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         wanted = (1, *self.grid, self.codes, "categorical")
         found = (*prior.image_shape, prior.levels, prior.input)
         if found == wanted:
-            return None
+            return None if prior.architecture == "gated" else "its prior is a PixelCNN of 2016: expected a gated one"
         words = [f"{h}×{w} grids of {k} {kind} levels" for _, h, w, k, kind in (found, wanted)]
         return f"its prior draws {words[0]}, its decoder reads {words[1]}"
 

@@ -22,6 +22,7 @@ from gpcnn_export.source import Source, read_source
 from gpcnn_runtime.engines.base import Engine
 from gpcnn_runtime.engines.native.load import native_engine
 from gpcnn_runtime.engines.native.picture_encoder import PictureEncoder
+from gpcnn_training.architectures import gated
 from gpcnn_training.model import GatedPixelCNN
 from gpcnn_training.vqvae_network import Vqvae
 
@@ -73,20 +74,20 @@ def make_model_file(
         MissingExtraError: onnx or ONNX Runtime, which an autoencoder's encoder needs, is not installed.
     """
     source = read_source(checkpoint)
-    pictures = source.pictures
+    model, pictures = gated(source.model), source.pictures
     content = _encoder(source, encoder, tell)
-    draft = draft_model_file(source.model, source.class_names, source.checkpoint_digest, content, pictures)
+    draft = draft_model_file(model, source.class_names, source.checkpoint_digest, content, pictures)
     tell("checking images against eager PyTorch")
     shown, codes = None, None
     with draft.load() as engine:
-        parity = prove(source.model, draw_on(engine), PROOF_BATCHES)
+        parity = prove(model, draw_on(engine), PROOF_BATCHES)
         if pictures is not None:
-            shown = prove_pictures(source.model, pictures, engine)
+            shown = prove_pictures(model, pictures, engine)
             codes = prove_codes(pictures, PictureEncoder(*decode_model_file(draft.content, "model.gpcnn")).encode)
     metadata = msgspec.structs.replace(
         draft.metadata, parity=parity, preparation=source.preparation, picture_parity=shown, codes_parity=codes
     )
-    return ModelFile(encode_model_file(metadata, _weights(source.model, pictures)), metadata, content)
+    return ModelFile(encode_model_file(metadata, _weights(model, pictures)), metadata, content)
 
 
 def draft_model_file(

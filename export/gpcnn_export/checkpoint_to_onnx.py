@@ -19,6 +19,7 @@ from gpcnn_export.proof.pictures import prove_codes, prove_pictures
 from gpcnn_export.source import Source, read_source, refuse_encoder
 from gpcnn_export.tuning import tune_schedule, tune_window
 from gpcnn_runtime.engines.onnxruntime.session import onnx_metadata
+from gpcnn_training.architectures import gated
 from gpcnn_training.vqvae_network import Vqvae
 
 PROOF_IMAGES = 8
@@ -62,6 +63,8 @@ def make_engine(
     """
     source = read_source(checkpoint)
     model, spec = source.model, source.model.spec
+    if role == "sampler":
+        gated(model)  # before anything is measured
     schedule = Schedule(window) if isinstance(window, int) else window
     if schedule != "auto" and not schedule.fits(spec.width):
         two = f", or two windows such as {spec.width},1@16, the second from 2 to {LARGEST_FROM} images on"
@@ -89,9 +92,13 @@ def make_engine(
     elif schedule != "auto":
         chosen = schedule
     elif batch is not None:
-        chosen = Schedule(tune_window(model, batch, tell))
+        chosen = Schedule(tune_window(gated(model), batch, tell))
     else:
-        chosen = tune_schedule(model, tell) if tune_batch is None else Schedule(tune_window(model, tune_batch, tell))
+        chosen = (
+            tune_schedule(gated(model), tell)
+            if tune_batch is None
+            else Schedule(tune_window(gated(model), tune_batch, tell))
+        )
     if chosen is not None:
         tell("building the sampler graph")
     draft = draft_engine(
@@ -109,7 +116,7 @@ def make_engine(
     with draft.load() as engine:
         parity = prove(model, draw_on(engine), (PROOF_IMAGES,) if chosen is None else proof_batches(chosen))
         if source.pictures is not None:
-            shown = prove_pictures(model, source.pictures, engine)
+            shown = prove_pictures(gated(model), source.pictures, engine)
     proven = {"parity": parity, "picture_parity": shown, "preparation": source.preparation}
     return draft.with_metadata(msgspec.structs.replace(draft.metadata, **proven))
 

@@ -19,7 +19,9 @@ from gpcnn_export.graphs.step import step_graph
 from gpcnn_runtime.engines.base import Engine
 from gpcnn_runtime.engines.onnxruntime.encoder import Encoder
 from gpcnn_runtime.engines.onnxruntime.load import onnx_engine
-from gpcnn_training.model import GatedPixelCNN, parameter_count
+from gpcnn_training.architectures import gated
+from gpcnn_training.model import parameter_count
+from gpcnn_training.network import Network
 from gpcnn_training.vqvae_network import Vqvae
 
 
@@ -71,7 +73,7 @@ def pack(graph: onnx.ModelProto, metadata: EngineMetadata, encoder: OnnxEngine |
 
 
 def draft_engine(
-    model: GatedPixelCNN,
+    model: Network,
     role: Role,
     schedule: Schedule | int | None = None,
     *,
@@ -98,7 +100,7 @@ def draft_engine(
     spec = model.spec
     if role == "sampler":
         schedule = schedule or spec.width
-        graph = sampler_graph(model, schedule, batch, many, pictures)
+        graph = sampler_graph(gated(model), schedule, batch, many, pictures)
     elif role == "step":
         graph, schedule = step_graph(model, batch), None
     elif pictures is not None:

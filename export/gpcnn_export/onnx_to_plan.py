@@ -119,6 +119,10 @@ def build_plan(
     metadata, model = onnx_metadata(onnx_path, content), _graph(content, onnx_path)
     if metadata.vqvae is not None:
         raise EngineError(f"{onnx_path} is of a VQ-VAE, which TensorRT cannot draw yet: ONNX Runtime runs it as it is")
+    if metadata.spec.architecture == "pixelcnn":
+        raise EngineError(
+            f"{onnx_path} is of a PixelCNN of 2016, of which there is no plan: ONNX Runtime runs it as it is"
+        )
     if metadata.role == "encoder":
         raise EngineError(f"{onnx_path} is an encoder, which ONNX Runtime runs as it is: name the engine beside it")
     if metadata.batch is not None:

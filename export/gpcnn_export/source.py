@@ -21,7 +21,7 @@ from gpcnn_training.checkpoint import (
     load_checkpoint,
     load_vqvae,
 )
-from gpcnn_training.model import GatedPixelCNN
+from gpcnn_training.network import Network
 from gpcnn_training.vqvae_network import Vqvae
 
 
@@ -38,7 +38,7 @@ class Source:
         encoder: of a model file whose model is an autoencoder, the encoder engine beside it.
     """
 
-    model: GatedPixelCNN
+    model: Network
     class_names: tuple[str, ...]
     preparation: Preparation | None
     checkpoint_digest: str
@@ -57,9 +57,9 @@ def read_source(path: Path) -> Source:
     path = resolve_engine(path)
     if path.suffix != SUFFIX:
         if checkpoint_header(path).vqvae is not None:
-            model, pictures, header = load_vqvae(path)
+            prior, pictures, header = load_vqvae(path)
             digest = checkpoint_digest(path)
-            return Source(model, header.class_names, header.preparation, digest, pictures=pictures)
+            return Source(prior, header.class_names, header.preparation, digest, pictures=pictures)
         model, header = load_checkpoint(path)
         return Source(model, header.class_names, header.preparation, checkpoint_digest(path))
     metadata, weights = decode_model_file(read_model_bytes(path), str(path))

@@ -34,6 +34,8 @@ BAD = [
     ({"head": "mixture", "mixtures": 129}, "mixtures is 129"),
     ({"head": "mixture", "mixtures": 5, "levels": 300}, "levels is 300: expected 2 to 256"),
     ({"head": "mixture", "mixtures": 5, "input": "categorical", "input_size": 3}, "expected values, whose order"),
+    ({"architecture": "pixelcnn", "conditioning": "embedding", "conditioning_size": 2}, "expected none or label"),
+    ({"architecture": "pixelcnn", "head": "mixture", "mixtures": 5}, "architecture is pixelcnn: expected categorical"),
 ]
 
 

@@ -18,8 +18,9 @@ from gpcnn_deploy.spec import EncoderSpec, ModelSpec
 from gpcnn_export.graphs.encoder import encoder_graph
 from gpcnn_export.graphs.sampler import sampler_graph
 from gpcnn_export.graphs.step import step_graph
+from gpcnn_training.architectures import make_network
 from gpcnn_training.checkpoint import save_checkpoint
-from gpcnn_training.model import GatedPixelCNN
+from gpcnn_training.network import Network
 
 LABELLED = ModelSpec(
     height=6,
@@ -80,17 +81,17 @@ def names_of(spec: ModelSpec) -> tuple[str, ...]:
 
 
 @functools.cache
-def model_of(spec: ModelSpec, seed: int = 0, scale: float = 3.0, encoder: EncoderSpec | None = None) -> GatedPixelCNN:
+def model_of(spec: ModelSpec, seed: int = 0, scale: float = 3.0, encoder: EncoderSpec | None = None) -> Network:
     """Random weights times `scale`: large enough that pixels depend on each other. Whoever changes it copies it."""
     torch.manual_seed(seed)
-    model = GatedPixelCNN(spec, encoder).eval()
+    model = make_network(spec, encoder).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(scale)
     return model
 
 
-def write_checkpoint(path: Path, model: GatedPixelCNN, **header: Any) -> Path:
+def write_checkpoint(path: Path, model: Network, **header: Any) -> Path:
     """A checkpoint of a model, in a folder that is made; `header` takes the place of what its header says."""
     fields = {
         "spec": model.spec,
@@ -129,13 +130,13 @@ def bytes_of(graph: onnx.ModelProto, metadata: EngineMetadata) -> bytes:
     return bytes(add_metadata(graph, encode_metadata(metadata)).SerializeToString())
 
 
-def engine_bytes_of(model: GatedPixelCNN, window: int | Schedule | None, **change: Any) -> bytes:
+def engine_bytes_of(model: Network, window: int | Schedule | None, **change: Any) -> bytes:
     """An engine of role `sampler`, or `step` where window is None; `change` goes into its metadata."""
     graph = step_graph(model) if window is None else sampler_graph(model, window)
     return bytes_of(graph, msgspec.structs.replace(metadata_of(model.spec, window), **change))
 
 
-def encoder_bytes_of(model: GatedPixelCNN, **change: Any) -> bytes:
+def encoder_bytes_of(model: Network, **change: Any) -> bytes:
     """The encoder engine of an autoencoder; `change` goes into its metadata."""
     assert model.encoder is not None
     metadata = msgspec.structs.replace(metadata_of(model.spec, None), role="encoder", **change)

@@ -20,7 +20,7 @@ from gpcnn_deploy.text import exact_json
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from gpcnn_training.model import GatedPixelCNN
+    from gpcnn_training.network import Network
 
     Timed = tuple[tuple[float, ...], int, Tensor]
     """Seconds of each run for a whole image, pixels drawn in a run, and what was drawn."""
@@ -73,7 +73,7 @@ def main(checkpoint: Path, request: Path, threads: int, limit: float, runs: int,
     click.echo(exact_json(report))
 
 
-def _load(path: Path) -> tuple[GatedPixelCNN, str]:
+def _load(path: Path) -> tuple[Network, str]:
     """The model of a checkpoint or of a model file, and the digest of the checkpoint."""
     import torch
 
@@ -87,7 +87,7 @@ def _load(path: Path) -> tuple[GatedPixelCNN, str]:
     return build_model(path, metadata.spec, None, tensors).eval(), metadata.checkpoint_digest
 
 
-def _fastest(model: GatedPixelCNN, noise: Tensor, condition: Tensor | None) -> int:
+def _fastest(model: Network, noise: Tensor, condition: Tensor | None) -> int:
     """Threads for an honest baseline: on a busy machine one thread can be many times faster than two."""
     from gpcnn_training.sampling import sample_raster
     from gpcnn_training.trainer.compute import fastest_threads
@@ -95,7 +95,7 @@ def _fastest(model: GatedPixelCNN, noise: Tensor, condition: Tensor | None) -> i
     return fastest_threads(lambda: sample_raster(model, noise, condition, pixels=1))
 
 
-def _check(checkpoint: Path, model: GatedPixelCNN, noise: Tensor, condition: Tensor | None) -> None:
+def _check(checkpoint: Path, model: Network, noise: Tensor, condition: Tensor | None) -> None:
     spec, kinds = model.spec, {1: "label", 2: "embedding", 4: "map"}
     found = (tuple(noise.shape[1:]), "none" if condition is None else kinds[condition.ndim])
     expected = (spec.image_shape, spec.conditioning)
@@ -106,7 +106,7 @@ def _check(checkpoint: Path, model: GatedPixelCNN, noise: Tensor, condition: Ten
         )
 
 
-def _naive(model: GatedPixelCNN, noise: Tensor, condition: Tensor | None, limit: float, runs: int) -> Timed:
+def _naive(model: Network, noise: Tensor, condition: Tensor | None, limit: float, runs: int) -> Timed:
     """The full network once per sub-pixel: every pass costs the same, so part of a run tells the whole."""
     from gpcnn_training.sampling import sample_raster
 
@@ -123,9 +123,7 @@ def _naive(model: GatedPixelCNN, noise: Tensor, condition: Tensor | None, limit:
     return tuple(second * pixels / timed for second in seconds), timed, drawn
 
 
-def _cached(
-    model: GatedPixelCNN, noise: Tensor, condition: Tensor | None, limit: float, runs: int, window: int
-) -> Timed:
+def _cached(model: Network, noise: Tensor, condition: Tensor | None, limit: float, runs: int, window: int) -> Timed:
     """Row and column caches, a window at a time: whole images always, as its cost depends on what is drawn."""
     from gpcnn_training.sampling import sample_cached
 
@@ -148,7 +146,7 @@ def _time(draw: Callable[[], Tensor], runs: int, limit: float) -> tuple[tuple[fl
 
 
 def _verdict(
-    model: GatedPixelCNN, noise: Tensor, image: Tensor, condition: Tensor | None, drawn: Tensor, timed: int
+    model: Network, noise: Tensor, image: Tensor, condition: Tensor | None, drawn: Tensor, timed: int
 ) -> dict[str, Any]:
     """Hold the engine's images against what was drawn here, and prove the rest of them by one forward pass each."""
     import torch

@@ -26,7 +26,9 @@ from gpcnn_deploy.schema import written
 from gpcnn_deploy.spec import EncoderSpec, ModelSpec, VqvaeSpec
 from gpcnn_deploy.system.files import sha256, write_atomic
 from gpcnn_deploy.text import exact_json
+from gpcnn_training.architectures import gated, make_network
 from gpcnn_training.model import GatedPixelCNN
+from gpcnn_training.network import Network
 from gpcnn_training.runs import checkpoint_path
 from gpcnn_training.vqvae_network import Vqvae
 
@@ -42,7 +44,7 @@ def tool_versions() -> dict[str, str]:
     }
 
 
-def save_checkpoint(path: Path, model: GatedPixelCNN, header: Header) -> None:
+def save_checkpoint(path: Path, model: Network, header: Header) -> None:
     """Write weights and header to `path`, whole or not at all.
 
     Raises:
@@ -51,7 +53,7 @@ def save_checkpoint(path: Path, model: GatedPixelCNN, header: Header) -> None:
     write_tensors(path, model.state_dict(), header)
 
 
-def load_checkpoint(path: Path) -> tuple[GatedPixelCNN, Header]:
+def load_checkpoint(path: Path) -> tuple[Network, Header]:
     """The model (on the CPU, in evaluation mode) and the header of a checkpoint file or of a run folder that holds one.
 
     Raises:
@@ -68,7 +70,7 @@ def load_checkpoint(path: Path) -> tuple[GatedPixelCNN, Header]:
     return build_model(path, header.spec, header.encoder, tensors).eval(), header
 
 
-def save_vqvae(path: Path, prior: GatedPixelCNN, pictures: Vqvae, header: Header) -> None:
+def save_vqvae(path: Path, prior: Network, pictures: Vqvae, header: Header) -> None:
     """Write a VQ-VAE: prior, encoder, codebook, decoder and header, whole or not at all.
 
     Raises:
@@ -91,7 +93,7 @@ def load_vqvae(path: Path) -> tuple[GatedPixelCNN, Vqvae, Header]:
         raise CheckpointError(f"{path}: is not of a VQ-VAE: name one that gpcnn-train --model vqvae trained")
     theirs = {name: tensors.pop(name) for name in list(tensors) if name.startswith(PICTURES)}
     plain = {name.removeprefix(PICTURES): tensor for name, tensor in theirs.items()}
-    prior = build_model(path, header.spec, header.encoder, tensors)
+    prior = gated(build_model(path, header.spec, header.encoder, tensors))
     return prior.eval(), build_vqvae(path, header.vqvae, plain).eval(), header
 
 
@@ -170,17 +172,17 @@ def read_tensors(
     return header, tensors
 
 
-def build_model(path: Path, spec: ModelSpec, encoder: EncoderSpec | None, tensors: dict[str, Tensor]) -> GatedPixelCNN:
+def build_model(path: Path, spec: ModelSpec, encoder: EncoderSpec | None, tensors: dict[str, Tensor]) -> Network:
     """The model of a spec with these weights; nothing is allocated before their shapes are known to fit.
 
     Raises:
         CheckpointError: a weight is missing, unknown, or of another shape; `path` is named.
     """
     with torch.device("meta"):
-        expected = {name: tensor.shape for name, tensor in GatedPixelCNN(spec, encoder).state_dict().items()}
+        expected = {name: tensor.shape for name, tensor in make_network(spec, encoder).state_dict().items()}
     _check_shapes(path, expected, tensors)
     with torch.random.fork_rng(devices=[]):  # the initial weights, soon replaced, must not move the caller's generator
-        model = GatedPixelCNN(spec, encoder)
+        model = make_network(spec, encoder)
     model.load_state_dict(tensors)
     return model
 

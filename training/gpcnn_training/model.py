@@ -32,6 +32,7 @@ from gpcnn_deploy.errors import UsageError
 from gpcnn_deploy.spec import EncoderSpec, ModelSpec
 from gpcnn_training.encoder import Encoder
 from gpcnn_training.map_network import MapNetwork
+from gpcnn_training.network import Network
 
 
 def gate(preactivation: Tensor) -> Tensor:
@@ -109,13 +110,14 @@ class MixtureHead(nn.Module):
         return outputs
 
 
-class GatedPixelCNN(nn.Module):
+class GatedPixelCNN(Network):
     """The network: levels of an image → what its head says of every sub-pixel's conditional distribution."""
+
+    head: Head | MixtureHead
 
     def __init__(self, spec: ModelSpec, encoder: EncoderSpec | None = None) -> None:
         """A network with fresh weights; with an `encoder`, an autoencoder, conditioned on the code of an image."""
-        super().__init__()
-        self.spec = spec
+        super().__init__(spec)
         self.layers = nn.ModuleList(GatedLayer(spec, index) for index in range(spec.layers))
         self.head = Head(spec) if spec.head == "categorical" else MixtureHead(spec)
         gates = spec.layers * 2 * 2 * spec.features
@@ -127,30 +129,11 @@ class GatedPixelCNN(nn.Module):
             self.condition_projection = nn.Linear(spec.conditioning_size, gates, bias=False)
         elif spec.conditioning == "map":
             self.condition_projection = nn.Conv2d(spec.map_features, gates, 1, bias=False)
-        self.input_embedding: nn.Embedding | None = None
+        self.input_embedding = None
         if spec.input == "categorical":
             self.input_embedding = nn.Embedding(spec.levels, spec.input_size)
         self.map_network = MapNetwork(spec) if spec.conditioning == "map" else None
         self.encoder = None if encoder is None else Encoder(encoder, spec)
-        self.dropout = 0.0  # share of a gate's features that a training step leaves out
-
-    def values(self, levels_NCHW: Tensor) -> Tensor:
-        """Levels 0..K-1 → network inputs [N, I, H, W]: values in [-1, 1], or the vectors of categories."""
-        if self.input_embedding is None:
-            return self.brightness(levels_NCHW)
-        vectors_NCHWD: Tensor = self.input_embedding(levels_NCHW)
-        return vectors_NCHWD.permute(0, 1, 4, 2, 3).flatten(1, 2)
-
-    def brightness(self, levels_NCHW: Tensor) -> Tensor:
-        """Levels 0..K-1 → [-1, 1]: 2x - (K-1) is exact, so one rounding everywhere."""
-        top = self.spec.levels - 1
-        return (2 * levels_NCHW - top).to(self.head.hidden.weight.dtype) * (1 / top)
-
-    def embed(self, levels_NCHW: Tensor) -> Tensor:
-        """Code float [N, E] of images, int [N, C, H, W]; for autoencoders alone."""
-        assert self.encoder is not None
-        code: Tensor = self.encoder(self.brightness(levels_NCHW))
-        return code
 
     def condition(self, condition: Tensor | None) -> Tensor | None:
         """V^T y for every gate: label int [N] or embedding float [N, E] → [L, 2, N, 2F]; None without conditioning.

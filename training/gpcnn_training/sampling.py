@@ -15,6 +15,8 @@ from gpcnn_training.conditionals import conditionals
 from gpcnn_training.conditionals import inverse_cdf as inverse_cdf
 from gpcnn_training.conditionals import log_probability as log_probability
 from gpcnn_training.model import GatedLayer, GatedPixelCNN
+from gpcnn_training.network import Network
+from gpcnn_training.pixelcnn import PixelCNN
 
 
 @contextlib.contextmanager
@@ -30,7 +32,7 @@ def full_precision() -> Iterator[None]:
 
 @torch.no_grad()
 @full_precision()
-def score(model: GatedPixelCNN, levels_NCHW: Tensor, condition: Tensor | None = None) -> Tensor:
+def score(model: Network, levels_NCHW: Tensor, condition: Tensor | None = None) -> Tensor:
     """Log-probability of each sub-pixel given those before it, float [N, C, H, W], nats."""
     return conditionals(model.spec, model(levels_NCHW, condition), levels_NCHW).log_probability(levels_NCHW)
 
@@ -44,7 +46,7 @@ def _start(noise: Tensor, known: Tensor | None, mask: Tensor | None) -> tuple[Te
 @torch.no_grad()
 @full_precision()
 def sample_raster(
-    model: GatedPixelCNN,
+    model: Network,
     noise: Tensor,
     condition: Tensor | None = None,
     known: Tensor | None = None,
@@ -71,7 +73,7 @@ def sample_raster(
 @torch.no_grad()
 @full_precision()
 def sample_jacobi(
-    model: GatedPixelCNN,
+    model: Network,
     noise: Tensor,
     condition: Tensor | None = None,
     known: Tensor | None = None,
@@ -93,7 +95,7 @@ def sample_jacobi(
 @torch.no_grad()
 @full_precision()
 def sample_cached(
-    model: GatedPixelCNN,
+    model: Network,
     noise: Tensor,
     condition: Tensor | None = None,
     known: Tensor | None = None,
@@ -101,8 +103,14 @@ def sample_cached(
     temperature: float = 1.0,
     window: int = 1,
 ) -> tuple[Tensor, Tensor]:
-    """Row and column caches, `window` columns at a time: returns (levels, log_prob [N, C, H, W])."""
+    """Row and column caches, `window` columns at a time: returns (levels, log_prob [N, C, H, W]).
+
+    A PixelCNN of 2016 is drawn a pixel at a time, whatever the window.
+    """
     image, known, mask = _start(noise, known, mask)
+    if isinstance(model, PixelCNN):
+        return _sample_pixels(model, noise, condition, image, known, mask, temperature)
+    assert isinstance(model, GatedPixelCNN)
     spec = model.spec
     n, (c, height, width) = noise.shape[0], spec.image_shape
     first, last = model.layers[0], model.layers[-1]
@@ -137,4 +145,30 @@ def sample_cached(
             log_prob[:, :, i : i + 1, here] = given.log_probability(drawn)
             h_caches = [x[..., x.shape[3] - last.left :] for x in features]
         above = torch.cat([above, row[..., first.left :]], dim=2)[:, :, 1:]
+    return image, log_prob
+
+
+def _sample_pixels(
+    model: PixelCNN,
+    noise: Tensor,
+    condition: Tensor | None,
+    image: Tensor,
+    known: Tensor,
+    mask: Tensor,
+    temperature: float,
+) -> tuple[Tensor, Tensor]:
+    """`sample_cached` of a PixelCNN: what its convolutions read of earlier pixels is kept."""
+    c, height, width = model.spec.image_shape
+    caches, biases = model.caches(noise), model.condition(condition)
+    log_prob = torch.empty_like(noise)
+    for i in range(height):
+        for j in range(width):
+            here = (..., slice(i, i + 1), slice(j, j + 1))
+            for k in range(c):  # a channel needs those of the pixel that come before it
+                outputs = model.pixel(model.values(image[here])[:, :, 0, 0], j, caches, biases)
+                drawn = conditionals(model.spec, outputs, image[here]).inverse_cdf(noise[here], temperature)[:, k, 0, 0]
+                image[:, k, i, j] = torch.where(mask[:, k, i, j], known[:, k, i, j], drawn)
+            log_prob[here] = conditionals(model.spec, outputs, image[here]).log_probability(image[here])
+            model.drawn(model.values(image[here])[:, :, 0, 0], j, caches)
+        caches = model.next_row(caches)
     return image, log_prob

@@ -21,13 +21,13 @@ from gpcnn_deploy.metadata import MAX_BATCH
 from gpcnn_export.graphs.builder import OPSET
 from gpcnn_export.graphs.shapes import with_all_shapes
 from gpcnn_training.conditionals import conditionals
-from gpcnn_training.model import GatedPixelCNN
+from gpcnn_training.network import Network
 
 
 class StepNetwork(nn.Module):
     """One Jacobi step around a Gated PixelCNN; shapes as in `forward`."""
 
-    def __init__(self, model: GatedPixelCNN) -> None:
+    def __init__(self, model: Network) -> None:
         super().__init__()
         self.model = model
 
@@ -60,7 +60,7 @@ class StepNetwork(nn.Module):
         return image_next, given.log_probability(image), changed
 
 
-def step_graph(model: GatedPixelCNN, batch: int | None = None) -> onnx.ModelProto:
+def step_graph(model: Network, batch: int | None = None) -> onnx.ModelProto:
     """Export the single-step network, with no trace of where it was made.
 
     Args:

@@ -14,7 +14,7 @@ import torch
 from gpcnn_deploy.errors import ParityError
 from gpcnn_deploy.metadata import EncoderParity
 from gpcnn_deploy.spec import ModelSpec
-from gpcnn_training.model import GatedPixelCNN
+from gpcnn_training.network import Network
 
 Levels = npt.NDArray[np.int32]
 Embed = Callable[[Levels], npt.NDArray[np.float32]]
@@ -48,7 +48,7 @@ def embedding_error(eager: npt.NDArray[np.float32], found: npt.NDArray[np.float3
 
 
 @torch.no_grad()
-def prove_encoder(model: GatedPixelCNN, embed: Embed) -> EncoderParity:
+def prove_encoder(model: Network, embed: Embed) -> EncoderParity:
     """Hold an encoder engine against the eager encoder.
 
     Args:

@@ -23,7 +23,7 @@ from gpcnn_deploy.spec import ModelSpec
 from gpcnn_runtime.engines.base import Engine, Request, Strategy
 from gpcnn_training.conditionals import conditionals
 from gpcnn_training.divergence import NEAR_TIE, Divergence, first_divergences
-from gpcnn_training.model import GatedPixelCNN
+from gpcnn_training.network import Network
 
 Array = npt.NDArray[Any]
 Feed = dict[str, Array]
@@ -61,7 +61,7 @@ class Comparison:
 
 
 @torch.no_grad()
-def compare(model: GatedPixelCNN, feed: Mapping[str, Array], image: Array, log_prob: Array) -> Comparison:
+def compare(model: Network, feed: Mapping[str, Array], image: Array, log_prob: Array) -> Comparison:
     """Hold an engine's result against the eager model.
 
     Args:
@@ -96,7 +96,7 @@ def compare(model: GatedPixelCNN, feed: Mapping[str, Array], image: Array, log_p
     )
 
 
-def compare_in_parts(model: GatedPixelCNN, feed: Feed, image: Array, log_prob: Array) -> Comparison:
+def compare_in_parts(model: Network, feed: Feed, image: Array, log_prob: Array) -> Comparison:
     """`compare` of the first images of a feed, however many, in bounded memory.
 
     Raises:
@@ -145,7 +145,7 @@ def feeds(spec: ModelSpec, images: int, seed: int = 0) -> list[Feed]:
     return result
 
 
-def prove(model: GatedPixelCNN, draw: Draw, batches: Sequence[int] = (8,)) -> ParityReport:
+def prove(model: Network, draw: Draw, batches: Sequence[int] = (8,)) -> ParityReport:
     """Run an engine on plain samples and completions, and hold the results against eager PyTorch.
 
     Args:

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from gpcnn_deploy.errors import UsageError
 from gpcnn_deploy.preparation import Resampling
-from gpcnn_deploy.spec import Head, Input, ModelSpec
+from gpcnn_deploy.spec import Architecture, Head, Input, ModelSpec
 from gpcnn_training.commands.train.cli import main
 from gpcnn_training.commands.train.flag import Flag, flags_of
 from gpcnn_training.commands.train.presets import PRESETS
@@ -27,6 +27,7 @@ FLAGS = dict(flags_of(TrainRequest))
 OPTIONS = {str(param.name): param for param in main.params if param.name != "version"}
 NAMES = {
     "Resampling": Resampling,
+    "Architecture": Architecture,
     "Head": Head,
     "Input": Input,
     "CompileChoice": CompileChoice,

@@ -14,7 +14,7 @@ from gpcnn_deploy.spec import Quantization
 from gpcnn_training.data.dataset import DataSet, Labels
 from gpcnn_training.evaluation.classifier import classify, train_classifier
 from gpcnn_training.evaluation.likelihood import levels_of_draw
-from gpcnn_training.model import GatedPixelCNN
+from gpcnn_training.network import Network
 from gpcnn_training.sampling import sample_cached
 
 CLASSIFIER_SEED = 0
@@ -67,7 +67,7 @@ class ClassConsistency(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def class_consistency(
-    model: GatedPixelCNN,
+    model: Network,
     data: DataSet,
     quantization: Quantization,
     samples: int,
@@ -108,7 +108,7 @@ def class_consistency(
 
 
 def conditional_samples(
-    model: GatedPixelCNN,
+    model: Network,
     samples: int,
     seed: int,
     on_progress: Callable[[float], None] | None = None,

@@ -17,7 +17,7 @@ from gpcnn_deploy.spec import ModelSpec, Quantization
 from gpcnn_training.data.conditions import Conditions, conditions_of
 from gpcnn_training.data.dataset import DataSet, Labels, Pixels
 from gpcnn_training.data.quantize import quantization_for, stream, to_levels
-from gpcnn_training.model import GatedPixelCNN
+from gpcnn_training.network import Network
 from gpcnn_training.sampling import sample_cached, score
 
 BINARIZATION_SEED = 2016  # of the test images: fixed, so that figures of different runs can be compared
@@ -41,7 +41,7 @@ def levels_of_draw(
 
 
 def negative_log_likelihood(
-    model: GatedPixelCNN,
+    model: Network,
     pixels: Pixels,
     conditions: Conditions,
     quantization: Quantization,
@@ -80,7 +80,7 @@ def negative_log_likelihood(
 
 
 def mixture_negative_log_likelihood(
-    model: GatedPixelCNN,
+    model: Network,
     pixels: Pixels,
     labels: Labels,
     quantization: Quantization,
@@ -119,7 +119,7 @@ def mixture_negative_log_likelihood(
 
 
 def sample_sheet(
-    model: GatedPixelCNN, seed: int, data: DataSet | None = None, most: int = 80
+    model: Network, seed: int, data: DataSet | None = None, most: int = 80
 ) -> tuple[npt.NDArray[np.uint8], int]:
     """A sheet of samples, one column per class (of at most the first ten); image k of the sheet is image k of the seed.
 
@@ -162,7 +162,7 @@ def sample_sheet(
 
 
 @torch.no_grad()
-def _of_test_images(model: GatedPixelCNN, levels: npt.NDArray[np.int64], data: DataSet | None) -> torch.Tensor:
+def _of_test_images(model: Network, levels: npt.NDArray[np.int64], data: DataSet | None) -> torch.Tensor:
     """What the first test images, whose levels are given, are drawn from."""
     device = next(model.parameters()).device
     if model.encoder is not None:
@@ -173,7 +173,7 @@ def _of_test_images(model: GatedPixelCNN, levels: npt.NDArray[np.int64], data: D
     return torch.from_numpy(given[: len(levels)]).to(device)
 
 
-def draw_samples(path: Path, model: GatedPixelCNN, seed: int, data: DataSet | None = None) -> int:
+def draw_samples(path: Path, model: Network, seed: int, data: DataSet | None = None) -> int:
     """Write `sample_sheet` as PNG; returns how many samples it holds.
 
     Raises:

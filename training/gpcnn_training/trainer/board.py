@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gpcnn_training.model import GatedPixelCNN
+from gpcnn_training.network import Network
 
 
 class Board:
@@ -52,7 +52,7 @@ class Board:
         """Add a sheet of samples: uint8 [rows, columns] or [rows, columns, 3]."""
         self._writer.add_image("samples", sheet, step, dataformats="HW" if sheet.ndim == 2 else "HWC")
 
-    def graph(self, model: GatedPixelCNN, levels_NCHW: Tensor, condition: Tensor | None) -> None:
+    def graph(self, model: Network, levels_NCHW: Tensor, condition: Tensor | None) -> None:
         """Add the graph of the network, traced on a batch."""
         inputs = (levels_NCHW,) if condition is None else (levels_NCHW, condition)
         with warnings.catch_warnings(), torch.no_grad():

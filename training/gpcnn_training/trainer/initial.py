@@ -11,16 +11,18 @@ from torch import nn
 from gpcnn_deploy.errors import UsageError
 from gpcnn_training.checkpoint import load_checkpoint
 from gpcnn_training.model import GatedLayer, GatedPixelCNN
+from gpcnn_training.network import Network
+from gpcnn_training.pixelcnn import PixelCNN
 
 _CONDITION = "condition_projection."
 
 
 @torch.no_grad()
-def initial_weights(model: GatedPixelCNN, checkpoint: Path) -> None:
+def initial_weights(model: Network, checkpoint: Path) -> None:
     """Give `model` the weights of a checkpoint of the same dimensions, whatever either is conditioned on.
 
     Where the conditioning differs, its weights stay fresh, and the mean that the checkpoint's classes add to each gate
-    is added to the gate's bias: the model starts from an average over the classes.
+    is added to the gate's (or the masked convolution's) bias: the model starts from an average over the classes.
 
     Raises:
         CheckpointError: the checkpoint cannot be used.
@@ -42,7 +44,15 @@ def initial_weights(model: GatedPixelCNN, checkpoint: Path) -> None:
     model.load_state_dict(weights, strict=False)
     if same or not isinstance(other.condition_projection, nn.Embedding):
         return
-    mean = other.condition_projection.weight.mean(0).view(model.spec.layers, 2, -1)
+    classes = other.condition_projection.weight
+    if isinstance(model, PixelCNN):
+        sizes = [conv.out_channels for conv in model.convolutions()]
+        for conv, added in zip(model.convolutions(), torch.split(classes.mean(0), sizes), strict=True):
+            assert conv.bias is not None
+            conv.bias += added
+        return
+    assert isinstance(model, GatedPixelCNN)
+    mean = classes.mean(0).view(model.spec.layers, 2, -1)
     for layer, (vertical, horizontal) in zip(model.layers, mean, strict=True):
         assert isinstance(layer, GatedLayer)
         assert layer.vertical.bias is not None

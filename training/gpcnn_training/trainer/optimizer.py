@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gpcnn_training.model import GatedPixelCNN
+from gpcnn_training.network import Network
 from gpcnn_training.trainer.settings import OptimizerName, Settings
 
 MUON_STEP = 4.0
@@ -25,7 +25,7 @@ class Muon(torch.optim.Optimizer):
     step is as long as AdamW's usually are (Liu et al. 2025, arXiv 2502.16982), times MUON_STEP.
     """
 
-    def __init__(self, model: GatedPixelCNN, settings: Settings) -> None:
+    def __init__(self, model: Network, settings: Settings) -> None:
         """Over the weights of `model`, which are in channels-last layout, so that a matrix is a view of its weight."""
         hidden = hidden_weights(model)
         self.hidden = [weight for name, weight in model.named_parameters() if name in hidden]
@@ -60,7 +60,7 @@ def hidden_weights(model: nn.Module) -> frozenset[str]:
     return frozenset(
         name
         for name, weight in model.named_parameters()
-        if weight.ndim == 4 and name.startswith(("layers.", "head.")) and name not in _NOT_HIDDEN
+        if weight.ndim == 4 and name.startswith(("layers.", "blocks.", "head.")) and name not in _NOT_HIDDEN
     )
 
 
@@ -75,7 +75,7 @@ def as_weight(matrix: Tensor, shape: torch.Size) -> Tensor:
     return matrix.view(outputs, *kernel, inputs).permute(0, 3, 1, 2)
 
 
-def make_optimizer(model: GatedPixelCNN, settings: Settings) -> torch.optim.Optimizer:
+def make_optimizer(model: Network, settings: Settings) -> torch.optim.Optimizer:
     """The optimizer that the settings name, over all weights of `model`."""
     if settings.optimizer == "rmsprop":
         return torch.optim.RMSprop(model.parameters(), settings.learning_rate, alpha=0.95, eps=1e-8)
@@ -84,14 +84,14 @@ def make_optimizer(model: GatedPixelCNN, settings: Settings) -> torch.optim.Opti
     return torch.optim.AdamW(model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
 
 
-def moment_names(optimizer: OptimizerName, model: GatedPixelCNN) -> dict[str, tuple[str, ...]]:
+def moment_names(optimizer: OptimizerName, model: Network) -> dict[str, tuple[str, ...]]:
     """Weight name → what the optimizer keeps of it, each of the weight's shape."""
     hidden = hidden_weights(model) if optimizer == "muon" else frozenset()
     others = ("square_avg",) if optimizer == "rmsprop" else _ADAMW
     return {name: ("momentum_buffer",) if name in hidden else others for name, _ in model.named_parameters()}
 
 
-def moments(optimizer: torch.optim.Optimizer, model: GatedPixelCNN) -> dict[str, dict[str, Tensor]]:
+def moments(optimizer: torch.optim.Optimizer, model: Network) -> dict[str, dict[str, Tensor]]:
     """Weight name → moment → tensor of the weight's shape; without those that no step has made yet."""
     kept: dict[str, dict[str, Tensor]] = {}
     matrices: dict[Tensor, Tensor] = {}

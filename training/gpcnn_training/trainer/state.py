@@ -15,7 +15,7 @@ from torch import Tensor
 from gpcnn_deploy.checkpoint_header import Header, read_header
 from gpcnn_deploy.errors import CheckpointError
 from gpcnn_training.checkpoint import build_model, read_tensors, write_tensors
-from gpcnn_training.model import GatedPixelCNN
+from gpcnn_training.network import Network
 from gpcnn_training.runs import STATE
 from gpcnn_training.trainer.compute import Compute
 from gpcnn_training.trainer.optimizer import moment_names, moments
@@ -46,14 +46,14 @@ class TrainingState(msgspec.Struct, frozen=True, kw_only=True):
 class Restored:
     """A training state, read: model with the weights of the last step, their moving average, moments by weight name."""
 
-    model: GatedPixelCNN
-    average: GatedPixelCNN
+    model: Network
+    average: Network
     moments: dict[str, dict[str, Tensor]]
     state: TrainingState
 
 
 def save_state(
-    run: Path, model: GatedPixelCNN, average: GatedPixelCNN, optimizer: torch.optim.Optimizer, state: TrainingState
+    run: Path, model: Network, average: Network, optimizer: torch.optim.Optimizer, state: TrainingState
 ) -> None:
     """Write the training state of a run, whole or not at all.
 

@@ -32,7 +32,7 @@ from gpcnn_training.data.conditions import conditions_of, data_digest
 from gpcnn_training.data.dataset import DataSet
 from gpcnn_training.data.quantize import stream, to_levels
 from gpcnn_training.evaluation.likelihood import bits_per_dim, negative_log_likelihood, sample_sheet
-from gpcnn_training.model import GatedPixelCNN
+from gpcnn_training.network import Network
 from gpcnn_training.runs import CHECKPOINT, LAST, METRICS, TENSORBOARD
 from gpcnn_training.trainer.board import Board
 from gpcnn_training.trainer.compute import (
@@ -78,7 +78,7 @@ class Trainer:
     def __init__(
         self,
         run: Path,
-        model: GatedPixelCNN,
+        model: Network,
         data: DataSet,
         quantization: Quantization,
         settings: Settings,
@@ -146,10 +146,10 @@ class Trainer:
                 self._board = Board(run / TENSORBOARD, self.step)
 
     @property
-    def average(self) -> GatedPixelCNN:
+    def average(self) -> Network:
         """The network with the moving average of the weights: what is evaluated and exported."""
         model = self._average.module
-        assert isinstance(model, GatedPixelCNN)
+        assert isinstance(model, Network)
         return model
 
     @property
@@ -308,7 +308,7 @@ class Trainer:
 
     def score(
         self,
-        model: GatedPixelCNN,
+        model: Network,
         images: npt.NDArray[np.int64] | None = None,
         test: int | None = None,
         on_progress: Callable[[float], None] | None = None,

@@ -9,7 +9,7 @@ import torch
 from gpcnn_deploy.philox import noise
 from gpcnn_deploy.pictures.levels import grid
 from gpcnn_training.data.dataset import Pixels
-from gpcnn_training.model import GatedPixelCNN
+from gpcnn_training.network import Network
 from gpcnn_training.sampling import sample_cached
 from gpcnn_training.vqvae.pictures import decode, encode
 from gpcnn_training.vqvae_network import Vqvae
@@ -17,7 +17,7 @@ from gpcnn_training.vqvae_network import Vqvae
 _CODES_OF_A_SHEET = 20_000  # drawn in seconds
 
 
-def drawn_sheet(prior: GatedPixelCNN, pictures: Vqvae, seed: int, most: int = 80) -> tuple[npt.NDArray[np.uint8], int]:
+def drawn_sheet(prior: Network, pictures: Vqvae, seed: int, most: int = 80) -> tuple[npt.NDArray[np.uint8], int]:
     """A sheet of drawn pictures, one column per class (of at most the first ten); picture k is that of the seed.
 
     Returns:

@@ -19,7 +19,7 @@ from gpcnn_export.commands.verify.protocol import INPUTS, Prepared, VerifyJob
 
 if TYPE_CHECKING:
     from gpcnn_deploy.checkpoint_header import Header
-    from gpcnn_training.model import GatedPixelCNN
+    from gpcnn_training.network import Network
     from gpcnn_training.vqvae_network import Vqvae
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -59,7 +59,7 @@ def main(what: Literal["prepare", "judge"], folder: Path) -> None:
 
 
 def prepare(
-    job: VerifyJob, model: GatedPixelCNN, header: Header, pictures: Vqvae | None = None
+    job: VerifyJob, model: Network, header: Header, pictures: Vqvae | None = None
 ) -> tuple[Prepared, dict[str, npt.NDArray[Any]]]:
     """What to feed the engine, as `request.npz` has it.
 
@@ -105,7 +105,7 @@ def _check_spec(job: VerifyJob, header: Header) -> None:
 
 
 def _real_images(
-    job: VerifyJob, model: GatedPixelCNN, header: Header, pictures: Vqvae | None
+    job: VerifyJob, model: Network, header: Header, pictures: Vqvae | None
 ) -> tuple[str, dict[str, npt.NDArray[Any]]]:
     """Name of the data set, and the levels of its first test images with their condition.
 
@@ -161,7 +161,7 @@ def _downloads() -> Path:
     return Path(pooch.os_cache("gpcnn-deploy"))
 
 
-def _codes(model: GatedPixelCNN, levels: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+def _codes(model: Network, levels: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
     import torch
 
     with torch.no_grad():

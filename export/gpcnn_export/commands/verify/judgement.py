@@ -33,7 +33,7 @@ from gpcnn_export.proof.encoder import EMBEDDING_TOLERANCE, embedding_error
 from gpcnn_export.proof.parity import LOG_PROB_TOLERANCE, Comparison, Feed, compare_in_parts
 from gpcnn_export.proof.pictures import DISTANCE_TOLERANCE, PIXEL_TOLERANCE, distance_error, pixel_error
 from gpcnn_training.divergence import NEAR_TIE, Divergence
-from gpcnn_training.model import GatedPixelCNN
+from gpcnn_training.network import Network
 from gpcnn_training.vqvae_network import Vqvae
 
 Array = npt.NDArray[Any]
@@ -60,7 +60,7 @@ class Case:
 def judge(
     job: VerifyJob,
     prepared: Prepared,
-    model: GatedPixelCNN,
+    model: Network,
     header: Header,
     digest: str,
     request: Arrays,
@@ -155,7 +155,7 @@ def _keys(drawn: Arrays) -> list[tuple[Inputs, str]]:
     ]
 
 
-def _case(model: GatedPixelCNN, request: Arrays, drawn: Arrays, key: tuple[Inputs, str]) -> Case:
+def _case(model: Network, request: Arrays, drawn: Arrays, key: tuple[Inputs, str]) -> Case:
     inputs, strategy = key
     image, log_prob = drawn[f"{inputs}.{strategy}.image"], drawn[f"{inputs}.{strategy}.log_prob"]
     feed = {name.partition(".")[2]: request[name] for name in request if name.startswith(f"{inputs}.")}
@@ -165,7 +165,7 @@ def _case(model: GatedPixelCNN, request: Arrays, drawn: Arrays, key: tuple[Input
         return Case(inputs, strategy, len(image), None, str(error))
 
 
-def _real_data(name: str, model: GatedPixelCNN, request: Arrays, drawn: Arrays) -> RealData:
+def _real_data(name: str, model: Network, request: Arrays, drawn: Arrays) -> RealData:
     levels, log_prob = request["data.levels"], drawn["data.log_prob"]
     feed: Feed = {
         "noise": np.zeros(levels.shape, np.float32),
@@ -188,7 +188,7 @@ def _real_data(name: str, model: GatedPixelCNN, request: Arrays, drawn: Arrays) 
 
 
 @torch.no_grad()
-def _embedded(model: GatedPixelCNN, levels: Array, embedding: Array) -> Embedded:
+def _embedded(model: Network, levels: Array, embedding: Array) -> Embedded:
     eager = model.embed(torch.from_numpy(levels)).numpy()
     error = _finite(embedding_error(eager, embedding))
     return Embedded(images=len(levels), error=error, limit=EMBEDDING_TOLERANCE)

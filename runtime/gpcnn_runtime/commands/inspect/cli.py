@@ -45,7 +45,7 @@ def main(engine: Path, json_path: Path | None) -> None:
 
 def facts(found: Inspection) -> Iterator[tuple[str, str]]:
     """What people want to know, line by line."""
-    from gpcnn_deploy.spec import levels_in_words, map_in_words
+    from gpcnn_deploy.spec import layers_in_words, levels_in_words, map_in_words
 
     spec = found.spec
     if found.checkpoint is not None:
@@ -69,7 +69,7 @@ def facts(found: Inspection) -> Iterator[tuple[str, str]]:
     kernels = f"kernels {spec.first_kernel_size} and {spec.kernel_size}"
     yield (
         "prior" if found.vqvae else "model",
-        f"{spec.layers} layers × {spec.features} features, {kernels}, head of {spec.head_features}",
+        f"{layers_in_words(spec)}, {kernels}, head of {spec.head_features}",
     )
     if spec.conditioning == "label":
         names = found.class_names[:SHOWN_CLASSES]

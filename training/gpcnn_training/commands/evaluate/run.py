@@ -29,7 +29,7 @@ from gpcnn_training.evaluation.likelihood import (
     mixture_negative_log_likelihood,
     negative_log_likelihood,
 )
-from gpcnn_training.model import GatedPixelCNN
+from gpcnn_training.network import Network
 from gpcnn_training.runs import checkpoint_path, newest_run
 from gpcnn_training.trainer.compute import limit_threads, threads_set
 from gpcnn_training.trainer.device import resolve_device
@@ -217,7 +217,7 @@ def evaluate(request: EvaluateRequest) -> Evaluation:
     )
 
 
-def _load(path: Path) -> tuple[GatedPixelCNN, Vqvae | None, Header]:
+def _load(path: Path) -> tuple[Network, Vqvae | None, Header]:
     """The model of a checkpoint, and of a VQ-VAE its encoder, codebook and decoder."""
     if checkpoint_header(path).vqvae is not None:
         return load_vqvae(path)
@@ -242,7 +242,7 @@ def spread(scores: list[float], unit: float) -> Spread:
 
 
 def _under(
-    model: GatedPixelCNN,
+    model: Network,
     pixels: Pixels,
     conditions: Conditions,
     labels: Labels,

@@ -22,7 +22,7 @@ from gpcnn_training.commands.train.image_size import IMAGE_SIZE
 
 if TYPE_CHECKING:
     from gpcnn_deploy.preparation import Preparation, Resampling
-    from gpcnn_deploy.spec import Head, Input
+    from gpcnn_deploy.spec import Architecture, Head, Input
     from gpcnn_training.trainer.compute import CompileChoice, PrecisionChoice
     from gpcnn_training.trainer.settings import OptimizerName
 
@@ -90,6 +90,11 @@ class TrainRequest:
         FiniteRange(0, 1, max_open=True),
         "Decay of the moving average of the weights. The average is what is scored and exported. 0 for none "
         "(default: 0.999).",
+    )
+    architecture: Architecture | None = flag(
+        click.Choice(["gated", "pixelcnn"]),
+        "Which network (default: gated). pixelcnn is the PixelCNN of 2016 that came before it, for comparison: it "
+        "draws in PyTorch and as a step engine alone.",
     )
     layers: int | None = flag(click.IntRange(1, MAX_LAYERS), "Gated layers of each stack.")
     features: int | None = flag(click.IntRange(1, MAX_FEATURES), "Feature maps of each stack.")

@@ -24,9 +24,10 @@ from gpcnn_deploy.errors import (
     UsageError,
     lacks_memory,
 )
-from gpcnn_deploy.spec import Conditioning, EncoderSpec, ModelSpec, levels_in_words, map_in_words
+from gpcnn_deploy.spec import Conditioning, EncoderSpec, ModelSpec, layers_in_words, levels_in_words, map_in_words
 from gpcnn_deploy.system.files import check_file, check_folder
 from gpcnn_deploy.system.machine import of_memory
+from gpcnn_training.architectures import make_network
 from gpcnn_training.checkpoint import checkpoint_header, load_checkpoint, save_checkpoint
 from gpcnn_training.commands.train.places import data_folder, hold, is_there, note, remembered_name, run_folder
 from gpcnn_training.commands.train.presets import OWN_DATA, PRESETS
@@ -39,7 +40,7 @@ from gpcnn_training.data.names import NAMES
 from gpcnn_training.data.quantize import quantization_for
 from gpcnn_training.data.sources import load_data
 from gpcnn_training.evaluation.likelihood import DRAWN_FROM_IMAGES, bits_per_dim, draw_samples
-from gpcnn_training.model import GatedPixelCNN, parameter_count
+from gpcnn_training.model import parameter_count
 from gpcnn_training.runs import CHECKPOINT, LOCK, RUNS, SAMPLES, STATE, checkpoint_path, make_run_folder, newest_run
 from gpcnn_training.trainer.compute import limit_threads, threads_set
 from gpcnn_training.trainer.device import make_fabric, resolve_device
@@ -122,6 +123,14 @@ def _start(request: TrainRequest, fabric: Fabric, stack: contextlib.ExitStack) -
         raise UsageError("--head mixture needs levels in an order, and categories have none: leave out one of the two")
     if model != "upscale" and request.factor is not None:
         raise UsageError("--factor says how much a picture is enlarged: leave it out, or add --model upscale")
+    if request.architecture == "pixelcnn":
+        if model not in ("conditional", "unconditional"):
+            raise UsageError(
+                f"--architecture pixelcnn draws what a label decides, or nothing, and not --model {model}: add --model "
+                "conditional or unconditional"
+            )
+        if request.head == "mixture":
+            raise UsageError("--architecture pixelcnn has a probability for every level: leave out --head mixture")
     if model not in ("upscale", "map") and request.map_features is not None:
         raise UsageError("--map-features is for a map: leave it out, or add --model map or upscale")
     try:
@@ -132,12 +141,13 @@ def _start(request: TrainRequest, fabric: Fabric, stack: contextlib.ExitStack) -
     conditions_of(data, spec, model == "autoencoder")  # refuses what does not fit, before there is a folder
     settings = _settings(request, spec, fabric.device)
     torch.manual_seed(settings.seed)
-    network = GatedPixelCNN(spec, EncoderSpec() if model == "autoencoder" else None)
+    network = make_network(spec, EncoderSpec() if model == "autoencoder" else None)
     if request.init is not None:
         initial_weights(network, request.init)
     folder: Path | None = None
     if fabric.is_global_zero:
-        folder = make_run_folder(f"{data.name}-{model}", request.out)
+        kind = model if spec.architecture == "gated" else f"{spec.architecture}-{model}"
+        folder = make_run_folder(f"{data.name}-{kind}", request.out)
     folder = fabric.broadcast(folder) if fabric.world_size > 1 else folder
     assert folder is not None
     hold(folder, fabric, stack)
@@ -233,6 +243,7 @@ def _spec(request: TrainRequest, data: DataSet, model: str) -> ModelSpec:
         input_size=(request.input_size or _INPUT_SIZE) if request.input == "categorical" else 0,
         head=request.head or "categorical",
         mixtures=(request.mixtures or _MIXTURES) if request.head == "mixture" else 0,
+        architecture=request.architecture or "gated",
     )
 
 
@@ -404,7 +415,8 @@ def _finish(trainer: Trainer, request: TrainRequest) -> None:
         f"test NLL    {nll:.2f} nats/image, {report.test_bits_per_dim:.4f} bits/dim ({scored:,}{of} test images)\n"
         f"samples     {report.samples}\n"
         f"checkpoint  {checkpoint}\n"
-        f"next        gpcnn-export {shlex.quote(str(checkpoint))} --format onnx",
+        f"next        gpcnn-export {shlex.quote(str(checkpoint))} --format onnx"
+        + (" --graph step" if trainer.spec.architecture != "gated" else ""),
     )
     _say_what_more_gives(trainer, request)
 
@@ -438,7 +450,7 @@ def _announce(trainer: Trainer, request: TrainRequest) -> None:
     click.echo(
         f"{data.name}: {len(trainer.train_images):,} training, {len(trainer.validation_images):,} validation and "
         f"{len(data.test_pixels):,} test images, {size}, {levels_in_words(spec)}{binarized}\n"
-        f"model: {spec.layers} layers × {spec.features} features, {weights}, {kind}\n"
+        f"model: {layers_in_words(spec)}, {weights}, {kind}\n"
         f"training on {place} for {settings.limits()}, in {trainer.run}; Ctrl-C saves",
         err=True,
     )

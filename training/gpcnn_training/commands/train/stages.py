@@ -18,6 +18,7 @@ from gpcnn_deploy.errors import CheckpointError, InterruptedRun, SpecError, Usag
 from gpcnn_deploy.pictures.levels import save_png
 from gpcnn_deploy.spec import ModelSpec, VqvaeSpec
 from gpcnn_deploy.system.files import check_file, check_folder
+from gpcnn_training.architectures import gated
 from gpcnn_training.checkpoint import load_codes, load_vqvae, save_codes, save_vqvae
 from gpcnn_training.commands.train.places import data_folder, hold, is_there, note, remembered_name, run_folder
 from gpcnn_training.commands.train.presets import OWN_DATA, PRESETS, PRIOR
@@ -57,6 +58,7 @@ _OF_PIXELS = {
     "levels": "--codes says how many",
     "input": "codes are categories",
     "head": "codes are categories",
+    "architecture": "its prior is a Gated PixelCNN",
     "mixtures": "codes are categories",
     "factor": "pictures are enlarged by --model upscale",
     "map_features": "it has no map",
@@ -449,7 +451,7 @@ def _train_prior(run: Path, plan: Plan, data: DataSet, request: TrainRequest, fa
         torch.manual_seed(settings.seed)
         network = GatedPixelCNN(plan.spec)
     else:
-        network = restored.model
+        network = gated(restored.model)
     trainer = PriorTrainer(
         run,
         network,
