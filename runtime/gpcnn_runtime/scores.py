@@ -102,12 +102,21 @@ def score(
     return Scores(math.log(labels) - _log_sum_exp(totals), -totals, log_prob_NCHW, spec.subpixels)
 
 
-def check_has_likelihood(sampler: Sampler) -> None:
+def check_has_likelihood(sampler: Sampler, background: bool = False) -> None:
     """Refuse models that need more than a picture to score it.
+
+    Args:
+        sampler: of the model.
+        background: the model is one to compare with, which is given nothing but the picture.
 
     Raises:
         UsageError: the model is conditioned on embeddings or on maps.
     """
+    if background and sampler.metadata.spec.conditioning in ("embedding", "map"):
+        raise UsageError(
+            f"--background {sampler.engine.info.path}: is conditioned on more than labels, and is given only the "
+            "picture: name a model with labels or without conditioning"
+        )
     if sampler.metadata.spec.conditioning == "map":
         raise UsageError(
             f"{sampler.engine.info.path}: is conditioned on a map, without which it has no likelihood: give it with "

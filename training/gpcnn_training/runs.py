@@ -24,8 +24,19 @@ RUNS = Path("runs")
 
 
 def checkpoint_path(path: Path) -> Path:
-    """A checkpoint file as it is; for a run folder, the checkpoint in it."""
-    return path / CHECKPOINT if path.is_dir() else path
+    """A checkpoint file as it is; for a run folder, the checkpoint in it.
+
+    Raises:
+        CheckpointError: the folder holds the first stage of a VQ-VAE alone.
+    """
+    if not path.is_dir():
+        return path
+    if (path / CODES).exists() and not (path / CHECKPOINT).exists():
+        raise CheckpointError(
+            f"{path}: holds the first stage of a VQ-VAE, which draws nothing yet: train its prior with gpcnn-train "
+            f"--resume {path}"
+        )
+    return path / CHECKPOINT
 
 
 def newest_run(folder: Path = RUNS, prefix: str = "") -> Path:

@@ -221,6 +221,9 @@ def test_mistakes_are_one_line(folder: Path) -> None:
     fails(2, "conditioned on maps: --interpolate is for", "--engine", "map.gpcnn", "--interpolate", "m.npy:0,m.npy:1")
     scores = ("both.npz", "--engine", "map.gpcnn")
     fails(2, "without which it has no likelihood", *scores, score=True)
+    for engine, more in (("map.gpcnn", ("--map", "m.npy")), ("up.gpcnn", ())):
+        background = (f"--background {engine}: is conditioned on more than labels", "both.npz", "--background", engine)
+        fails(2, *background, "--engine", engine, *more, score=True)
     np.save("three.npy", MAPS[:3])
     fails(
         2, "3 maps for 4 pictures: expected one for each, or one map for all", *scores, "--map", "three.npy", score=True

@@ -15,14 +15,16 @@ import pytest
 from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from small_engines import EMBEDDED, MAPPED, PLAIN, Make, model_of
-from small_vqvae import save
+from small_vqvae import SPEC, save
 
 import gpcnn_runtime.commands.sample.jobs
 from gpcnn_deploy.errors import DataError, UsageError
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_deploy.system.lock import held
 from gpcnn_export.checkpoint_to_native import draft_model_file, make_model_file, write_model_file
+from gpcnn_export.proof.pictures import check_pictures
 from gpcnn_runtime import Sampler, join_parts
 from gpcnn_runtime.commands.join.cli import main as join_main
 from gpcnn_runtime.commands.parts import Part, parse_part
@@ -209,6 +211,18 @@ def test_parts_of_a_vqvae_have_its_pictures(folder: Path) -> None:
         np.savez("part-1.npz", **{name: part[name] for name in part.files if name != "pictures"})
     with pytest.raises(DataError, match="hold images of different kinds"):
         join_parts([f"part-{number}.npz" for number in (1, 2, 3)], "out.npz")
+
+
+def test_parts_of_images_like_pictures_by_a_vqvae(folder: Path) -> None:
+    write_model_file(folder / "codes.gpcnn", make_model_file(save(folder / "my.safetensors")))
+    for number, pixels in enumerate(check_pictures(SPEC, 2)):
+        Image.fromarray(pixels.transpose(1, 2, 0)).save(f"{number}.png")
+    job = ["--engine", "codes.gpcnn", "--like", "0.png", "--like", "1.png", "--count", 5, "--vary", 0.7]
+    arrays = equal_arrays(*parted("npz", *job))
+    assert len(arrays["pictures"]) == 10
+    assert len(arrays["original"]) == 2
+    whole, joined = parted("png", *job)
+    assert tree(whole) == tree(joined)
 
 
 def whole_job(folder: Path, engine: Path) -> bytes:

@@ -77,6 +77,11 @@ def test_one_command_trains_both_stages_and_its_figures_can_be_measured_again() 
     assert result.exit_code == 0, result.output
     found = json.loads(Path("e.json").read_text())
     assert found["reconstruction"]["psnr"] == report["test_psnr"]
+    result = run(checkpoint, "--data", "my.npz", command=gpcnn_training.commands.evaluate.cli.main)
+    assert "nats/picture's codes" in result.stdout
+    assert "bits/code" in result.stdout
+    assert "pixel" not in result.stdout.replace("pixels", "")
+    assert "bits/dim" not in result.stdout
     assert np.isclose(found["nats_per_image"]["mean"], report["test_nats_per_image"], rtol=1e-6)
     metrics = [json.loads(line) for line in Path("runs/my-vqvae/codes-metrics.jsonl").read_text().splitlines()]
     assert all(1 <= row["train_perplexity"] <= 5 for row in metrics if "train_perplexity" in row)
@@ -93,6 +98,8 @@ def test_stages_are_trained_alone_and_a_prior_anew_on_the_codes_of_another_run()
     codes = (one / "codes.safetensors").read_bytes()
     with pytest.raises(CheckpointError, match=r"first stage of a VQ-VAE, .* gpcnn-train --resume runs/my-vqvae"):
         load_checkpoint(one / "codes.safetensors")
+    with pytest.raises(CheckpointError, match=r"first stage of a VQ-VAE, .* gpcnn-train --resume runs/my-vqvae"):
+        load_checkpoint(one)
     result = run("--resume", one)
     assert result.exit_code == 0, result.output
     assert (one / "codes.safetensors").read_bytes() == codes

@@ -119,7 +119,8 @@ def _origin(found: Inspection) -> Iterator[tuple[str, str]]:
         length = f"{checkpoint.epoch:.2f} epochs, {checkpoint.step:,} steps"
         yield "trained", f"on {checkpoint.data} ({checkpoint.quantization}): {length}"
         if checkpoint.test_nll is not None:
-            yield "test NLL", f"{checkpoint.test_nll:.2f} nats an image, on {checkpoint.test_images:,} images"
+            what = "an image" if checkpoint.psnr is None else "a picture's codes"
+            yield "test NLL", f"{checkpoint.test_nll:.2f} nats {what}, on {checkpoint.test_images:,} images"
         if checkpoint.psnr is not None:
             which = "test pictures" if checkpoint.test_images else "pictures held out from training"
             yield "PSNR", f"{checkpoint.psnr:.2f} dB of {which}, back from their codes"

@@ -248,7 +248,8 @@ def main(
 
                 share = VARY if vary is None else vary
                 given, conditions = encode_code_likes(sampler, likes, seed, count, temperature, share, resize, invert)
-                order = Order(conditions, strategy, given, from_zoo=from_zoo)
+                span = range(conditions.total) if part is None else part.of(conditions.total)
+                order = Order(conditions, strategy, given, from_zoo=from_zoo, span=span)
                 (draw_grid if output_format == "grid" else draw_job)(sampler, order, place)
                 return
             any_label = asked is not None and numbers is None

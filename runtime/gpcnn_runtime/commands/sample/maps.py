@@ -100,6 +100,5 @@ def read_given_maps(
         map=values_of_pixels(pixels),
         depth=spec.levels,
         shown=len(small),
-        reads_pictures=True,
         small=pixels,
     )

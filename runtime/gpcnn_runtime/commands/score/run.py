@@ -110,7 +110,7 @@ class Scoring:
             blank = np.zeros(spec.image_shape, np.uint8)
             to_levels(blank, spec, options.binarization, options.seed)  # refuses what does not fit
         if background is not None:
-            check_has_likelihood(background)
+            check_has_likelihood(background, background=True)
             other = background.metadata.spec
             if (other.image_shape, other.levels) != (spec.image_shape, spec.levels):
                 raise UsageError(

@@ -85,7 +85,7 @@ def describe(evaluation: Evaluation) -> str:
         f"checkpoint  {evaluation.checkpoint} (step {evaluation.step:,}, {evaluation.epoch:.1f} epochs)",
         f"data        {evaluation.data}, {_of(evaluation.test_images, evaluation.all_test_images)} test images",
         *_describe_reconstruction(evaluation.reconstruction),
-        *_describe_protocol(evaluation, evaluation.conditioning),
+        *_describe_protocol(evaluation, evaluation.conditioning, evaluation.reconstruction is not None),
     ]
     if evaluation.fixed is not None:
         lines += _describe_protocol(evaluation.fixed, evaluation.conditioning)
@@ -103,24 +103,27 @@ def _describe_reconstruction(found: Reconstructions | None) -> list[str]:
     ]
 
 
-def _describe_protocol(found: Protocol, conditioning: Conditioning) -> list[str]:
+def _describe_protocol(found: Protocol, conditioning: Conditioning, of_codes: bool = False) -> list[str]:
     of = {
         "none": "p(x)",
         "label": "p(x | y), given the label",
         "embedding": "p(x | h), given the embedding",
         "map": "p(x | h), given the map",
     }
-    lines = [f"protocol    {found.protocol}", *_describe_likelihood("test NLL", found, of[conditioning])]
+    lines = [f"protocol    {found.protocol}", *_describe_likelihood("test NLL", found, of[conditioning], of_codes)]
     if found.mixture is not None:
-        lines += _describe_likelihood("mixture NLL", found.mixture, "p(x), the mean of p(x | y) over the labels")
+        mean = "p(x), the mean of p(x | y) over the labels"
+        lines += _describe_likelihood("mixture NLL", found.mixture, mean, of_codes)
     return lines
 
 
-def _describe_likelihood(name: str, likelihood: Likelihood, meaning: str) -> list[str]:
+def _describe_likelihood(name: str, likelihood: Likelihood, meaning: str, of_codes: bool) -> list[str]:
+    """Of a VQ-VAE, x is the grid of a picture's codes."""
+    image, pixel, dim = ("picture's codes", "code", "code") if of_codes else ("image", "pixel", "dim")
     return [
-        f"{name:11} {_figure(likelihood.nats_per_image, 3)} nats/image of {meaning}",
-        f"            {_figure(likelihood.nats_per_pixel, 6)} nats/pixel",
-        f"            {_figure(likelihood.bits_per_dim, 5)} bits/dim",
+        f"{name:11} {_figure(likelihood.nats_per_image, 3)} nats/{image} of {meaning}",
+        f"            {_figure(likelihood.nats_per_pixel, 6)} nats/{pixel}",
+        f"            {_figure(likelihood.bits_per_dim, 5)} bits/{dim}",
     ]
 
 

@@ -415,8 +415,8 @@ def _finish(trainer: Trainer, request: TrainRequest) -> None:
         f"test NLL    {nll:.2f} nats/image, {report.test_bits_per_dim:.4f} bits/dim ({scored:,}{of} test images)\n"
         f"samples     {report.samples}\n"
         f"checkpoint  {checkpoint}\n"
-        f"next        gpcnn-export {shlex.quote(str(checkpoint))} --format onnx"
-        + (" --graph step" if trainer.spec.architecture != "gated" else ""),
+        f"next        gpcnn-export {shlex.quote(str(checkpoint))}"
+        + (" --format onnx --graph step" if trainer.spec.architecture != "gated" else ""),
     )
     _say_what_more_gives(trainer, request)
 

@@ -526,5 +526,6 @@ def _finish_prior(trainer: PriorTrainer, data: DataSet, request: TrainRequest) -
         f"test NLL    {nll:.2f} nats a picture's codes, {report.test_bits_per_code:.4f} bits a code\n"
         f"samples     {report.samples}\n"
         f"pictures    {report.reconstructions}: test pictures, and what becomes of them\n"
-        f"checkpoint  {report.checkpoint}",
+        f"checkpoint  {report.checkpoint}\n"
+        f"next        gpcnn-export {shlex.quote(report.checkpoint or '')}",
     )
