@@ -46,7 +46,8 @@ INLINE vec one_minus_exp2(vec x) {
   p = multiply_add(p, f, splat(0.2402212f));
   p = multiply_add(p, f, splat(0.69314694f));
   const vec power = (vec)((vec_int)multiply_add(p, f, splat(1.0f)) + ((vec_int)shifted << 23));
-  return choose(n == splat(0), -f * p, splat(1.0f) - power);
+  /* f · p is added above, too: where it is not added, no compiler that shares it could fuse it there. */
+  return choose(n == splat(0), multiply_add(-f, p, splat(0)), splat(1.0f) - power);
 }
 
 /* tanh(a) · sigmoid(b), equation 2, with one division: (1 - x) / ((1 + x)(1 + y)), x = exp(-2a), y = exp(-b). */
