@@ -95,7 +95,7 @@ def test_the_seed_decides_and_is_recorded() -> None:
         assert (
             gpcnn_train("--max-steps", 2, "--seed", seed, "--out", f"run{len(weights)}", *SMALL, *EXACT).exit_code == 0
         )
-        model, header = load_checkpoint(Path(f"run{len(weights)}"))
+        model, header = load_checkpoint(Path(run))
         assert header.seed == seed
         weights.append(torch.cat([parameter.detach().flatten() for parameter in model.parameters()]))
     assert torch.equal(weights[0], weights[1])
