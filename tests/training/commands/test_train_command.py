@@ -92,9 +92,8 @@ def test_own_data_with_levels_and_a_name_of_ones_own(stripes_file: Path) -> None
 def test_the_seed_decides_and_is_recorded() -> None:
     weights = []
     for seed in (1, 1, 2):
-        assert (
-            gpcnn_train("--max-steps", 2, "--seed", seed, "--out", f"run{len(weights)}", *SMALL, *EXACT).exit_code == 0
-        )
+        run = f"run{len(weights)}"
+        assert gpcnn_train("--max-steps", 2, "--seed", seed, "--out", run, *SMALL, *EXACT).exit_code == 0
         model, header = load_checkpoint(Path(run))
         assert header.seed == seed
         weights.append(torch.cat([parameter.detach().flatten() for parameter in model.parameters()]))
