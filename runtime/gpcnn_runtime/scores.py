@@ -112,17 +112,18 @@ def check_has_likelihood(sampler: Sampler, background: bool = False) -> None:
     Raises:
         UsageError: the model is conditioned on embeddings or on maps.
     """
-    if background and sampler.metadata.spec.conditioning in ("embedding", "map"):
+    conditioning = sampler.metadata.spec.conditioning
+    if background and conditioning in ("embedding", "map"):
         raise UsageError(
-            f"--background {sampler.engine.info.path}: is conditioned on more than labels, and is given only the "
-            "picture: name a model with labels or without conditioning"
+            f"--background {sampler.engine.info.path}: is conditioned on {'an' if conditioning == 'embedding' else 'a'} "
+            f"{conditioning}, and is given only the picture: name a model with labels or without conditioning"
         )
-    if sampler.metadata.spec.conditioning == "map":
+    if conditioning == "map":
         raise UsageError(
             f"{sampler.engine.info.path}: is conditioned on a map, without which it has no likelihood: give it with "
             "--map"
         )
-    if sampler.metadata.spec.conditioning == "embedding":
+    if conditioning == "embedding":
         raise UsageError(
             f"{sampler.engine.info.path}: is conditioned on an embedding, without which it has no likelihood: give it "
             "with --embeddings, or name a model with labels or without conditioning"

@@ -222,7 +222,12 @@ def test_mistakes_are_one_line(folder: Path) -> None:
     scores = ("both.npz", "--engine", "map.gpcnn")
     fails(2, "without which it has no likelihood", *scores, score=True)
     for engine, more in (("map.gpcnn", ("--map", "m.npy")), ("up.gpcnn", ())):
-        background = (f"--background {engine}: is conditioned on more than labels", "both.npz", "--background", engine)
+        background = (
+            f"--background {engine}: is conditioned on a map, and is given only the picture",
+            "both.npz",
+            "--background",
+            engine,
+        )
         fails(2, *background, "--engine", engine, *more, score=True)
     np.save("three.npy", MAPS[:3])
     fails(
