@@ -114,9 +114,10 @@ def check_has_likelihood(sampler: Sampler, background: bool = False) -> None:
     """
     conditioning = sampler.metadata.spec.conditioning
     if background and conditioning in ("embedding", "map"):
+        what = "an embedding" if conditioning == "embedding" else "a map"
         raise UsageError(
-            f"--background {sampler.engine.info.path}: is conditioned on {'an' if conditioning == 'embedding' else 'a'} "
-            f"{conditioning}, and is given only the picture: name a model with labels or without conditioning"
+            f"--background {sampler.engine.info.path}: is conditioned on {what}, and is given only the picture: name a "
+            "model with labels or without conditioning"
         )
     if conditioning == "map":
         raise UsageError(
