@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from gpcnn_deploy.errors import GpcnnError, SpecError
-from gpcnn_deploy.spec import LATER_FIELDS
+from gpcnn_deploy.spec import LATER_FIELDS, LATER_FIELDS_OF_VQVAE
 from gpcnn_deploy.text import read_exact_json
 
 Layout = TypeVar("Layout", bound=msgspec.Struct)
@@ -26,7 +26,7 @@ class _SchemaOnly(msgspec.Struct):
 
 
 def written(record: msgspec.Struct) -> dict[str, Any]:
-    """What a file holds of a record: plain values, keys in order, each `spec` without later fields that say nothing."""
+    """What a file holds of a record: plain values, keys in order, each spec without later fields that say nothing."""
     plain: dict[str, Any] = msgspec.to_builtins(record, order="sorted")
     _shorten_specs(plain)
     return {name: value for name, value in plain.items() if value is not None or name not in _LATER}
@@ -36,8 +36,9 @@ def _shorten_specs(plain: dict[str, Any]) -> None:
     for key, value in plain.items():
         if not isinstance(value, dict):
             continue
-        if key == "spec":
-            plain[key] = {name: x for name, x in value.items() if name not in LATER_FIELDS or x != LATER_FIELDS[name]}
+        later = {"spec": LATER_FIELDS, "vqvae": LATER_FIELDS_OF_VQVAE}.get(key)
+        if later is not None:
+            plain[key] = {name: x for name, x in value.items() if name not in later or x != later[name]}
         else:
             _shorten_specs(value)
 

@@ -61,6 +61,9 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         architecture: gated, or the PixelCNN that came before it (van den Oord, Kalchbrenner and Kavukcuoglu 2016, arXiv
             1601.06759): one stack of masked convolutions. There, layer 1 is the convolution of mask A and each further
             one a residual block around a convolution of mask B with F features; 2F features go from block to block.
+        code_levels: 1; or 2, of the prior of a VQ-VAE-2, which is two Gated PixelCNNs, see `priors`. Its image is a
+            sheet of the codes of both levels, in the order in which they are drawn: all top codes in raster order,
+            which fill the first H / 5 rows, then the bottom codes, as many columns and 4 H / 5 rows of them.
 
     Raises:
         SpecError: a dimension is out of range or two of them contradict each other.
@@ -87,6 +90,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     map_categories: int = 0
     map_kind: MapKind = "values"
     architecture: Architecture = "gated"
+    code_levels: int = 1
 
     def __post_init__(self) -> None:
         _between("height", self.height, 1, MAX_PIXELS)
@@ -123,12 +127,31 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
                 )
             if self.head != "categorical":
                 raise SpecError(f"head is {self.head} but architecture is pixelcnn: expected categorical")
+        _between("code_levels", self.code_levels, 1, 2)
+        if self.code_levels == 2:
+            self._check_sheet()
         self._check_map()
+
+    def _check_sheet(self) -> None:
+        if self.height % 5 or self.width % 2:
+            raise SpecError(
+                f"code_levels is 2 and the sheet {self.height}×{self.width}: expected a multiple of 5 by one of 2"
+            )
+        for name, wanted in (("channels", 1), ("input", "categorical"), ("head", "categorical")):
+            if getattr(self, name) != wanted:
+                raise SpecError(f"code_levels is 2 and {name} is {getattr(self, name)}: expected {wanted}")
+        if self.architecture != "gated" or self.conditioning not in ("none", "label"):
+            raise SpecError(
+                f"code_levels is 2 but architecture is {self.architecture} and conditioning {self.conditioning}: "
+                "expected gated, and none or label"
+            )
+        _between("map_features (code_levels 2)", self.map_features, 1, MAX_FEATURES)
 
     def _check_map(self) -> None:
         if self.conditioning != "map":
+            of_sheet = {"map_features"} if self.code_levels == 2 else set()
             for name in ("map_height", "map_width", "map_features", "map_categories"):
-                if getattr(self, name) != 0:
+                if getattr(self, name) != 0 and name not in of_sheet:
                     raise SpecError(
                         f"{name} is {getattr(self, name)} but conditioning is {self.conditioning}: expected 0"
                     )
@@ -157,6 +180,40 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     def image_shape(self) -> tuple[int, int, int]:
         """(C, H, W) of one image."""
         return self.channels, self.height, self.width
+
+    @property
+    def code_grids(self) -> tuple[tuple[int, int], ...]:
+        """(rows, columns) of the codes of each level, in the order in which they are drawn: (top, bottom) of two."""
+        if self.code_levels == 1:
+            return ((self.height, self.width),)
+        rows = self.height // 5 * 4
+        return (rows // 2, self.width // 2), (rows, self.width)
+
+    @property
+    def priors(self) -> tuple[ModelSpec, ...]:
+        """Dimensions of the Gated PixelCNNs that the model is: itself; of two levels of codes (top, bottom).
+
+        The top one has the model's condition. The bottom one is conditioned on the top codes, by a map of categories
+        (Razavi et al. 2019, arXiv 1906.00446, section 3.2).
+        """
+        if self.code_levels == 1:
+            return (self,)
+        (top_rows, top_columns), (rows, columns) = self.code_grids
+        replace = msgspec.structs.replace
+        top = replace(self, height=top_rows, width=top_columns, map_features=0, code_levels=1)
+        bottom = replace(
+            self,
+            height=rows,
+            width=columns,
+            conditioning="map",
+            conditioning_size=1,
+            map_height=top_rows,
+            map_width=top_columns,
+            map_kind="categories",
+            map_categories=self.levels,
+            code_levels=1,
+        )
+        return top, bottom
 
     @property
     def subpixels(self) -> int:
@@ -198,6 +255,8 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     def multiply_adds(self) -> int:
         """Multiply-adds of one image when each row and column is evaluated once: the arithmetic floor of a sampler."""
+        if self.code_levels > 1:
+            return sum(prior.multiply_adds() for prior in self.priors)
         if self.architecture == "pixelcnn":
             return self._masked_multiply_adds() * self.height * self.width
         f, c, above, taps = self.features, self.channels, self.kernel_size // 2 + 1, self.kernel_size // 2 + 1
@@ -257,7 +316,9 @@ def map_in_words(spec: ModelSpec) -> str:
 
 
 def layers_in_words(spec: ModelSpec) -> str:
-    """`12 layers × 32 features`, or `PixelCNN of 2016, …` of that architecture."""
+    """`12 layers × 32 features`, or `PixelCNN of 2016, …` of that architecture, or `two networks of …`."""
+    if spec.code_levels == 2:
+        return f"two networks of {spec.layers} layers × {spec.features} features"
     architecture = "PixelCNN of 2016, " if spec.architecture == "pixelcnn" else ""
     return f"{architecture}{spec.layers} layers × {spec.features} features"
 
@@ -321,6 +382,8 @@ def _primes(number: int) -> list[int]:
 class VqvaeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Dimensions of a VQ-VAE's encoder, codebook and decoder (van den Oord et al. 2017, arXiv 1711.00937).
 
+    Or of a VQ-VAE-2's (Razavi et al. 2019, arXiv 1906.00446), with two levels of codes and two codebooks.
+
     Attributes:
         height: H, rows of a picture.
         width: W, columns of a picture.
@@ -330,6 +393,7 @@ class VqvaeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         code_size: D, numbers of a vector of the codebook.
         features: F, feature maps of encoder and decoder.
         blocks: residual blocks of each.
+        code_levels: 1, or 2: a top code stands for 2×2 of the bottom codes, which `downsample` is of.
 
     Raises:
         SpecError: a dimension is out of range or two of them contradict each other.
@@ -343,16 +407,20 @@ class VqvaeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     code_size: int = 64
     features: int = 64
     blocks: int = 2
+    code_levels: int = 1
 
     def __post_init__(self) -> None:
         if self.channels not in (1, 3):
             raise SpecError(f"channels is {self.channels}: expected 1 (grey) or 3 (RGB)")
         if self.downsample not in (2, 4, 8, 16):
             raise SpecError(f"downsample is {self.downsample}: expected 2, 4, 8 or 16")
-        for name, size in (("height", self.height), ("width", self.width)):
+        _between("code_levels", self.code_levels, 1, 2)
+        of_two = (4, 2) if self.code_levels == 2 else (1, 1)
+        for name, size, multiple in zip(("height", "width"), (self.height, self.width), of_two, strict=True):
             _between(name, size, 1, MAX_PIXELS)
-            if size % self.downsample:
-                raise SpecError(f"{name} is {size}: expected a multiple of {self.downsample}, the downsampling")
+            if size % (multiple * self.downsample):
+                why = "the downsampling" if multiple == 1 else f"{multiple} times the downsampling, for two levels"
+                raise SpecError(f"{name} is {size}: expected a multiple of {multiple * self.downsample}, {why}")
         _between("height × width", self.height * self.width, 1, MAX_PIXELS)
         _between("codes", self.codes, 2, MAX_CATEGORIES)
         _between("code_size", self.code_size, 1, MAX_FEATURES)
@@ -375,15 +443,23 @@ class VqvaeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         return self.downsample.bit_length() - 1
 
     @property
-    def grid(self) -> tuple[int, int]:
-        """(h, w) of the codes of a picture."""
+    def bottom(self) -> tuple[int, int]:
+        """(h, w) of the codes of a picture; of two levels, of the bottom codes."""
         return self.height // self.downsample, self.width // self.downsample
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(rows, columns) of all codes of a picture; of two levels, those of the sheet that `ModelSpec` describes."""
+        h, w = self.bottom
+        return h + (h // 4 if self.code_levels == 2 else 0), w
 
     def multiply_adds(self) -> int:
         """Multiply-adds of decoding one picture."""
-        h, w = self.grid
-        f = self.features
-        work = h * w * (9 * self.code_size * f + self.blocks * 10 * f * f)
+        h, w = self.bottom
+        f, d = self.features, self.code_size
+        work = h * w * (9 * d * f * self.code_levels + self.blocks * 10 * f * f)
+        if self.code_levels == 2:
+            work += h * w * 4 * d * d
         for step in range(self.halvings):
             outputs = self.channels if step == self.halvings - 1 else f
             work += h * w * 4**step * 16 * f * outputs
@@ -391,13 +467,26 @@ class VqvaeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     def refuse(self, prior: ModelSpec) -> str | None:
         """Why a model cannot be the prior over these codes; None if it can."""
-        wanted = (1, *self.grid, self.codes, "categorical")
-        found = (*prior.image_shape, prior.levels, prior.input)
+        wanted = (1, *self.grid, self.codes, "categorical", self.code_levels)
+        found = (*prior.image_shape, prior.levels, prior.input, prior.code_levels)
         if found == wanted:
             return None if prior.architecture == "gated" else "its prior is a PixelCNN of 2016: expected a gated one"
-        words = [f"{h}×{w} grids of {k} {kind} levels" for _, h, w, k, kind in (found, wanted)]
+        words = [
+            f"{h}×{w} grids of {k} {kind} levels" + (" of codes in two levels" if two == 2 else "")
+            for _, h, w, k, kind, two in (found, wanted)
+        ]
         return f"its prior draws {words[0]}, its decoder reads {words[1]}"
 
+
+def codes_in_words(spec: VqvaeSpec) -> str:
+    """`16×16 of 256`, or of two levels `8×8 and 16×16 of 256`; rows × columns."""
+    h, w = spec.bottom
+    top = f"{h // 2}×{w // 2} and " if spec.code_levels == 2 else ""
+    return f"{top}{h}×{w} of {spec.codes}"
+
+
+LATER_FIELDS_OF_VQVAE: Final[dict[str, Any]] = {"code_levels": 1}
+"""Fields that the first VQ-VAEs had not, and the values that make one of these."""
 
 PictureSpec = ModelSpec | VqvaeSpec
 """What says how large pictures are, and of how many channels and levels."""

@@ -26,8 +26,7 @@ from gpcnn_deploy.schema import written
 from gpcnn_deploy.spec import EncoderSpec, ModelSpec, VqvaeSpec
 from gpcnn_deploy.system.files import sha256, write_atomic
 from gpcnn_deploy.text import exact_json
-from gpcnn_training.architectures import gated, make_network
-from gpcnn_training.model import GatedPixelCNN
+from gpcnn_training.architectures import Prior, gated, make_network
 from gpcnn_training.network import Network
 from gpcnn_training.runs import checkpoint_path
 from gpcnn_training.vqvae_network import Vqvae
@@ -80,7 +79,7 @@ def save_vqvae(path: Path, prior: Network, pictures: Vqvae, header: Header) -> N
     write_tensors(path, prior.state_dict() | theirs, header)
 
 
-def load_vqvae(path: Path) -> tuple[GatedPixelCNN, Vqvae, Header]:
+def load_vqvae(path: Path) -> tuple[Prior, Vqvae, Header]:
     """A VQ-VAE's prior and its encoder, codebook and decoder (on the CPU, in evaluation mode), and its header.
 
     Raises:

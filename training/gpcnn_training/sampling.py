@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from gpcnn_training.code_pyramid import CodePyramid
 from gpcnn_training.conditionals import conditionals
 from gpcnn_training.conditionals import inverse_cdf as inverse_cdf
 from gpcnn_training.conditionals import log_probability as log_probability
@@ -105,9 +106,12 @@ def sample_cached(
 ) -> tuple[Tensor, Tensor]:
     """Row and column caches, `window` columns at a time: returns (levels, log_prob [N, C, H, W]).
 
-    A PixelCNN of 2016 is drawn a pixel at a time, whatever the window.
+    A PixelCNN of 2016 is drawn a pixel at a time, whatever the window. Codes of two levels are drawn one level after
+    the other.
     """
     image, known, mask = _start(noise, known, mask)
+    if isinstance(model, CodePyramid):
+        return _sample_levels(model, noise, condition, known, mask, temperature, window)
     if isinstance(model, PixelCNN):
         return _sample_pixels(model, noise, condition, image, known, mask, temperature)
     assert isinstance(model, GatedPixelCNN)
@@ -146,6 +150,23 @@ def sample_cached(
             h_caches = [x[..., x.shape[3] - last.left :] for x in features]
         above = torch.cat([above, row[..., first.left :]], dim=2)[:, :, 1:]
     return image, log_prob
+
+
+def _sample_levels(
+    model: CodePyramid,
+    noise: Tensor,
+    condition: Tensor | None,
+    known: Tensor,
+    mask: Tensor,
+    temperature: float,
+    window: int,
+) -> tuple[Tensor, Tensor]:
+    """`sample_cached` of both levels of codes: the top codes decide the condition of the bottom ones."""
+    parts = list(zip(*(model.split(x) for x in (noise, known, mask)), strict=True))
+    (u, kept, keep), below = parts
+    top, top_log_prob = sample_cached(model.top, u, condition, kept, keep, temperature, window)
+    bottom, log_prob = sample_cached(model.bottom, below[0], top, below[1], below[2], temperature, window)
+    return model.join(top, bottom), model.join(top_log_prob, log_prob)
 
 
 def _sample_pixels(

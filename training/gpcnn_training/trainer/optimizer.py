@@ -15,6 +15,7 @@ MUON_STEP = 4.0
 """How much longer Muon's steps are than AdamW's at a learning rate: the best of 1, 4 and 10 on MNIST."""
 
 _ADAMW = ("exp_avg", "exp_avg_sq")
+_LEVELS = ("top.", "bottom.")  # of a VQ-VAE-2's prior, which is two networks
 _NOT_HIDDEN = ("layers.0.vertical.weight", "layers.0.horizontal.weight", "head.earlier.weight", "head.logits.weight")
 
 
@@ -57,11 +58,13 @@ class Muon(torch.optim.Optimizer):
 
 def hidden_weights(model: nn.Module) -> frozenset[str]:
     """Names of the convolutions from hidden features to hidden features: none that reads a picture or gives logits."""
-    return frozenset(
-        name
-        for name, weight in model.named_parameters()
-        if weight.ndim == 4 and name.startswith(("layers.", "blocks.", "head.")) and name not in _NOT_HIDDEN
-    )
+    return frozenset(name for name, weight in model.named_parameters() if weight.ndim == 4 and _is_hidden(name))
+
+
+def _is_hidden(name: str) -> bool:
+    for level in _LEVELS:
+        name = name.removeprefix(level)
+    return name.startswith(("layers.", "blocks.", "head.")) and name not in _NOT_HIDDEN
 
 
 def as_matrix(weight: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from gpcnn_training.data.quantize import stream
+from gpcnn_training.vqvae_network import Vqvae
 
 DECAY = 0.99
 FEWEST = 0.02
@@ -16,6 +17,7 @@ _TRIAL = 2 * FEWEST
 """Share of the average code's uses that a restarted code is given: unused, it is dead again in 70 steps."""
 _SMOOTHING = 1e-5
 _RESTARTS = 3 << 62  # apart from the other streams of a run
+_BETWEEN_LEVELS = 1 << 61
 
 
 class CodebookAverages:
@@ -33,12 +35,20 @@ class CodebookAverages:
 
     @torch.no_grad()
     def update(
-        self, codebook_KD: Tensor, vectors_NDhw: Tensor, codes_Nhw: Tensor, seed: int, step: int, restart: bool = True
+        self,
+        codebook_KD: Tensor,
+        vectors_NDhw: Tensor,
+        codes_Nhw: Tensor,
+        seed: int,
+        step: int,
+        restart: bool = True,
+        level: int = 0,
     ) -> int:
         """Move the codebook, in place, by a batch of vectors and the codes nearest to them.
 
         With `restart`, a code that is hardly used is restarted at a vector of this batch, drawn by seed and step, the
-        likelier the further it is from its code. At step 0 all are: the codebook begins where the vectors are.
+        likelier the further it is from its code. At step 0 all are: the codebook begins where the vectors are. Each
+        `level` of codes draws by a stream of its own.
 
         Returns:
             how many codes were restarted.
@@ -55,7 +65,10 @@ class CodebookAverages:
         restarted = int(dead.sum()) if restart or step == 0 else 0
         if restarted:
             distances = (flat - codebook_KD[chosen]).square().sum(1).double().cpu().cumsum(0)
-            drawn = torch.from_numpy(stream(seed, _RESTARTS + step).random(restarted)) * distances[-1]
+            drawn = (
+                torch.from_numpy(stream(seed, _RESTARTS + level * _BETWEEN_LEVELS + step).random(restarted))
+                * distances[-1]
+            )
             found = torch.searchsorted(distances, drawn).clamp(max=len(flat) - 1).to(flat.device)
             self.sums[dead] = flat[found] * (_TRIAL * typical)
             self.uses[dead] = _TRIAL * typical
@@ -63,6 +76,11 @@ class CodebookAverages:
         smooth = (self.uses + _SMOOTHING) / (total + number * _SMOOTHING) * total
         codebook_KD.copy_(self.sums / smooth[:, None])
         return restarted
+
+
+def averages_of(network: Vqvae) -> dict[str, CodebookAverages]:
+    """Averages that start at the codebooks of a network, by their names."""
+    return {name: CodebookAverages(codebook) for name, codebook in network.codebooks.items()}
 
 
 def perplexity(counts: Tensor) -> float:

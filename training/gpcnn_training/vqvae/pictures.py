@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from gpcnn_deploy.spec import VqvaeSpec
 from gpcnn_training.data.dataset import Pixels
 from gpcnn_training.sampling import full_precision
 from gpcnn_training.vqvae.codebook import perplexity
@@ -79,7 +80,7 @@ class Reconstruction:
 
     Attributes:
         psnr: in dB, of the mean squared error of all 8-bit pixels of all pictures.
-        perplexity: of their codes.
+        perplexity: of their codes; of two levels, of the vectors of both codebooks.
         codes: uint16 [N, 1, h, w].
         squared_error: mean squared error of all pixels, which are 0 to 255.
     """
@@ -104,8 +105,14 @@ def reconstruct(
         on_progress(done / len(pixels_NCHW))
     together = np.concatenate(codes)
     error = squares / pixels_NCHW.size
-    counts = torch.from_numpy(np.bincount(together.reshape(-1), minlength=network.spec.codes))
-    return Reconstruction(decibels(error), perplexity(counts), together, error)
+    return Reconstruction(decibels(error), perplexity(_uses(network.spec, together)), together, error)
+
+
+def _uses(spec: VqvaeSpec, codes_N1hw: Codes) -> Tensor:
+    """How often each vector of the codebooks is used: [K], of two levels [2 K]."""
+    above = codes_N1hw.shape[2] - spec.bottom[0]
+    levels = [codes_N1hw[:, :, above:]] + ([codes_N1hw[:, :, :above]] if above else [])
+    return torch.cat([torch.from_numpy(np.bincount(level.reshape(-1), minlength=spec.codes)) for level in levels])
 
 
 def decibels(squared_error: float) -> float:

@@ -1,4 +1,4 @@
-"""The second stage of a VQ-VAE: a Gated PixelCNN over grids of codes, trained as any other."""
+"""The second stage of a VQ-VAE: a Gated PixelCNN over grids of codes, or two of a VQ-VAE-2; trained as any other."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lightning_fabric import Fabric
 from gpcnn_deploy.checkpoint_header import CodesHeader, Header
 from gpcnn_deploy.errors import CheckpointError
 from gpcnn_training.checkpoint import save_vqvae
-from gpcnn_training.model import GatedPixelCNN
+from gpcnn_training.network import Network
 from gpcnn_training.trainer.compute import CompileChoice, PrecisionChoice
 from gpcnn_training.trainer.settings import Settings
 from gpcnn_training.trainer.state import Restored
@@ -30,7 +30,7 @@ class PriorTrainer(Trainer):
     def __init__(
         self,
         run: Path,
-        model: GatedPixelCNN,
+        model: Network,
         data: CodeData,
         pictures: Vqvae,
         codes: CodesHeader,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from gpcnn_training.checkpoint import build_vqvae, read_tensors, write_tensors
 from gpcnn_training.runs import CODES_STATE
 from gpcnn_training.trainer.compute import Compute
 from gpcnn_training.trainer.settings import Settings
-from gpcnn_training.vqvae.codebook import CodebookAverages
+from gpcnn_training.vqvae.codebook import CodebookAverages, averages_of
 from gpcnn_training.vqvae_network import Vqvae
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -45,11 +46,11 @@ class CodesState(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class RestoredCodes:
-    """A state, read: the network with the weights of the last step, their moving average, codebook and optimizer."""
+    """A state, read: the network with the weights of the last step, their moving average, codebooks and optimizer."""
 
     network: Vqvae
     average: Vqvae
-    averages: CodebookAverages
+    averages: dict[str, CodebookAverages]
     moments: dict[str, dict[str, Tensor]]
     state: CodesState
 
@@ -67,7 +68,7 @@ def save_codes_state(
     run: Path,
     network: Vqvae,
     average: Vqvae,
-    averages: CodebookAverages,
+    averages: Mapping[str, CodebookAverages],
     optimizer: torch.optim.Optimizer,
     state: CodesState,
 ) -> None:
@@ -78,7 +79,8 @@ def save_codes_state(
     """
     tensors = {f"weight.{name}": tensor for name, tensor in network.state_dict().items()}
     tensors |= {f"average.{name}": tensor for name, tensor in average.state_dict().items()}
-    tensors |= {"codebook.uses": averages.uses, "codebook.sums": averages.sums}
+    for codebook, kept in averages.items():
+        tensors |= {f"{codebook}.uses": kept.uses, f"{codebook}.sums": kept.sums}
     for name, parameter in network.named_parameters():
         for moment in _MOMENTS:
             if moment in optimizer.state[parameter]:
@@ -94,19 +96,17 @@ def load_codes_state(run: Path) -> RestoredCodes:
     """
     path = run / CODES_STATE
     state, tensors = read_tensors(path, CodesState, CODES_KEY)
-    groups: dict[str, dict[str, Tensor]] = {group: {} for group in ("weight", "average", "codebook", *_MOMENTS)}
+    groups: dict[str, dict[str, Tensor]] = {group: {} for group in ("weight", "average", *_MOMENTS)}
     for key, tensor in tensors.items():
         group, _, name = key.partition(".")
         groups.setdefault(group, {})[name] = tensor
     network, average = (build_vqvae(path, state.codes.vqvae, groups.pop(group)) for group in ("weight", "average"))
-    averages = CodebookAverages(network.codebook)
-    kept = groups.pop("codebook")
-    if {name: tensor.shape for name, tensor in kept.items()} != {
-        "uses": averages.uses.shape,
-        "sums": averages.sums.shape,
-    }:
-        raise CheckpointError(f"{path}: the codebook's averages do not fit it: start a new run")
-    averages.uses, averages.sums = kept["uses"], kept["sums"]
+    averages = averages_of(network)
+    for codebook, ours in averages.items():
+        kept = groups.pop(codebook, {})
+        if {name: tensor.shape for name, tensor in kept.items()} != {"uses": ours.uses.shape, "sums": ours.sums.shape}:
+            raise CheckpointError(f"{path}: the codebook's averages do not fit it: start a new run")
+        ours.uses, ours.sums = kept["uses"], kept["sums"]
     shapes = {name: parameter.shape for name, parameter in network.named_parameters()}
     if state.codes.step == 0:
         return RestoredCodes(network, average, averages, {}, state)

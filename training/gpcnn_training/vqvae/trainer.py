@@ -42,7 +42,7 @@ from gpcnn_training.trainer.metrics import Metrics
 from gpcnn_training.trainer.optimizer import restore_moments
 from gpcnn_training.trainer.settings import Settings
 from gpcnn_training.trainer.trainer import SECONDS_BETWEEN_SAVES, STEPS_BETWEEN_REPORTS, hold_out
-from gpcnn_training.vqvae.codebook import CodebookAverages, perplexity
+from gpcnn_training.vqvae.codebook import averages_of, perplexity
 from gpcnn_training.vqvae.pictures import as_numbers, decibels, moved, reconstruct
 from gpcnn_training.vqvae.state import CodesState, RestoredCodes, save_codes_state
 from gpcnn_training.vqvae_network import Coded, Vqvae
@@ -117,9 +117,9 @@ class CodesTrainer:
         average = restored.average if restored else copy.deepcopy(network)
         self.average: Vqvae = average.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average.eval()
-        self._averages = restored.averages if restored else CodebookAverages(self.network.codebook)
-        self._averages.uses = self._averages.uses.to(device)
-        self._averages.sums = self._averages.sums.to(device)
+        self._averages = restored.averages if restored else averages_of(self.network)
+        for averages in self._averages.values():
+            averages.uses, averages.sums = averages.uses.to(device), averages.sums.to(device)
         self._optimizer = torch.optim.AdamW(
             self.network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
         )
@@ -203,19 +203,15 @@ class CodesTrainer:
         loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
         self._optimizer.step()
-        self._averages.update(
-            self.network.codebook,
-            coded.vectors,
-            coded.codes,
-            self.settings.seed,
-            self.step,
-            restart=self.progress < RESTARTING,
-        )
+        restart = self.progress < RESTARTING
+        levels = zip(self.network.codebooks.items(), coded.vectors, coded.codes, strict=True)
+        for level, ((name, codebook), vectors, codes) in enumerate(levels):
+            self._averages[name].update(codebook, vectors, codes, self.settings.seed, self.step, restart, level)
         self.step += 1
         decay = self.settings.ema_decay_at(self.step)
         ours, theirs = list(self.average.state_dict().values()), list(self.network.state_dict().values())
         torch._foreach_lerp_(ours, theirs, 1.0 - decay)
-        counts = torch.bincount(coded.codes.reshape(-1), minlength=self.spec.codes)
+        counts = torch.cat([torch.bincount(codes.reshape(-1), minlength=self.spec.codes) for codes in coded.codes])
         figures = torch.stack([error.detach(), coded.commitment.detach(), norm])
         self._pending.append(_Figures(self.step, rate, figures, counts))
 
@@ -264,7 +260,9 @@ class CodesTrainer:
             learning_rate=self._pending[-1].rate,
             images_per_second=round(speed, 1),
         )
-        text = f"{psnr:.2f} dB  perplexity {used:.0f} of {self.spec.codes}  {speed:.0f} images/s"
+        text = (
+            f"{psnr:.2f} dB  perplexity {used:.0f} of {self.spec.codes * self.spec.code_levels}  {speed:.0f} images/s"
+        )
         display.update(self.progress, f"{text}  {self._validation}".rstrip())
         self._pending, self._reported_at = [], now
 

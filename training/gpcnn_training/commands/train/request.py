@@ -46,10 +46,11 @@ class TrainRequest:
     )
     data_dir: Path | None = flag(option=data_dir_option, no_key=_MACHINE, resumed=True, samples=True)
     model: str | None = flag(
-        click.Choice(["conditional", "embedding", "map", "upscale", "unconditional", "autoencoder", "vqvae"]),
+        click.Choice(["conditional", "embedding", "map", "upscale", "unconditional", "autoencoder", "vqvae", "vqvae2"]),
         "What decides what is drawn: the class label, the `embeddings` or the `maps` of an .npz, the picture itself at "
         "a smaller size, nothing, or the code of a picture (default: maps or embeddings where the data have some, else "
-        "the label). vqvae draws grids of codes, which a decoder makes pictures of: large ones, in colour.",
+        "the label). vqvae draws grids of codes, which a decoder makes pictures of: large ones, in colour. vqvae2 "
+        "draws two levels of codes, the outline first.",
         samples=True,
     )
     recipe: str | None = flag(
@@ -110,7 +111,8 @@ class TrainRequest:
     )
     map_features: int | None = flag(
         click.IntRange(1, MAX_FEATURES),
-        "Feature maps of the network that brings a map to the size of the image (default: 32).",
+        "Feature maps of the network that brings a map, or the top codes of a VQ-VAE-2, to the size of the image "
+        "(default: 32).",
     )
     stage: StageName | None = flag(
         click.Choice(["codes", "prior"]),
@@ -122,7 +124,8 @@ class TrainRequest:
         click.IntRange(2, MAX_CATEGORIES), "How many vectors the codebook of a VQ-VAE has (default: 256)."
     )
     downsample: int | None = flag(
-        click.IntRange(2, 16), "One code of a VQ-VAE stands for N×N pixels: 2, 4, 8 or 16 (default: 4)."
+        click.IntRange(2, 16),
+        "One code of a VQ-VAE, of a VQ-VAE-2 a bottom code, stands for N×N pixels: 2, 4, 8 or 16 (default: 4).",
     )
     coder_features: int | None = flag(
         click.IntRange(1, MAX_FEATURES), "Feature maps of a VQ-VAE's encoder and decoder (default: 64)."

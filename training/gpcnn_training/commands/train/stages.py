@@ -1,4 +1,4 @@
-"""`gpcnn-train --model vqvae`: first the codes, then their prior; either stage alone, and each resumed."""
+"""`gpcnn-train --model vqvae`, or `vqvae2`: first the codes, then their prior; either stage alone, and each resumed."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from gpcnn_deploy.checkpoint_header import CODES_KEY, CodesHeader, read_header
 from gpcnn_deploy.commands.command import say, write_json
 from gpcnn_deploy.errors import CheckpointError, InterruptedRun, SpecError, UsageError
 from gpcnn_deploy.pictures.levels import save_png
-from gpcnn_deploy.spec import ModelSpec, VqvaeSpec
+from gpcnn_deploy.spec import ModelSpec, VqvaeSpec, codes_in_words, layers_in_words
 from gpcnn_deploy.system.files import check_file, check_folder
-from gpcnn_training.architectures import gated
+from gpcnn_training.architectures import make_network
 from gpcnn_training.checkpoint import load_codes, load_vqvae, save_codes, save_vqvae
 from gpcnn_training.commands.train.places import data_folder, hold, is_there, note, remembered_name, run_folder
 from gpcnn_training.commands.train.presets import OWN_DATA, PRESETS, PRIOR
@@ -26,7 +26,7 @@ from gpcnn_training.commands.train.request import TrainRequest
 from gpcnn_training.data.dataset import DataSet
 from gpcnn_training.data.sources import load_data
 from gpcnn_training.evaluation.likelihood import bits_per_dim
-from gpcnn_training.model import GatedPixelCNN, parameter_count
+from gpcnn_training.model import parameter_count
 from gpcnn_training.runs import (
     CHECKPOINT,
     CODES,
@@ -63,6 +63,8 @@ _OF_PIXELS = {
     "factor": "pictures are enlarged by --model upscale",
     "map_features": "it has no map",
 }
+_MODELS = {"vqvae": 1, "vqvae2": 2}  # and how many levels of codes they have
+_MAP_FEATURES = 32
 _CODES_WEIGHT_DECAY = 0.01
 _CODES_LEARNING_RATE = 2e-3
 _INPUT_SIZE = 16
@@ -105,7 +107,7 @@ class StagesReport(msgspec.Struct, frozen=True, kw_only=True):
 def is_of_stages(request: TrainRequest) -> bool:
     """Whether a VQ-VAE is asked for, or the run to go on with is one's."""
     if request.resume is None:
-        return request.model == "vqvae"
+        return request.model in _MODELS
     return has_plan(request.resume if request.resume.is_dir() else request.resume.parent)
 
 
@@ -122,7 +124,7 @@ def refuse_stages(request: TrainRequest) -> None:
     given = [name for name in _OF_STAGES if getattr(request, name) is not None]
     if given:
         option = f"--{given[0].replace('_', '-')}"
-        raise UsageError(f"{option} is of a VQ-VAE: leave it out, or add --model vqvae")
+        raise UsageError(f"{option} is of a VQ-VAE: leave it out, or add --model vqvae or vqvae2")
 
 
 def run_stages(request: TrainRequest, fabric: Fabric, stack: contextlib.ExitStack) -> int:
@@ -190,7 +192,7 @@ def _begin(
         precision=request.precision or "auto",
         compiling=request.compile or "auto",
     )
-    run = make_run_folder(f"{data.name}-vqvae", request.out)
+    run = make_run_folder(f"{data.name}-{request.model}", request.out)
     hold(run, fabric, stack)
     write_plan(run, plan)
     if given is not None:
@@ -215,6 +217,8 @@ def _begin(
 def _refuse(request: TrainRequest) -> None:
     """Refuse flags of a new run that would do nothing, or contradict each other."""
     for name, why in _OF_PIXELS.items():
+        if name == "map_features" and request.model == "vqvae2":
+            continue
         if getattr(request, name) is not None:
             raise UsageError(f"--{name.replace('_', '-')} is not of a VQ-VAE, {why}: leave it out")
     if request.stage == "prior" and request.init is None:
@@ -257,6 +261,7 @@ def _picture_spec(request: TrainRequest, data: DataSet) -> VqvaeSpec:
         code_size=request.code_size or 64,
         features=request.coder_features or 64,
         blocks=2 if request.coder_blocks is None else request.coder_blocks,
+        code_levels=_MODELS[request.model or "vqvae"],
     )
 
 
@@ -271,6 +276,8 @@ def _prior_spec(request: TrainRequest, data: DataSet, spec: VqvaeSpec) -> ModelS
         conditioning_size=len(data.class_names),
         input="categorical",
         input_size=request.input_size or _INPUT_SIZE,
+        code_levels=spec.code_levels,
+        map_features=(request.map_features or _MAP_FEATURES) if spec.code_levels == 2 else 0,
     )
 
 
@@ -371,12 +378,11 @@ def _go_on(
 
 def _train_codes(trainer: CodesTrainer, request: TrainRequest) -> int:
     data, spec = trainer.data, trainer.spec
-    h, w = spec.grid
     size = f"{spec.height}×{spec.width}" + (" RGB" if spec.channels == 3 else "")
     click.echo(
         f"{data.name}: {len(trainer.train_images):,} training, {len(trainer.validation_images):,} validation and "
         f"{len(data.test_pixels):,} test pictures, {size}\n"
-        f"codes: {h}×{w} of {spec.codes}, encoder and decoder of {spec.features} features, "
+        f"codes: {codes_in_words(spec)}, encoder and decoder of {spec.features} features, "
         f"{parameter_count(trainer.network):,} weights\n"
         f"training on {trainer.device} with {trainer.compute.describe()} for {trainer.settings.limits()}, in "
         f"{trainer.run}; Ctrl-C saves",
@@ -418,7 +424,7 @@ def _finish_codes(run: Path, data: DataSet, request: TrainRequest, trainer: Code
         test_psnr=found.psnr,
         test_perplexity=found.perplexity,
         test_images=len(found.codes),
-        parameters=parameter_count(pictures) + pictures.codebook.numel(),
+        parameters=_weights(pictures),
         compute=trainer.compute.describe() if trainer else "",
     )
     write_json(request.json_path, report)
@@ -432,9 +438,15 @@ def _finish_codes(run: Path, data: DataSet, request: TrainRequest, trainer: Code
     )
 
 
+def _weights(pictures: Vqvae) -> int:
+    """Of encoder, codebooks and decoder."""
+    return parameter_count(pictures) + sum(codebook.numel() for codebook in pictures.codebooks.values())
+
+
 def _psnr_in_words(report: StagesReport, spec: VqvaeSpec) -> str:
+    codes = spec.codes * spec.code_levels
     return (
-        f"test PSNR   {report.test_psnr:.2f} dB, perplexity {report.test_perplexity:.0f} of {spec.codes} codes "
+        f"test PSNR   {report.test_psnr:.2f} dB, perplexity {report.test_perplexity:.0f} of {codes} codes "
         f"({report.test_images:,} test pictures)"
     )
 
@@ -449,9 +461,9 @@ def _train_prior(run: Path, plan: Plan, data: DataSet, request: TrainRequest, fa
     restored = load_state(run) if (run / STATE).is_file() else None
     if restored is None:
         torch.manual_seed(settings.seed)
-        network = GatedPixelCNN(plan.spec)
+        network = make_network(plan.spec)
     else:
-        network = gated(restored.model)
+        network = restored.model
     trainer = PriorTrainer(
         run,
         network,
@@ -467,8 +479,10 @@ def _train_prior(run: Path, plan: Plan, data: DataSet, request: TrainRequest, fa
     )
     spec = trainer.spec
     kind = f"conditional on {len(data.class_names)} classes" if data.class_names else "unconditional"
+    if spec.code_levels == 2:
+        kind += "; then conditional on the top codes"
     click.echo(
-        f"prior: {spec.layers} layers × {spec.features} features, {parameter_count(network):,} weights, {kind}\n"
+        f"prior: {layers_in_words(spec)}, {parameter_count(network):,} weights, {kind}\n"
         f"training on {trainer.device} with {trainer.compute.describe()} for {settings.limits()}, in {run}; "
         "Ctrl-C saves",
         err=True,
@@ -514,7 +528,7 @@ def _finish_prior(trainer: PriorTrainer, data: DataSet, request: TrainRequest) -
         test_nats_per_image=nll,
         test_bits_per_code=bits_per_dim(nll, prior.spec),
         test_images=len(found.codes),
-        parameters=parameter_count(prior) + parameter_count(pictures) + pictures.codebook.numel(),
+        parameters=parameter_count(prior) + _weights(pictures),
         compute=trainer.compute.describe(),
     )
     write_json(request.json_path, report)
