@@ -9,7 +9,7 @@ needs no memory:
     data     float32, little-endian, tensor after tensor in the order of the header, which is that of `tensor_shapes`
 
 `runtime/native/src/model_file.c` reads the same layout and refuses the same files; it looks at the metadata's `schema`,
-`role` and `spec` alone, and refuses a VQ-VAE, of which `prior_alone` makes a file that it reads.
+`role` and `spec` alone, and refuses a VQ-VAE, of which `priors_alone` makes files that it reads.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ from gpcnn_deploy.spec import LATER_FIELDS, ModelSpec, VqvaeSpec
 
 SUFFIX: Final = ".gpcnn"
 MAX_HEADER_BYTES: Final = 2 * MAX_METADATA_BYTES
+LEVELS: Final = ("top", "bottom")
+"""Of the codes of a VQ-VAE-2, in the order in which they are drawn: what the names of a level's network begin with."""
 PICTURES: Final = "pictures."
 """Begins the names of a VQ-VAE's encoder, codebook and decoder."""
 MAX_DEPTH: Final = 32
@@ -55,8 +57,23 @@ def tensor_shapes(spec: ModelSpec, vqvae: VqvaeSpec | None = None) -> dict[str, 
 
     The names are those of the checkpoint. The matrix of the condition is stored as PyTorch has it: an embedding table
     [classes, L·2·2F] for labels, a linear layer [L·2·2F, E] for embeddings, a 1×1 convolution [L·2·2F, G, 1, 1] for
-    maps. The encoder, codebook and decoder of a VQ-VAE come behind its prior's tensors, as `picture_shapes` has them.
+    maps. Of the two networks of a VQ-VAE-2's prior, names begin with `bottom.` and `top.`. The encoder, codebook and
+    decoder of a VQ-VAE come behind its prior's tensors, as `picture_shapes` has them.
     """
+    shapes: dict[str, tuple[int, ...]] = {}
+    if spec.code_levels == 1:
+        shapes = _network_shapes(spec)
+    else:
+        for level, prior in sorted(zip(LEVELS, spec.priors, strict=True)):
+            shapes |= {f"{level}.{name}": shape for name, shape in _network_shapes(prior).items()}
+    if vqvae is not None:
+        pictures = picture_shapes(vqvae)
+        shapes |= {PICTURES + name: pictures[name] for name in sorted(pictures)}
+    return shapes
+
+
+def _network_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
+    """Of one Gated PixelCNN."""
     f, c, s = spec.features, spec.channels, spec.head_features
     shapes: dict[str, tuple[int, ...]] = {}
     gates = spec.layers * 2 * 2 * f
@@ -94,9 +111,6 @@ def tensor_shapes(spec: ModelSpec, vqvae: VqvaeSpec | None = None) -> dict[str, 
         shapes[f"{name}.vertical.weight"] = (2 * f, inputs, half + this, size)
     if spec.conditioning == "map":
         shapes |= _map_shapes(spec)
-    if vqvae is not None:
-        pictures = picture_shapes(vqvae)
-        shapes |= {PICTURES + name: pictures[name] for name in sorted(pictures)}
     return shapes
 
 
@@ -132,18 +146,35 @@ def picture_shapes(vqvae: VqvaeSpec) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {}
     for index in range(vqvae.halvings):
         shapes |= affine(f"encoder.down.{index}", f, f if index else c, 4, 4)
-    shapes |= affine("encoder.first", f, f, 3, 3) | blocks("encoder.blocks") | affine("encoder.out", d, f, 1, 1)
-    shapes |= {"codebook": (vqvae.codes, d)} | affine("decoder.first", f, d, 3, 3) | blocks("decoder.blocks")
+    two = vqvae.code_levels == 2
+    shapes |= affine("encoder.first", f, f, 3, 3) | blocks("encoder.blocks")
+    if two:
+        shapes |= affine("encoder.top.down", f, f, 4, 4) | blocks("encoder.top.blocks")
+        shapes |= affine("encoder.top.out", d, f, 1, 1)
+    shapes |= affine("encoder.out", d, f + d * two, 1, 1)
+    shapes |= {"codebook": (vqvae.codes, d)}
+    if two:
+        shapes |= {"top_codebook": (vqvae.codes, d)} | affine("decoder.top_up", d, d, 4, 4)
+    shapes |= affine("decoder.first", f, d * vqvae.code_levels, 3, 3) | blocks("decoder.blocks")
     for index in range(vqvae.halvings):
         outputs = f if index + 1 < vqvae.halvings else c
         shapes |= affine(f"decoder.up.{index}", f, outputs, 4, 4, outputs=outputs)
     return shapes
 
 
-def prior_alone(metadata: EngineMetadata, weights: Weights) -> bytes:
-    """The model file of a VQ-VAE's prior alone, which draws codes: what the library in C reads."""
+def priors_alone(metadata: EngineMetadata, weights: Weights) -> tuple[bytes, ...]:
+    """The model files of a VQ-VAE's prior alone, which draw codes: what the library in C reads.
+
+    There is one of each level of codes, in the order in which they are drawn.
+    """
     changed = msgspec.structs.replace(metadata, vqvae=None, preparation=None, picture_parity=None)
-    return encode_model_file(changed, {name: weights[name] for name in tensor_shapes(metadata.spec)})
+    prefixes = [""] if metadata.spec.code_levels == 1 else [f"{level}." for level in LEVELS]
+    files = []
+    for prefix, spec in zip(prefixes, metadata.spec.priors, strict=True):
+        names = metadata.class_names if spec.conditioning == "label" else ()
+        alone = msgspec.structs.replace(changed, spec=spec, class_names=names)
+        files.append(encode_model_file(alone, {name: weights[prefix + name] for name in tensor_shapes(spec)}))
+    return tuple(files)
 
 
 def decoder_weights(vqvae: VqvaeSpec, weights: Mapping[str, npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:

@@ -22,8 +22,7 @@ from gpcnn_export.source import Source, read_source
 from gpcnn_runtime.engines.base import Engine
 from gpcnn_runtime.engines.native.load import native_engine
 from gpcnn_runtime.engines.native.picture_encoder import PictureEncoder
-from gpcnn_training.architectures import gated
-from gpcnn_training.model import GatedPixelCNN
+from gpcnn_training.architectures import Prior, gated
 from gpcnn_training.vqvae_network import Vqvae
 
 if TYPE_CHECKING:
@@ -91,7 +90,7 @@ def make_model_file(
 
 
 def draft_model_file(
-    model: GatedPixelCNN,
+    model: Prior,
     class_names: tuple[str, ...] | None = None,
     checkpoint_digest: str = "",
     encoder: bytes | None = None,
@@ -135,7 +134,7 @@ def write_model_file(path: Path, file: ModelFile) -> None:
     write_together(path, file.content, encoder_path(path), file.encoder)
 
 
-def _weights(model: GatedPixelCNN, pictures: Vqvae | None = None) -> dict[str, Any]:
+def _weights(model: Prior, pictures: Vqvae | None = None) -> dict[str, Any]:
     state = model.state_dict()
     if pictures is not None:
         state = state | {PICTURES + name: tensor.contiguous() for name, tensor in pictures.state_dict().items()}

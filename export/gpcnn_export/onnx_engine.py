@@ -114,10 +114,10 @@ def draft_engine(
     encoders = 0 if model.encoder is None else parameter_count(model.encoder)
     weights = encoders if role == "encoder" else parameter_count(model) - encoders
     if pictures is not None:
-        codebook = pictures.codebook.numel()
-        weights = codebook + (
-            parameter_count(pictures.encoder) if role == "encoder" else weights + parameter_count(pictures.decoder)
-        )
+        coder = parameter_count(pictures.encoder) if role == "encoder" else weights + parameter_count(pictures.decoder)
+        weights = coder + sum(codebook.numel() for codebook in pictures.codebooks.values())
+        if role == "encoder" and pictures.decoder.top_up is not None:
+            weights += parameter_count(pictures.decoder.top_up)
     metadata = EngineMetadata(
         role=role,
         spec=spec,

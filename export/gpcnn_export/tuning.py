@@ -10,7 +10,7 @@ from collections.abc import Callable
 from gpcnn_deploy.schedule import Schedule
 from gpcnn_export.onnx_engine import draft_engine
 from gpcnn_export.proof.parity import draw_on, feeds
-from gpcnn_training.model import GatedPixelCNN
+from gpcnn_training.architectures import Prior
 
 WORTH = 0.97
 """A window replaces one pixel at a time, the safe choice, only if it takes at most this share of its time."""
@@ -31,7 +31,7 @@ def candidate_windows(width: int) -> list[int]:
     return [1, *([width] if width > 1 else []), *sorted(w for w in between if 1 < w < width)]
 
 
-def tune_schedule(model: GatedPixelCNN, tell: Callable[[str], None]) -> Schedule:
+def tune_schedule(model: Prior, tell: Callable[[str], None]) -> Schedule:
     """The schedule that samples fastest on one core of this machine: a single image, and batches.
 
     A second window must win clearly, for it makes the file twice as large. It serves batches of 32 images on, or of 16,
@@ -56,7 +56,7 @@ def tune_schedule(model: GatedPixelCNN, tell: Callable[[str], None]) -> Schedule
     return schedule
 
 
-def tune_window(model: GatedPixelCNN, batch: int, tell: Callable[[str], None], many: bool = False) -> int:
+def tune_window(model: Prior, batch: int, tell: Callable[[str], None], many: bool = False) -> int:
     """The window that samples `batch` images fastest on one core of this machine; `many`: as a second window.
 
     Every candidate draws the same images; the median of a few runs counts. A window other than 1 must win clearly.
@@ -82,7 +82,7 @@ def _ms(seconds: float, batch: int) -> str:
 class _Draw:
     """A sampler of one window, to be timed."""
 
-    def __init__(self, model: GatedPixelCNN, window: int, many: bool = False) -> None:
+    def __init__(self, model: Prior, window: int, many: bool = False) -> None:
         self._spec, self._draw = model.spec, draw_on(draft_engine(model, "sampler", window, many=many).load())
 
     def seconds(self, batch: int, enough: float = math.inf) -> float:

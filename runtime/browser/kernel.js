@@ -9,7 +9,7 @@ export class GpcnnError extends Error {
   name = "GpcnnError";
 }
 
-const ABI = 3;
+const ABI = 4;
 const PAGE = 65536;
 const STATUS = { 1: "damaged", 2: "damaged", 3: "argument", 4: "memory", 5: "cancelled", 6: "newer" };
 const CONDITIONING = ["none", "label", "embedding", "map"];

@@ -18,9 +18,6 @@ from gpcnn_deploy.spec import ModelSpec
 from gpcnn_training.model import GatedPixelCNN
 from gpcnn_training.network import Network
 
-LEVELS = ("top", "bottom")
-"""Names of the two networks, and what the names of their weights begin with."""
-
 
 class CodePyramid(Network):
     """Codes of both levels → logits of each, given all that come before it."""

@@ -44,12 +44,14 @@ from gpcnn_export.graphs.weights import (
     level_values,
 )
 from gpcnn_export.graphs.window import Windows, column_taps
+from gpcnn_training.architectures import Prior
+from gpcnn_training.code_pyramid import CodePyramid
 from gpcnn_training.model import GatedPixelCNN
 from gpcnn_training.vqvae_network import Vqvae
 
 
 def sampler_graph(
-    model: GatedPixelCNN,
+    model: Prior,
     schedule: Schedule | int,
     batch: int | None = None,
     many: bool = False,
@@ -58,7 +60,7 @@ def sampler_graph(
     """The sampler of a model, a window of columns at a time.
 
     Args:
-        model: a trained Gated PixelCNN.
+        model: a trained Gated PixelCNN, or the two of a VQ-VAE-2, of which the graph draws the top codes first.
         schedule: w, 1 to W: one pixel at a time (least arithmetic) to the whole row at once (least latency); or a
             second window for larger batches, too, which has matrices of its own.
         batch: images of every call, for a graph in which all shapes are numbers; None for any number.
@@ -77,12 +79,12 @@ def sampler_graph(
     inputs = _Inputs("noise", condition, "known", "mask", "temperature")
     results = ports.outputs("sampler", spec, batch)
     if schedule.batch_window is None:
-        values = _SamplerGraph(model, g, schedule.window, many).build(inputs)
+        values = _drawn(model, g, schedule.window, many, inputs)
     else:
         branches = {}
         for name, window in (("then_branch", schedule.batch_window), ("else_branch", schedule.window)):
             body = g.body(name)
-            built = _SamplerGraph(model, body, window, name == "then_branch").build(inputs)
+            built = _drawn(model, body, window, name == "then_branch", inputs)
             for value, port in zip(built, results.values(), strict=True):
                 body.output(value, port.dtype, port.shape)
             branches[name] = body.proto()
@@ -104,6 +106,32 @@ class _Inputs:
     known: str
     mask: str
     temperature: str
+
+
+def _drawn(model: Prior, g: Graph, window: int, many: bool, inputs: _Inputs) -> list[str]:
+    """Add what draws; returns the names of image, log_prob and evaluations."""
+    if isinstance(model, GatedPixelCNN):
+        return _SamplerGraph(model, g, window, many).build(inputs)
+    return _drawn_levels(model, g, window, many, inputs)
+
+
+def _drawn_levels(model: CodePyramid, g: Graph, window: int, many: bool, inputs: _Inputs) -> list[str]:
+    """As `_drawn`, of two levels of codes: the sheet is cut, and the top codes are the map of the bottom ones."""
+    spec, n = model.spec, -1 if g.root.batch is None else g.root.batch
+    (top_rows, top_columns), (rows, _) = spec.code_grids
+    above = spec.height - rows
+    sheets = inputs.noise, inputs.known, inputs.mask
+    cut = [g.reshape(g.slice(sheet, 2, 0, above), n, 1, top_rows, top_columns) for sheet in sheets]
+    below = [g.slice(sheet, 2, above, spec.height) for sheet in sheets]
+    of_top = _Inputs(cut[0], inputs.condition, cut[1], cut[2], inputs.temperature)
+    top = _SamplerGraph(model.top, g, min(window, top_columns), many).build(of_top)
+    of_bottom = _Inputs(below[0], top[0], below[1], below[2], inputs.temperature)
+    bottom = _SamplerGraph(model.bottom, g, window, many).build(of_bottom)
+    together = [
+        g.op("Concat", g.reshape(ours, n, 1, above, spec.width), theirs, axis=2)
+        for ours, theirs in zip(top[:2], bottom[:2], strict=True)
+    ]
+    return [*together, g.op("Add", top[2], bottom[2])]
 
 
 def _many(g: Graph, inputs: _Inputs, schedule: Schedule) -> str:

@@ -14,10 +14,10 @@ from gpcnn_deploy.spec import VqvaeSpec
 from gpcnn_export.proof.encoder import check_levels
 from gpcnn_export.proof.parity import feeds, request_of
 from gpcnn_runtime.engines.base import Engine
-from gpcnn_training.model import GatedPixelCNN
+from gpcnn_training.architectures import Prior
 from gpcnn_training.sampling import full_precision
 from gpcnn_training.vqvae.pictures import as_numbers, decode
-from gpcnn_training.vqvae_network import Vqvae
+from gpcnn_training.vqvae_network import Vqvae, vectors_of
 
 Encode = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.int32]]
 """Runs an encoder engine: uint8 [N, C, H, W] → codes int32 [N, 1, h, w]."""
@@ -41,7 +41,7 @@ def pixel_error(pictures: Vqvae, codes: npt.NDArray[np.int32], found: npt.NDArra
     return int(difference.max()), float(np.count_nonzero(difference) / difference.size)
 
 
-def prove_pictures(prior: GatedPixelCNN, pictures: Vqvae, engine: Engine, images: int = 8) -> PictureParity:
+def prove_pictures(prior: Prior, pictures: Vqvae, engine: Engine, images: int = 8) -> PictureParity:
     """Hold the pictures of an engine against what eager PyTorch makes of the same codes.
 
     The codes are drawn, completed, and any at all, in turn.
@@ -78,19 +78,32 @@ def check_pictures(spec: VqvaeSpec, images: int = 32, seed: int = 0) -> npt.NDAr
 def distance_error(pictures: Vqvae, images: npt.NDArray[np.uint8], codes: npt.NDArray[np.int32]) -> tuple[float, int]:
     """(how much further than the nearest vector one was that was taken, relative to the distance; codes that differ).
 
+    Bottom codes are held against what eager PyTorch says knowing the engine's own top codes.
+
     Raises:
         ParityError: codes of another shape, or out of range.
     """
     spec = pictures.spec
     if codes.shape != (len(images), 1, *spec.grid) or codes.min() < 0 or codes.max() >= spec.codes:
         raise ParityError(f"the encoder gives codes {list(codes.shape)}, or out of range")
-    found = torch.from_numpy(codes).long()
-    vectors = pictures.encoder(as_numbers(images)).permute(0, 2, 3, 1)
-    distances = torch.cdist(vectors.reshape(-1, spec.code_size), pictures.codebook).view(*vectors.shape[:3], -1)
-    taken = distances.gather(3, found[:, 0, :, :, None])[..., 0]
+    found, (rows, columns) = torch.from_numpy(codes).long()[:, 0], spec.bottom
+    features, above = pictures.encoder(as_numbers(images)), spec.grid[0] - rows
+    if not above:
+        return _further(pictures.vectors(features), found, pictures.codebook)
+    top = found[:, :above].reshape(-1, rows // 2, columns // 2)
+    u = pictures.from_top(vectors_of(top, pictures.top_codebook))
+    of_top = _further(pictures.top_vectors(features), top, pictures.top_codebook)
+    of_bottom = _further(pictures.vectors(features, u), found[:, above:], pictures.codebook)
+    return max(of_top[0], of_bottom[0]), of_top[1] + of_bottom[1]
+
+
+def _further(vectors_NDhw: torch.Tensor, codes_Nhw: torch.Tensor, codebook: torch.Tensor) -> tuple[float, int]:
+    """What `distance_error` says, of the codes of one level."""
+    vectors = vectors_NDhw.permute(0, 2, 3, 1)
+    distances = torch.cdist(vectors.reshape(-1, codebook.shape[1]), codebook).view(*vectors.shape[:3], -1)
+    taken = distances.gather(3, codes_Nhw[..., None])[..., 0]
     least, nearest = distances.min(3)
-    error = float(((taken - least) / least.clamp(min=1e-6)).max())
-    return error, int((found[:, 0] != nearest).sum())
+    return float(((taken - least) / least.clamp(min=1e-6)).max()), int((codes_Nhw != nearest).sum())
 
 
 def prove_codes(pictures: Vqvae, encode: Encode) -> CodesParity:

@@ -20,7 +20,7 @@
 extern "C" {
 #endif
 
-#define GPCNN_ABI 3
+#define GPCNN_ABI 4
 #define GPCNN_ALIGNMENT 64 /* of `memory` and `workspace`; other pointers need only their type's alignment */
 
 typedef enum gpcnn_status {

@@ -2,7 +2,9 @@
  *
  * Features of h × w places lie as [h + 2][w + 2][F'], with a border of zeros, so that the taps of a convolution are
  * contiguous runs of places, and one product computes all places. It computes the border's columns, too, which are made
- * zero again. A transposed 4×4 convolution of stride 2 is four convolutions 2×2, one for each parity of row and column. */
+ * zero again. A transposed 4×4 convolution of stride 2 is four convolutions 2×2, one for each parity of row and column.
+ *
+ * Of two levels of codes, a place of the bottom codes has the vector that top_up makes of the top codes, then its own. */
 #ifndef GPCNN_DECODER_H
 #define GPCNN_DECODER_H
 #include "arena.h"
@@ -23,7 +25,10 @@ typedef struct residual {
 typedef struct decoder {
   gpcnn_decoder head;  /* first: what gpcnn_pictures.h calls a decoder */
   size_t halvings, h, w, vector, features; /* D' and F' */
+  size_t inputs, top;  /* numbers that `first` reads of a place; codes of the top level, or 0 */
   float *codebook;     /* [K][D'] */
+  float *top_codebook; /* of two levels, as the next one */
+  affine top_up[4];    /* by parity: k = (row, tap, number of the vector) */
   affine first;        /* k = (row, tap, number of the vector) */
   residual *blocks;    /* wide: k = (row, tap, feature); out: k = feature */
   affine up[MAX_HALVINGS][4]; /* by parity of row and column: k = (row, tap, feature) */
@@ -45,8 +50,13 @@ static SMALL void lay_out_decoder(decoder *d, const gpcnn_pictures *spec, arena 
   for (uint32_t x = spec->downsample; x > 1; x /= 2) d->halvings++;
   d->h = spec->height / spec->downsample, d->w = spec->width / spec->downsample;
   d->vector = padded(spec->code_size), d->features = padded(f);
+  const int two = spec->code_levels == 2;
+  d->inputs = two ? 2 * d->vector : spec->code_size, d->top = two ? d->h / 2 * (d->w / 2) : 0;
   d->codebook = arena_floats(from, spec->codes, d->vector, 1, 1);
-  d->first = take_affine(from, f, 9 * (size_t)spec->code_size);
+  d->top_codebook = two ? arena_floats(from, spec->codes, d->vector, 1, 1) : 0;
+  for (size_t parity = 0; two && parity < 4; parity++)
+    d->top_up[parity] = take_affine(from, spec->code_size, 4 * (size_t)spec->code_size);
+  d->first = take_affine(from, f, 9 * d->inputs);
   d->blocks = (residual *)arena_take(from, sizeof(residual), spec->blocks ? spec->blocks : 1, 1, 1, 1);
   for (size_t b = 0; b < spec->blocks; b++) {
     const residual taken = {take_affine(from, f, 9 * f), take_affine(from, f, f)};
@@ -77,11 +87,20 @@ INLINE void place(const matrix *m, size_t output, size_t k, float value) {
   m->packed[(output / BLOCK * m->depth + k) * BLOCK + output % BLOCK] = value;
 }
 
-/* [outputs, inputs, size, size], then [outputs]; returns what follows. */
-static const float *pack_affine(affine *to, const float *from, size_t outputs, size_t inputs, size_t size) {
+/* [K, D] → [K][D']; returns what follows. */
+static const float *pack_codebook(float *to, const float *from, size_t codes, size_t size) {
+  for (size_t k = 0; k < codes; k++)
+    for (size_t i = 0; i < size; i++) to[k * padded(size) + i] = *from++;
+  return from;
+}
+
+/* [outputs, parts · inputs, size, size], then [outputs]; of several parts, each is padded. Returns what follows. */
+static const float *pack_affine(affine *to, const float *from, size_t outputs, size_t inputs, size_t size, size_t parts) {
+  const size_t stride = parts > 1 ? padded(inputs) : inputs;
   for (size_t o = 0; o < outputs; o++)
-    for (size_t i = 0; i < inputs; i++)
-      for (size_t x = 0; x < size * size; x++) place(&to->weights, o, x * inputs + i, *from++);
+    for (size_t part = 0; part < parts; part++)
+      for (size_t i = 0; i < inputs; i++)
+        for (size_t x = 0; x < size * size; x++) place(&to->weights, o, (x * parts + part) * stride + i, *from++);
   for (size_t o = 0; o < outputs; o++) to->bias[o] = *from++;
   return from;
 }
@@ -109,12 +128,15 @@ static SELDOM gpcnn_decoder *load_decoder(const gpcnn_kernel *kernel, const gpcn
   decoder *d = arena_take(&from, sizeof *d, 1, 1, 1, 1);
   lay_out_decoder(d, spec, &from);
   d->head.kernel = kernel;
-  for (size_t k = 0; k < spec->codes; k++)
-    for (size_t i = 0; i < spec->code_size; i++) d->codebook[k * d->vector + i] = *weights++;
-  weights = pack_affine(&d->first, weights, f, spec->code_size, 3);
+  weights = pack_codebook(d->codebook, weights, spec->codes, spec->code_size);
+  if (d->top) {
+    weights = pack_codebook(d->top_codebook, weights, spec->codes, spec->code_size);
+    weights = pack_up(d->top_up, weights, spec->code_size, spec->code_size);
+  }
+  weights = pack_affine(&d->first, weights, f, spec->code_size, 3, spec->code_levels);
   for (size_t b = 0; b < spec->blocks; b++) {
-    weights = pack_affine(&d->blocks[b].wide, weights, f, f, 3);
-    weights = pack_affine(&d->blocks[b].out, weights, f, f, 1);
+    weights = pack_affine(&d->blocks[b].wide, weights, f, f, 3, 1);
+    weights = pack_affine(&d->blocks[b].out, weights, f, f, 1, 1);
   }
   for (size_t u = 0; u < d->halvings; u++)
     weights = pack_up(d->up[u], weights, f, u + 1 < d->halvings ? f : spec->channels);
@@ -137,11 +159,12 @@ static plane take_plane(arena *from, size_t h, size_t w, size_t stride) {
 }
 
 typedef struct planes {
-  plane vectors, x[MAX_HALVINGS + 1], relu[MAX_HALVINGS], hidden;
+  plane top, vectors, x[MAX_HALVINGS + 1], relu[MAX_HALVINGS], hidden;
 } planes;
 
 static void lay_out_planes(planes *p, const decoder *d, arena *from) {
-  p->vectors = take_plane(from, d->h, d->w, d->vector);
+  if (d->top) p->top = take_plane(from, d->h / 2, d->w / 2, d->vector);
+  p->vectors = take_plane(from, d->h, d->w, d->top ? 2 * d->vector : d->vector);
   p->hidden = take_plane(from, d->h, d->w, d->features);
   for (size_t u = 0; u <= d->halvings; u++) {
     const size_t stride = u ? d->outputs[u - 1] : d->features;
@@ -202,6 +225,15 @@ static __attribute__((noinline)) void double_plane(const affine up[4], const pla
     }
 }
 
+/* The vectors of codes, each behind the first `skip` numbers of its place. */
+static void look_up(const float *codebook, size_t vector, const int32_t *codes, const plane *to, size_t skip) {
+  for (size_t i = 0; i < to->h * to->w; i++) {
+    float *at = at_place(to, i / to->w + 1, i % to->w + 1) + skip;
+    const float *from = codebook + (size_t)codes[i] * vector;
+    for (size_t x = 0; x < vector; x += LANES) store(at + x, load(from + x));
+  }
+}
+
 /* -1 to 1 → 0 to 255, rounded to the nearest, of two the even one. */
 INLINE uint8_t pixel_of(float x) {
   const float scaled = (x + 1) * 127.5f, cut = scaled > 0 ? scaled < 255 ? scaled : 255 : 0;
@@ -217,14 +249,14 @@ static void decode(const gpcnn_decoder *head, uint32_t images, const int32_t *co
   arena from = {workspace, 0, 0};
   lay_out_planes(&p, d, &from);
   wipe((float *)workspace, (size_t)from.used / sizeof(float));
-  for (uint32_t image = 0; image < images; image++, codes += d->h * d->w) {
-    for (size_t i = 0; i < d->h * d->w; i++) {
-      float *to = at_place(&p.vectors, i / d->w + 1, i % d->w + 1);
-      const float *vector = d->codebook + (size_t)codes[i] * d->vector;
-      for (size_t x = 0; x < d->vector; x += LANES) store(to + x, load(vector + x));
+  for (uint32_t image = 0; image < images; image++, codes += d->top + d->h * d->w) {
+    if (d->top) {
+      look_up(d->top_codebook, d->vector, codes, &p.top, 0);
+      double_plane(d->top_up, &p.top, spec->code_size, &p.vectors);
     }
+    look_up(d->codebook, d->vector, codes + d->top, &p.vectors, d->top ? d->vector : 0);
     const plane *x = &p.x[0];
-    convolve(&d->first, &p.vectors, spec->code_size, 3, x, 0);
+    convolve(&d->first, &p.vectors, d->inputs, 3, x, 0);
     clear_sides(x);
     for (size_t b = 0; b < spec->blocks; b++) {
       relu_plane(x, &p.relu[0]);

@@ -11,13 +11,15 @@ static int is_sound(const gpcnn_pictures *s) {
          in_bounds(s->height, 1, MOST_PIXELS) && in_bounds(s->width, 1, MOST_PIXELS) && s->height % s->downsample == 0 &&
          s->width % s->downsample == 0 && (uint64_t)s->height * s->width <= MOST_PIXELS &&
          in_bounds(s->codes, 2, MOST_NUMBERS) && in_bounds(s->code_size, 1, MOST_NUMBERS) &&
-         in_bounds(s->features, 1, MOST_NUMBERS) && s->blocks <= MOST_BLOCKS;
+         in_bounds(s->features, 1, MOST_NUMBERS) && s->blocks <= MOST_BLOCKS && in_bounds(s->code_levels, 1, 2) &&
+         (s->code_levels == 1 || (s->height % (2 * s->downsample) == 0 && s->width % (2 * s->downsample) == 0));
 }
 
 /* Numbers of all tensors together; below 2^45 within the bounds. */
 static uint64_t weight_count(const gpcnn_pictures *s) {
   const uint64_t f = s->features, d = s->code_size;
-  uint64_t count = s->codes * d + f * d * 9 + f + s->blocks * (f * f * 10 + 2 * f);
+  uint64_t count = s->codes * d + f * d * s->code_levels * 9 + f + s->blocks * (f * f * 10 + 2 * f);
+  if (s->code_levels == 2) count += s->codes * d + d * d * 16 + d;
   for (uint32_t x = s->downsample; x > 1; x /= 2) {
     const uint64_t outputs = x > 2 ? f : s->channels;
     count += f * outputs * 16 + outputs;
@@ -58,7 +60,8 @@ gpcnn_status gpcnn_decode(const gpcnn_decoder *decoder, uint32_t images, const i
   const size_t needed = gpcnn_decoder_workspace_bytes(decoder);
   if (!needed || workspace_bytes < needed || !is_aligned(workspace)) return GPCNN_OUT_OF_MEMORY;
   const gpcnn_pictures *spec = &decoder->spec;
-  const uint64_t grid = (uint64_t)(spec->height / spec->downsample) * (spec->width / spec->downsample);
+  const uint64_t bottom = (uint64_t)(spec->height / spec->downsample) * (spec->width / spec->downsample);
+  const uint64_t grid = spec->code_levels == 2 ? bottom + bottom / 4 : bottom;
   for (uint64_t i = 0; i < images * grid; i++)
     if (codes[i] < 0 || (uint32_t)codes[i] >= spec->codes) return GPCNN_BAD_ARGUMENT;
   decoder->kernel->decode(decoder, images, codes, pictures, workspace);

@@ -27,7 +27,7 @@ def network() -> Vqvae:
 
 def test_the_code_is_the_nearest_vector_of_the_codebook(network: Vqvae) -> None:
     with torch.no_grad():
-        vectors = network.encoder(as_numbers(PIXELS))
+        vectors = network.vectors(network.encoder(as_numbers(PIXELS)))
         codes = network.encode(as_numbers(PIXELS))
     assert vectors.shape == (9, 5, 2, 3)
     distances = (vectors.permute(0, 2, 3, 1)[..., None, :] - network.codebook).square().sum(-1)
@@ -42,17 +42,18 @@ def test_sizes_come_back_for_every_downsampling(downsample: int) -> None:
     network = Vqvae(spec)
     pictures = torch.zeros(2, 1, 32, 16)
     coded = network(pictures)
-    assert coded.codes.shape == (2, 32 // downsample, 16 // downsample) == (2, *spec.grid)
+    assert coded.codes[0].shape == (2, 32 // downsample, 16 // downsample) == (2, *spec.grid)
     assert coded.pictures.shape == pictures.shape
 
 
 def test_the_gradient_of_the_reconstruction_reaches_the_encoder_as_if_nothing_was_chosen(network: Vqvae) -> None:
     pictures = as_numbers(PIXELS)
     coded = network(pictures)
-    coded.vectors.retain_grad()
+    (vectors,) = coded.vectors
+    vectors.retain_grad()
     (coded.pictures - pictures).square().sum().backward()
-    through = coded.vectors.grad
-    chosen = network.codebook[coded.codes].permute(0, 3, 1, 2).clone().requires_grad_()
+    through = vectors.grad
+    chosen = network.codebook[coded.codes[0]].permute(0, 3, 1, 2).clone().requires_grad_()
     (network.decoder(chosen) - pictures).square().sum().backward()
     assert chosen.grad is not None
     assert torch.allclose(through, chosen.grad, atol=1e-4)

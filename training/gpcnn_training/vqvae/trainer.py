@@ -260,9 +260,8 @@ class CodesTrainer:
             learning_rate=self._pending[-1].rate,
             images_per_second=round(speed, 1),
         )
-        text = (
-            f"{psnr:.2f} dB  perplexity {used:.0f} of {self.spec.codes * self.spec.code_levels}  {speed:.0f} images/s"
-        )
+        codes = self.spec.codes * self.spec.code_levels
+        text = f"{psnr:.2f} dB  perplexity {used:.0f} of {codes}  {speed:.0f} images/s"
         display.update(self.progress, f"{text}  {self._validation}".rstrip())
         self._pending, self._reported_at = [], now
 

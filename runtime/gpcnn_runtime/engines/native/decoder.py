@@ -23,7 +23,7 @@ class NativeDecoder:
         """Pack the weights for what the prior computes with.
 
         Args:
-            prior: the model of the codes.
+            prior: the model of the codes; of two levels, that of the bottom codes.
             spec: of the VQ-VAE.
             weights: those of its model file.
 
@@ -61,7 +61,7 @@ class NativeDecoder:
             self._memory, self._idle = None, []
 
     def decode(self, codes: npt.NDArray[np.int32]) -> npt.NDArray[np.uint8]:
-        """Pictures uint8 [N, C, H, W] of codes int32 [N, 1, h, w].
+        """Pictures uint8 [N, C, H, W] of codes int32 [N, 1, h, w]; of two levels, their sheet.
 
         Raises:
             EngineError: the decoder is closed, or a code is out of range.

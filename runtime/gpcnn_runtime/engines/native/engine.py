@@ -7,6 +7,7 @@ import numpy as np
 from gpcnn_deploy.metadata import EngineMetadata
 from gpcnn_runtime.engines.base import Engine, EngineInfo, Request, Result, Strategy, refuse_strategy
 from gpcnn_runtime.engines.native.decoder import NativeDecoder
+from gpcnn_runtime.engines.native.levels import NativeLevels
 from gpcnn_runtime.engines.native.library import CancelledError, NativeModel, cancel_flag
 
 
@@ -22,7 +23,7 @@ class NativeEngine(Engine):
 
     def __init__(
         self,
-        model: NativeModel,
+        model: NativeModel | NativeLevels,
         metadata: EngineMetadata,
         info: EngineInfo,
         window: int = 0,

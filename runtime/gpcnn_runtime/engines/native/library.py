@@ -20,7 +20,7 @@ import numpy.typing as npt
 from gpcnn_deploy.errors import EngineError
 from gpcnn_runtime.engines.base import OutOfMemoryError
 
-ABI: Final = 3
+ABI: Final = 4
 ALIGNMENT: Final = 64
 _NAMES = {"win32": "gpcnn.dll", "darwin": "libgpcnn.dylib"}
 LIBRARY: Final = Path(__file__).parent / "lib" / _NAMES.get(sys.platform, "libgpcnn.so")
@@ -101,7 +101,17 @@ class Pictures(Structure):
 
     _fields_ = [
         (name, c_uint32)
-        for name in ("height", "width", "channels", "codes", "downsample", "code_size", "features", "blocks")
+        for name in (
+            "height",
+            "width",
+            "channels",
+            "codes",
+            "downsample",
+            "code_size",
+            "features",
+            "blocks",
+            "code_levels",
+        )  # fmt: skip
     ]
 
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from gpcnn_deploy import __version__
 from gpcnn_deploy.errors import UsageError
-from gpcnn_deploy.model_file import decode_model_file, prior_alone, read_model_bytes
+from gpcnn_deploy.model_file import decode_model_file, priors_alone, read_model_bytes
 from gpcnn_runtime.engines.base import Engine, EngineInfo
 from gpcnn_runtime.engines.native.decoder import NativeDecoder
 from gpcnn_runtime.engines.native.engine import NativeEngine
+from gpcnn_runtime.engines.native.levels import NativeLevels
 from gpcnn_runtime.engines.native.library import NativeModel
 
 
@@ -44,8 +45,10 @@ def native_engine(
     metadata, weights = decode_model_file(content, str(path))
     if not 0 <= window <= metadata.spec.width:
         raise UsageError(f"window is {window}: expected 0 to {metadata.spec.width}")
-    drawn = content if metadata.vqvae is None else prior_alone(metadata, weights)
-    model = NativeModel(drawn, str(path), reproducible, instructions)
-    decoder = None if metadata.vqvae is None else NativeDecoder(model, metadata.vqvae, weights)
-    info = EngineInfo(path, "native engine", __version__, f"CPU, {model.instructions}", content)
+    alone = metadata.vqvae is None and metadata.spec.code_levels == 1
+    files = (content,) if alone else priors_alone(metadata, weights)
+    models = tuple(NativeModel(file, str(path), reproducible, instructions) for file in files)
+    decoder = None if metadata.vqvae is None else NativeDecoder(models[-1], metadata.vqvae, weights)
+    info = EngineInfo(path, "native engine", __version__, f"CPU, {models[0].instructions}", content)
+    model = models[0] if len(models) == 1 else NativeLevels(metadata.spec, *models)
     return NativeEngine(model, metadata, info, window, decoder)

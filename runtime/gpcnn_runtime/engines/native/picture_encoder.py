@@ -1,6 +1,7 @@
 """The encoder of a VQ-VAE in a model file: pictures become codes, by NumPy alone.
 
-Shape legend: N pictures, C channels, H rows, W columns, F features, D numbers of a code's vector; h × w the codes.
+Shape legend: N pictures, C channels, H rows, W columns, F features, D numbers of a code's vector; h × w the codes, of
+two levels the bottom codes.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class PictureEncoder:
         self._weights = {name.removeprefix(PICTURES): array for name, array in weights.items()}
 
     def encode(self, pixels: npt.ArrayLike) -> npt.NDArray[np.int32]:
-        """Codes int32 [N, 1, h, w] of pictures uint8 [N, C, H, W].
+        """Codes int32 [N, 1, h, w] of pictures uint8 [N, C, H, W]; of two levels, their sheet.
 
         Raises:
             UsageError: pixels of another shape or type.
@@ -52,15 +53,38 @@ class PictureEncoder:
         for index in range(self._spec.halvings):
             x = _relu(self._convolve(x, f"encoder.down.{index}", 2))
         x = self._convolve(x, "encoder.first")
+        features = _relu(self._blocks(x, "encoder.blocks"))
+        if self._spec.code_levels == 1:
+            return self._nearest(self._convolve(features, "encoder.out"), "codebook")[:, None]
+        x = self._blocks(self._convolve(features, "encoder.top.down", 2), "encoder.top.blocks")
+        top = self._nearest(self._convolve(_relu(x), "encoder.top.out"), "top_codebook")
+        u = self._double(self._weights["top_codebook"][top], "decoder.top_up")
+        bottom = self._nearest(self._convolve(np.concatenate([features, u], -1), "encoder.out"), "codebook")
+        return np.concatenate([top.reshape(len(top), -1, bottom.shape[2]), bottom], 1)[:, None]
+
+    def _blocks(self, x_NhwF: _Array, name: str) -> _Array:
         for index in range(self._spec.blocks):
-            wide = self._convolve(_relu(x), f"encoder.blocks.{index}.wide")
-            x = x + self._convolve(_relu(wide), f"encoder.blocks.{index}.out")
-        vectors = self._convolve(_relu(x), "encoder.out")
-        codebook = self._weights["codebook"]
+            wide = self._convolve(_relu(x_NhwF), f"{name}.{index}.wide")
+            x_NhwF = x_NhwF + self._convolve(_relu(wide), f"{name}.{index}.out")
+        return x_NhwF
+
+    def _nearest(self, vectors_NhwD: _Array, codebook: str) -> npt.NDArray[np.int32]:
+        """Codes int32 [N, h, w]."""
+        vectors = self._weights[codebook]
         # |z - e|² without |z|², which all codes share.
-        distances = np.square(codebook).sum(1) - 2 * (vectors @ codebook.T)
-        codes: npt.NDArray[np.int32] = distances.argmin(-1).astype(np.int32)[:, None]
+        distances = np.square(vectors).sum(1) - 2 * (vectors_NhwD @ vectors.T)
+        codes: npt.NDArray[np.int32] = distances.argmin(-1).astype(np.int32)
         return codes
+
+    def _double(self, x_NhwF: _Array, name: str) -> _Array:
+        """A transposed 4×4 convolution of stride 2: [N, h, w, F] → [N, 2 h, 2 w, outputs]."""
+        weight, bias = self._weights[f"{name}.weight"], self._weights[f"{name}.bias"]
+        n, h, w, _ = x_NhwF.shape
+        total = np.zeros((n, 2 * h + 2, 2 * w + 2, len(bias)), np.float32)
+        for i in range(4):
+            for j in range(4):
+                total[:, i : i + 2 * h : 2, j : j + 2 * w : 2] += x_NhwF @ weight[:, :, i, j]
+        return total[:, 1:-1, 1:-1] + bias
 
     def _convolve(self, x_NHWF: _Array, name: str, stride: int = 1) -> _Array:
         """A convolution, its border zeros: [N, H, W, F] → [N, H / stride, W / stride, outputs]."""

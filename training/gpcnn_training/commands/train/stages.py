@@ -179,6 +179,9 @@ def _begin(
         prior = _prior_spec(request, data, spec)
     except SpecError as error:
         raise UsageError(str(error)) from error
+    if spec.code_levels != _MODELS[request.model or "vqvae"]:
+        model = next(name for name, levels in _MODELS.items() if levels == spec.code_levels)
+        raise UsageError(f"--init {request.init}: is of --model {model}: name that model, or take other codes")
     if spec.image_shape != data.image_shape:
         raise UsageError(
             f"--init {request.init}: its pictures are {'×'.join(map(str, spec.image_shape))}, those of {name} "
