@@ -108,7 +108,7 @@ def run(
             for, or more RAM than was allowed.
         OutputError, CompileError, EngineError: as what this calls.
     """
-    from gpcnn_deploy.model_file import decode_model_file, decoder_weights, prior_alone
+    from gpcnn_deploy.model_file import decode_model_file, decoder_weights, priors_alone
     from gpcnn_export.c_source.compile import check_target, compile_folder
     from gpcnn_export.c_source.data import static_memory
     from gpcnn_export.c_source.folder import check_ours, folder_files, write_folder
@@ -132,7 +132,9 @@ def run(
             raise UsageError(
                 "--static goes without a VQ-VAE, whose decoder is packed when the program starts: leave --static out"
             )
-        content = prior_alone(metadata, arrays)
+        if metadata.spec.code_levels > 1:
+            raise UsageError("--format c draws one level of codes: leave it out for a VQ-VAE-2")
+        (content,) = priors_alone(metadata, arrays)
         decoder = decoder_weights(metadata.vqvae, arrays).astype("<f4").tobytes()
     packed = pack_weights(content, "the model file") if static else None
     memory = None if packed is None else static_memory(metadata.spec, packed)

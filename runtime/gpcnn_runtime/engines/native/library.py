@@ -111,7 +111,7 @@ class Pictures(Structure):
             "features",
             "blocks",
             "code_levels",
-        )  # fmt: skip
+        )
     ]
 
 
