@@ -37,7 +37,7 @@ from gpcnn_runtime.engines.tensorrt.library import is_installed, load
 from gpcnn_runtime.engines.tensorrt.load import load_plan_engine
 
 if TYPE_CHECKING:
-    from gpcnn_training.model import GatedPixelCNN
+    from gpcnn_training.architectures import Prior
 
 Array = npt.NDArray[Any]
 
@@ -47,7 +47,7 @@ SPECS = {  # the first one is timed, too
     "8×8 RGB of 256 levels": ModelSpec(height=8, width=8, channels=3, levels=256, layers=4),
     "12×12 binary, embedding": ModelSpec(height=12, width=12, layers=4, conditioning="embedding", conditioning_size=16),
 }
-TRAINED: dict[ModelSpec, GatedPixelCNN] = {}
+TRAINED: dict[ModelSpec, Prior] = {}
 BATCHES = (1, 8, 64)
 MAX_BATCH = 64
 RUNS = 5
@@ -92,7 +92,7 @@ def cases(flavor: Flavor) -> Iterator[Case]:
                 yield Case(flavor, name, "sampler", window, precision)
 
 
-def model_of(spec: ModelSpec) -> GatedPixelCNN:
+def model_of(spec: ModelSpec) -> Prior:
     """The checkpoint's model, or random weights, large enough that pixels depend on each other."""
     if spec in TRAINED:
         return TRAINED[spec]
@@ -108,7 +108,7 @@ def model_of(spec: ModelSpec) -> GatedPixelCNN:
     return model
 
 
-def check_plan(report: Report, case: Case, engine: PlanEngine, onnx: bytes, model: GatedPixelCNN) -> None:
+def check_plan(report: Report, case: Case, engine: PlanEngine, onnx: bytes, model: Prior) -> None:
     """Images and log-probabilities of one plan against eager PyTorch and against the CPU engine."""
     from gpcnn_export.proof.parity import LOG_PROB_TOLERANCE, compare, draw_on, feeds, request_of
     from gpcnn_training.divergence import NEAR_TIE

@@ -14,7 +14,7 @@ from gpcnn_deploy.spec import ModelSpec
 from gpcnn_export.checkpoint_to_native import draft_model_file
 from gpcnn_export.onnx_engine import draft_engine
 from gpcnn_export.source import read_source
-from gpcnn_training.architectures import gated
+from gpcnn_training.architectures import Prior, gated
 from gpcnn_training.checkpoint import load_checkpoint, save_checkpoint
 from gpcnn_training.data.quantize import quantization_for
 from gpcnn_training.model import GatedPixelCNN
@@ -35,7 +35,7 @@ class Model:
 
     title: str
     weights: str
-    model: GatedPixelCNN
+    model: Prior
     checkpoint: Path
     folder: Path
 

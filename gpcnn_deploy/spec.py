@@ -448,6 +448,12 @@ class VqvaeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         return self.height // self.downsample, self.width // self.downsample
 
     @property
+    def code_grids(self) -> tuple[tuple[int, int], ...]:
+        """(rows, columns) of the codes of each level, as `ModelSpec` has them."""
+        h, w = self.bottom
+        return ((h, w),) if self.code_levels == 1 else ((h // 2, w // 2), (h, w))
+
+    @property
     def grid(self) -> tuple[int, int]:
         """(rows, columns) of all codes of a picture; of two levels, those of the sheet that `ModelSpec` describes."""
         h, w = self.bottom
@@ -478,11 +484,9 @@ class VqvaeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         return f"its prior draws {words[0]}, its decoder reads {words[1]}"
 
 
-def codes_in_words(spec: VqvaeSpec) -> str:
-    """`16×16 of 256`, or of two levels `8×8 and 16×16 of 256`; rows × columns."""
-    h, w = spec.bottom
-    top = f"{h // 2}×{w // 2} and " if spec.code_levels == 2 else ""
-    return f"{top}{h}×{w} of {spec.codes}"
+def grids_in_words(spec: PictureSpec) -> str:
+    """Codes of a picture: `16×16`, or of two levels `8×8 and 16×16`; rows × columns."""
+    return " and ".join(f"{rows}×{columns}" for rows, columns in spec.code_grids)
 
 
 LATER_FIELDS_OF_VQVAE: Final[dict[str, Any]] = {"code_levels": 1}

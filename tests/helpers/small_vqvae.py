@@ -1,4 +1,4 @@
-"""A small VQ-VAE of random weights, and its checkpoint."""
+"""A small VQ-VAE, and a VQ-VAE-2, of random weights, and their checkpoints."""
 
 from __future__ import annotations
 
@@ -8,27 +8,43 @@ import torch
 
 from gpcnn_deploy.checkpoint_header import Header
 from gpcnn_deploy.spec import ModelSpec, VqvaeSpec
+from gpcnn_training.architectures import Prior, gated, make_network
 from gpcnn_training.checkpoint import save_vqvae
-from gpcnn_training.model import GatedPixelCNN
+from gpcnn_training.code_pyramid import CodePyramid
 from gpcnn_training.vqvae_network import Vqvae
 
 SPEC = VqvaeSpec(height=12, width=8, channels=3, codes=9, downsample=4, code_size=5, features=6, blocks=1)
 PRIOR = ModelSpec(height=3, width=2, levels=9, layers=2, features=5, head_features=6, first_kernel_size=3,
                   conditioning="label", conditioning_size=2, input="categorical", input_size=4)  # fmt: skip
 
+SPEC_2 = VqvaeSpec(height=16, width=8, channels=3, codes=9, downsample=2, code_size=5, features=6, blocks=1,
+                   code_levels=2)  # fmt: skip
+"""Of a VQ-VAE-2: 4×2 top codes, 8×4 bottom codes, a sheet of 10×4."""
+PRIOR_2 = ModelSpec(height=10, width=4, levels=9, layers=3, features=5, head_features=6, first_kernel_size=5,
+                    conditioning="label", conditioning_size=2, input="categorical", input_size=4, map_features=3,
+                    code_levels=2)  # fmt: skip
 
-def models(spec: VqvaeSpec = SPEC, prior: ModelSpec = PRIOR) -> tuple[GatedPixelCNN, Vqvae]:
+
+def models(spec: VqvaeSpec = SPEC, prior: ModelSpec = PRIOR) -> tuple[Prior, Vqvae]:
     torch.manual_seed(8)
-    model, pictures = GatedPixelCNN(prior).eval(), Vqvae(spec).eval()
+    model, pictures = gated(make_network(prior)).eval(), Vqvae(spec).eval()
     with torch.no_grad():  # pictures that fill the range of pixels, and go beyond it; codes of all sorts
         for weight in [pictures.decoder.up[-1].weight, *pictures.encoder.out.parameters()]:
             weight.mul_(200)
+        if isinstance(model, CodePyramid):  # top codes of all sorts, which decide the others and the pictures
+            assert pictures.encoder.top is not None
+            for weight in (pictures.encoder.top.down.weight, pictures.encoder.top.out.weight):
+                weight.mul_(50)
+            for weight in (*model.bottom.map_network.parameters(), *model.bottom.condition_projection.parameters()):
+                weight.mul_(3)
     return model, pictures
 
 
-def save(path: Path, class_names: tuple[str, ...] = ("a", "b")) -> Path:
+def save(
+    path: Path, class_names: tuple[str, ...] = ("a", "b"), spec: VqvaeSpec = SPEC, prior: ModelSpec = PRIOR
+) -> Path:
     """The checkpoint of `models()`."""
-    model, pictures = models()
-    header = Header(spec=PRIOR, class_names=class_names, data="my", quantization="codes", vqvae=SPEC)
+    model, pictures = models(spec, prior)
+    header = Header(spec=prior, class_names=class_names, data="my", quantization="codes", vqvae=spec)
     save_vqvae(path, model, pictures, header)
     return path

@@ -45,11 +45,12 @@ def main(engine: Path, json_path: Path | None) -> None:
 
 def facts(found: Inspection) -> Iterator[tuple[str, str]]:
     """What people want to know, line by line."""
-    from gpcnn_deploy.spec import layers_in_words, levels_in_words, map_in_words
+    from gpcnn_deploy.spec import grids_in_words, layers_in_words, levels_in_words, map_in_words
 
     spec = found.spec
     if found.checkpoint is not None:
-        kind = "VQ-VAE" if found.vqvae else "autoencoder" if found.checkpoint.autoencoder else "model"
+        vqvae = "VQ-VAE-2" if spec.code_levels == 2 else "VQ-VAE"
+        kind = vqvae if found.vqvae else "autoencoder" if found.checkpoint.autoencoder else "model"
         yield "kind", f"checkpoint of a trained {kind}; gpcnn-export {found.path} makes an engine of it"
     else:
         window = "" if found.window is None else f", {Schedule(found.window, found.batch_window, found.batch_from)}"
@@ -61,8 +62,10 @@ def facts(found: Inspection) -> Iterator[tuple[str, str]]:
         yield "images", f"{spec.height}×{spec.width} {colour}, {levels_in_words(spec)}"
     else:
         coder = found.vqvae
-        yield "pictures", f"{coder.height}×{coder.width} {colour}, of {spec.height}×{spec.width} codes"
-        yield "codes", f"{coder.codes} vectors of {coder.code_size} numbers, which the prior reads as {spec.input_size}"
+        yield "pictures", f"{coder.height}×{coder.width} {colour}, of {grids_in_words(spec)} codes"
+        each = " in each of two codebooks" if coder.code_levels == 2 else ""
+        vectors = f"{coder.codes} vectors of {coder.code_size} numbers{each}"
+        yield "codes", f"{vectors}, which the prior reads as {spec.input_size}"
         yield "decoder", f"{coder.features} features, {coder.blocks} residual blocks; the encoder has as many"
     if found.preparation is not None:
         yield "pictures", f"that do not fit are {found.preparation}, as in training"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from gpcnn_deploy.errors import OutputError, UsageError
 
@@ -106,19 +106,23 @@ def as_codes(
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
     """(codes int32 [1, h, w], mask bool [h, w]) of a picture uint8 [C, H, W]; a code is kept if all its pixels are.
 
+    Of two levels of codes both are of their sheet.
+
     Raises:
         UsageError: no code is kept, or each of them.
         EngineError, MissingExtraError: there is no encoder that can be used.
     """
+    from gpcnn_deploy.code_sheet import join_sheet
     from gpcnn_runtime.engines.codes import code_encoder
 
-    codes = code_encoder(engine).encode(pixels[None])[0]
-    _, h, w = codes.shape
-    tiles = mask.reshape(h, mask.shape[0] // h, w, mask.shape[1] // w)
-    kept: npt.NDArray[np.bool_] = tiles.min(axis=(1, 3))
+    codes, spec = code_encoder(engine).encode(pixels[None])[0], engine.metadata.spec
+    height, width = mask.shape
+    levels = [mask.reshape(h, height // h, w, width // w).min(axis=(1, 3)) for h, w in spec.code_grids]
+    kept = cast("npt.NDArray[np.bool_]", join_sheet(spec, *levels))
     if not kept.any():
+        h, w = spec.code_grids[-1]
         raise UsageError(
-            f"no code of the picture would be left: one stands for {mask.shape[0] // h}×{mask.shape[1] // w} pixels, "
+            f"no code of the picture would be left: one stands for {height // h}×{width // w} pixels, "
             "and is kept if all of them are: keep more"
         )
     return codes, kept

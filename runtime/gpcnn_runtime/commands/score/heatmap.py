@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gpcnn_deploy.code_sheet import split_sheet
 from gpcnn_deploy.pictures.levels import grid, save_png
 from gpcnn_deploy.spec import ModelSpec
 
@@ -31,7 +32,7 @@ def heat(log_prob_CHW: npt.NDArray[Any], spec: ModelSpec) -> npt.NDArray[np.uint
 def save_heatmap(
     path: Path, pixels_CHW: npt.NDArray[np.uint8], log_prob_CHW: npt.NDArray[Any], spec: ModelSpec
 ) -> None:
-    """Write a picture and its surprise side by side, enlarged to be seen.
+    """Write a picture and its surprise side by side, enlarged to be seen; of two levels of codes, that of each.
 
     Args:
         path: of the PNG.
@@ -44,5 +45,9 @@ def save_heatmap(
     """
     height, width = pixels_CHW.shape[1:]
     colour = np.broadcast_to(pixels_CHW, (3, height, width))
-    surprise = heat(log_prob_CHW, spec).repeat(height // spec.height, 1).repeat(width // spec.width, 2)
-    save_png(path, grid(np.stack([colour, surprise]), columns=2), max(1, _SHORT_SIDE // min(height, width)))
+    surprise = []
+    for level in split_sheet(spec, log_prob_CHW):
+        rows, columns = level.shape[1:]
+        surprise.append(heat(level, spec).repeat(height // rows, 1).repeat(width // columns, 2))
+    sheet = grid(np.stack([colour, *surprise]), columns=1 + len(surprise))
+    save_png(path, sheet, max(1, _SHORT_SIDE // min(height, width)))

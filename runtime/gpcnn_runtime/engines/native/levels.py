@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ctypes import c_int32
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -38,23 +38,12 @@ class NativeLevels:
         """Draw one batch of sheets; arguments, result and errors as of `NativeModel.draw`."""
         assert embedding is None
         assert map is None
-        u, below_u = cast(tuple[_Floats, _Floats], split_sheet(self._spec, noise))
-        kept, below_kept = (None, None) if known is None else cast(tuple[_Ints, _Ints], split_sheet(self._spec, known))
-        keep, below_keep = (None, None) if mask is None else split_sheet(self._spec, mask)
+        cut = [(None, None) if sheet is None else split_sheet(self._spec, sheet) for sheet in (noise, known, mask)]
+        (u, below_u), (kept, below_kept), (keep, below_keep) = cast("list[tuple[Any, Any]]", cut)
         columns = self._spec.code_grids[0][1]
-        of_top = self._top.draw(u, kept, keep, label, None, temperature, min(window, columns), cancel)  # type: ignore[arg-type]
+        of_top = self._top.draw(u, kept, keep, label, None, temperature, min(window, columns), cancel)
         codes = np.ascontiguousarray(of_top[0], np.float32)
-        of_bottom = self._bottom.draw(
-            below_u,
-            below_kept,
-            below_keep,
-            None,
-            None,
-            temperature,
-            window,
-            cancel,
-            codes,  # type: ignore[arg-type]
-        )
+        of_bottom = self._bottom.draw(below_u, below_kept, below_keep, None, None, temperature, window, cancel, codes)
         levels = join_sheet(self._spec, of_top[0], of_bottom[0])
         log_prob = join_sheet(self._spec, of_top[1], of_bottom[1])
         return cast(_Ints, levels), cast(_Floats, log_prob), of_top[2] + of_bottom[2]

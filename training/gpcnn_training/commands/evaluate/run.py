@@ -16,7 +16,7 @@ import numpy as np
 from gpcnn_deploy.checkpoint_header import Header
 from gpcnn_deploy.class_names import same_names
 from gpcnn_deploy.errors import CheckpointError, DataError, TrainingError, UsageError, lacks_memory
-from gpcnn_deploy.spec import Conditioning, ModelSpec, Quantization
+from gpcnn_deploy.spec import Conditioning, ModelSpec, Quantization, grids_in_words
 from gpcnn_deploy.system.machine import of_memory
 from gpcnn_training.checkpoint import checkpoint_digest, checkpoint_header, load_checkpoint, load_vqvae
 from gpcnn_training.data.conditions import Conditions, conditions_of
@@ -103,9 +103,9 @@ class Reconstructions(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         psnr: in dB, of the mean squared error of all pixels of all pictures.
-        perplexity: of the codes.
+        perplexity: of the codes; of two levels, of the vectors of both codebooks.
         codes: how many there are to choose from.
-        grid: (h, w) of the codes of a picture.
+        grid: (rows, columns) of the codes of a picture; of two levels, of their sheet.
     """
 
     psnr: float
@@ -229,8 +229,9 @@ def _through_codes(pictures: Vqvae, data: DataSet, count: int | None) -> tuple[R
     """How test pictures come back from their codes, and the codes as images to score."""
     with Display("reconstructing the test pictures") as display:
         found = reconstruct(pictures, data.test_pixels[:count], display.update)
+    spec = pictures.spec
     reconstructions = Reconstructions(
-        psnr=found.psnr, perplexity=found.perplexity, codes=pictures.spec.codes, grid=pictures.spec.grid
+        psnr=found.psnr, perplexity=found.perplexity, codes=spec.codes * spec.code_levels, grid=spec.grid
     )
     return reconstructions, codes_to_score(found.codes, data)
 
@@ -312,7 +313,7 @@ def _check_mixture(request: EvaluateRequest, header: Header) -> None:
 
 def _in_words(spec: ModelSpec, quantization: Quantization, draws: int) -> str:
     if quantization == "codes":
-        return f"codes that the encoder gives, {spec.height}×{spec.width} of {spec.levels} to a picture"
+        return f"codes that the encoder gives, {grids_in_words(spec)} of {spec.levels} to a picture"
     if quantization == "stochastic-binary":
         of = f"mean ± standard deviation of {draws} draws" if draws > 1 else "1 draw"
         return f"stochastic binarization (a pixel is 1 with probability value/255), {of} from fixed seeds"

@@ -16,7 +16,7 @@ from gpcnn_deploy.checkpoint_header import CODES_KEY, CodesHeader, read_header
 from gpcnn_deploy.commands.command import say, write_json
 from gpcnn_deploy.errors import CheckpointError, InterruptedRun, SpecError, UsageError
 from gpcnn_deploy.pictures.levels import save_png
-from gpcnn_deploy.spec import ModelSpec, VqvaeSpec, codes_in_words, layers_in_words
+from gpcnn_deploy.spec import ModelSpec, VqvaeSpec, grids_in_words, layers_in_words
 from gpcnn_deploy.system.files import check_file, check_folder
 from gpcnn_training.architectures import make_network
 from gpcnn_training.checkpoint import load_codes, load_vqvae, save_codes, save_vqvae
@@ -385,7 +385,7 @@ def _train_codes(trainer: CodesTrainer, request: TrainRequest) -> int:
     click.echo(
         f"{data.name}: {len(trainer.train_images):,} training, {len(trainer.validation_images):,} validation and "
         f"{len(data.test_pixels):,} test pictures, {size}\n"
-        f"codes: {codes_in_words(spec)}, encoder and decoder of {spec.features} features, "
+        f"codes: {grids_in_words(spec)} of {spec.codes}, encoder and decoder of {spec.features} features, "
         f"{parameter_count(trainer.network):,} weights\n"
         f"training on {trainer.device} with {trainer.compute.describe()} for {trainer.settings.limits()}, in "
         f"{trainer.run}; Ctrl-C saves",
