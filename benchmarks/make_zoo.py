@@ -26,7 +26,7 @@ from gpcnn_runtime.commands.bench.report import BenchReport
 from gpcnn_runtime.engines.onnxruntime.session import onnx_metadata
 from gpcnn_runtime.inspection import engine_metadata
 from gpcnn_runtime.zoo import catalogue as zoo
-from gpcnn_runtime.zoo.card import Card, CardData, Consistency, Figure, Likelihood, Speed, Trained
+from gpcnn_runtime.zoo.card import Card, CardData, Consistency, Figure, Likelihood, Reconstruction, Speed, Trained
 from gpcnn_training.checkpoint import checkpoint_digest
 from gpcnn_training.commands.evaluate.run import Evaluation, Spread
 from gpcnn_training.commands.train.recipe import read_recipe
@@ -45,6 +45,11 @@ DATA = {
     ),
     "digits": CardData(
         name="digits", source="https://archive.ics.uci.edu/dataset/80 (E. Alpaydin, C. Kaynak)", licence="CC BY 4.0"
+    ),
+    "emoji": CardData(
+        name="emoji",
+        source="https://github.com/googlefonts/noto-emoji (Google), as in emoji-datasource-google 16.0.0",
+        licence="Apache-2.0",
     ),
     "cifar10": CardData(
         name="cifar10",
@@ -107,7 +112,7 @@ def make_card(
     files = {engine_file: engine.digest}
     if encoder is not None:
         files[encoder_file] = hashlib.sha256(encoder).hexdigest()
-    found = evaluation.class_consistency
+    found, back = evaluation.class_consistency, evaluation.reconstruction
     return Card(
         name=name,
         about=about,
@@ -131,6 +136,9 @@ def make_card(
             test_images=found.test_images,
             classifier_accuracy=found.classifier_accuracy,
         ),
+        reconstruction=None
+        if back is None
+        else Reconstruction(psnr=back.psnr, perplexity=back.perplexity, codes=back.codes),
         parity=metadata.parity,
         encoder_parity=None if encoder is None else onnx_metadata(Path(encoder_file), encoder).encoder_parity,
         speed=() if bench is None else _speed(bench),

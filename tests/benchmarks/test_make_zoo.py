@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 from small_engines import model_of, write_checkpoint
+from small_vqvae import PRIOR_2, SPEC_2, save
 
 from benchmarks.make_zoo import DATA, main
 from gpcnn_deploy.spec import EncoderSpec, ModelSpec
@@ -16,8 +17,9 @@ from gpcnn_deploy.system.files import sha256
 from gpcnn_runtime.commands.bench.report import BenchReport, BenchRow
 from gpcnn_runtime.sampler import Sampler
 from gpcnn_runtime.zoo import catalogue as zoo
+from gpcnn_runtime.zoo.card import Reconstruction, card_facts
 from gpcnn_training.checkpoint import checkpoint_digest
-from gpcnn_training.commands.evaluate.run import Evaluation, Spread
+from gpcnn_training.commands.evaluate.run import Evaluation, Reconstructions, Spread
 from gpcnn_training.evaluation.class_consistency import ClassConsistency
 
 SPEC = ModelSpec(height=5, width=6, features=6, layers=2, head_features=8, conditioning="label", conditioning_size=3)
@@ -99,6 +101,24 @@ def run(*arguments: str | Path) -> Result:
 
 def make(checkpoint: Path, *more: str | Path, name: str = "tiny") -> Result:
     return run(checkpoint, name, "--recipe", RECIPE, "--evaluation", "evaluation.json", *more)
+
+
+def test_the_card_of_a_vqvae_says_how_pictures_come_back_and_whose_nats_it_tells(folder: Path) -> None:
+    checkpoint = save(Path("my.safetensors"), spec=SPEC_2, prior=PRIOR_2)
+    path = evaluate(checkpoint, "emoji")
+    found = msgspec.json.decode(path.read_bytes(), type=Evaluation)
+    back = Reconstructions(psnr=26.5, perplexity=140.2, codes=18, grid=(10, 4))
+    path.write_bytes(msgspec.json.encode(msgspec.structs.replace(found, reconstruction=back)))
+    result = make(checkpoint)
+    assert result.exit_code == 0, result.output
+    card = zoo.read_card("tiny")
+    assert card.reconstruction == Reconstruction(psnr=26.5, perplexity=140.2, codes=18)
+    facts = dict(card_facts(card))
+    assert facts["PSNR"] == "26.50 dB of pictures from their codes, perplexity 140 of 18"
+    assert "21.00 ± 1.40 nats/picture's codes" in facts["test NLL"]
+    assert "bits/code" in facts["test NLL"]
+    with Sampler.load("zoo:tiny") as sampler:
+        assert sampler.sample([0]).pictures is not None
 
 
 def test_a_model_comes_in_with_its_card_and_speed(folder: Path) -> None:

@@ -66,6 +66,20 @@ class Consistency(msgspec.Struct, frozen=True, kw_only=True):
     classifier_accuracy: float
 
 
+class Reconstruction(msgspec.Struct, frozen=True, kw_only=True):
+    """How test pictures come back from their codes, of a VQ-VAE.
+
+    Attributes:
+        psnr: in dB, of the mean squared error of all pixels of all pictures.
+        perplexity: of the codes.
+        codes: how many vectors the codebooks have together.
+    """
+
+    psnr: float
+    perplexity: float
+    codes: int
+
+
 class Speed(msgspec.Struct, frozen=True, kw_only=True):
     """One line of `gpcnn-bench`.
 
@@ -102,12 +116,13 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
         recipe: `gpcnn-train --recipe` of this name trains it.
         trained: how long.
         checkpoint_digest: SHA-256 of the checkpoint that it was exported from.
-        test_nll: on the data's test images.
+        test_nll: on the data's test images; of a VQ-VAE, of their codes.
         class_consistency: None for a model without labels.
         parity, encoder_parity: what the export proved.
         speed: measured with `gpcnn-bench`.
         versions: package → version of the export.
         files: name → SHA-256.
+        reconstruction: of a VQ-VAE; None for other models.
     """
 
     schema: int = CARD_SCHEMA
@@ -124,6 +139,7 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     speed: tuple[Speed, ...] = ()
     versions: dict[str, str]
     files: dict[str, str]
+    reconstruction: Reconstruction | None = None
 
 
 def card_facts(card: Card) -> Iterator[tuple[str, str]]:
@@ -133,10 +149,12 @@ def card_facts(card: Card) -> Iterator[tuple[str, str]]:
     yield "recipe", f"gpcnn-train --recipe {card.recipe}"
     yield "trained", f"{card.trained.epochs:,.1f} epochs, {card.trained.steps:,} steps"
     nll = card.test_nll
+    of_codes = card.reconstruction is not None
+    image, pixel, dim = ("picture's codes", "code", "code") if of_codes else ("image", "pixel", "dim")
     figures = (
-        (nll.nats_per_image, 2, "nats/image"),
-        (nll.nats_per_pixel, 5, "nats/pixel"),
-        (nll.bits_per_dim, 4, "bits/dim"),
+        (nll.nats_per_image, 2, f"nats/{image}"),
+        (nll.nats_per_pixel, 5, f"nats/{pixel}"),
+        (nll.bits_per_dim, 4, f"bits/{dim}"),
     )
     yield "test NLL", ", ".join(f"{_figure(figure, digits)} {unit}" for figure, digits, unit in figures)
     yield "protocol", f"{nll.test_images:,} test images, {nll.protocol}"
@@ -145,6 +163,11 @@ def card_facts(card: Card) -> Iterator[tuple[str, str]]:
             "consistency",
             f"{found.accuracy:.1%} of {found.samples:,} samples are taken for their class by a classifier that takes "
             f"{found.classifier_accuracy:.1%} of {found.test_images:,} test images for theirs",
+        )
+    if (back := card.reconstruction) is not None:
+        yield (
+            "PSNR",
+            f"{back.psnr:.2f} dB of pictures from their codes, perplexity {back.perplexity:.0f} of {back.codes}",
         )
     for speed in card.speed:
         threads = f"{speed.threads} thread{'s' if speed.threads > 1 else ''}"
