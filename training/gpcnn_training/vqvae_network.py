@@ -204,8 +204,11 @@ class Vqvae(nn.Module):
         pictures: Tensor = self.decoder(vectors)
         return pictures
 
-    def forward(self, pictures_NCHW: Tensor) -> Coded:
-        """Reconstruct pictures float [N, C, H, W] in [-1, 1], with a gradient for the encoder (straight through)."""
+    def forward(self, pictures_NCHW: Tensor, with_bottom_N: Tensor | None = None) -> Coded:
+        """Reconstruct pictures float [N, C, H, W] in [-1, 1], with a gradient for the encoder (straight through).
+
+        Of two levels, where `with_bottom_N` is 0 and not 1 the decoder is not told the picture's bottom codes.
+        """
         features = self.encoder(pictures_NCHW)
         if self.spec.code_levels == 1:
             vectors = self.vectors(features)
@@ -216,6 +219,8 @@ class Vqvae(nn.Module):
         u = self.from_top(passed)
         vectors = self.vectors(features, u)
         codes, passed, distance = self._choose(vectors, self.codebook)
+        if with_bottom_N is not None:
+            passed = passed * with_bottom_N[:, None, None, None]
         pictures = self.decoder(torch.cat([u, passed], 1))
         return Coded(pictures, (top_vectors, vectors), (top, codes), top_distance + distance)
 

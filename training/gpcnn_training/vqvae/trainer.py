@@ -51,7 +51,11 @@ COMMITMENT = 0.25
 """β of equation 3."""
 RESTARTING = 0.9
 """Share of a run in which dead codes are restarted; after it, the codebook settles."""
-_ORDER, _MOVES = 5 << 60, 6 << 60  # apart from the streams of the second stage
+ALONE, ALONE_UNTIL = 0.5, 0.2
+"""Share of the pictures that the top codes of a VQ-VAE-2 must give back alone, and until which share of a run.
+
+Without it, the bottom codes can learn to do without the top ones, which then all become the same."""
+_ORDER, _MOVES, _ALONE = 5 << 60, 6 << 60, 7 << 60  # apart from the streams of the second stage
 
 
 class _Figures(NamedTuple):
@@ -186,11 +190,17 @@ class CodesTrainer:
         pixels = moved(self.data.train_pixels[chosen], self.settings.mirror, self.settings.shift, random)
         return as_numbers(pixels).to(device=self.device, memory_format=torch.channels_last)
 
-    def _loss(self, forward: Callable[[Tensor], Coded], compute: Compute) -> tuple[Tensor, Tensor, Coded]:
+    def _with_bottom(self) -> Tensor:
+        """1 for pictures whose bottom codes the decoder is told at the step at hand, 0 for the others, float [N]."""
+        alone = stream(self.settings.seed, _ALONE + self.step).random(self.batch_size) < ALONE
+        told = ~alone if self.progress < ALONE_UNTIL else np.ones(self.batch_size, np.bool_)
+        return torch.from_numpy(told.astype(np.float32)).to(self.device)
+
+    def _loss(self, forward: Callable[..., Coded], compute: Compute) -> tuple[Tensor, Tensor, Coded]:
         """(loss, mean squared error, what the network made of the pictures) of the step at hand."""
         pictures = self._batch()
         with autocast(self.device, compute):
-            coded = forward(pictures)
+            coded = forward(pictures) if self.spec.code_levels == 1 else forward(pictures, self._with_bottom())
         error = functional.mse_loss(coded.pictures.float(), pictures)
         return error / self._variance + COMMITMENT * coded.commitment, error, coded
 

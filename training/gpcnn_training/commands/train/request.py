@@ -125,7 +125,7 @@ class TrainRequest:
     )
     downsample: int | None = flag(
         click.IntRange(2, 16),
-        "One code of a VQ-VAE, of a VQ-VAE-2 a bottom code, stands for N×N pixels: 2, 4, 8 or 16 (default: 4).",
+        "One code of a VQ-VAE stands for N×N pixels: 2, 4, 8 or 16 (default: 4; of the bottom codes of vqvae2: 2).",
     )
     coder_features: int | None = flag(
         click.IntRange(1, MAX_FEATURES), "Feature maps of a VQ-VAE's encoder and decoder (default: 64)."

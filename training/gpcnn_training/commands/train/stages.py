@@ -64,6 +64,7 @@ _OF_PIXELS = {
     "map_features": "it has no map",
 }
 _MODELS = {"vqvae": 1, "vqvae2": 2}  # and how many levels of codes they have
+_DOWNSAMPLE = {"vqvae": 4, "vqvae2": 2}  # so that a code of the (top) level stands for 4×4 pixels
 _MAP_FEATURES = 32
 _CODES_WEIGHT_DECAY = 0.01
 _CODES_LEARNING_RATE = 2e-3
@@ -260,7 +261,7 @@ def _picture_spec(request: TrainRequest, data: DataSet) -> VqvaeSpec:
         width=width,
         channels=channels,
         codes=request.codes or 256,
-        downsample=request.downsample or 4,
+        downsample=request.downsample or _DOWNSAMPLE[request.model or "vqvae"],
         code_size=request.code_size or 64,
         features=request.coder_features or 64,
         blocks=2 if request.coder_blocks is None else request.coder_blocks,
