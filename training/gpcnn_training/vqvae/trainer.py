@@ -51,7 +51,7 @@ COMMITMENT = 0.25
 """β of equation 3."""
 RESTARTING = 0.9
 """Share of a run in which dead codes are restarted; after it, the codebook settles."""
-ALONE, ALONE_UNTIL = 0.5, 0.2
+ALONE, ALONE_UNTIL = 0.25, 0.1
 """Share of the pictures that the top codes of a VQ-VAE-2 must give back alone, and until which share of a run.
 
 Without it, the bottom codes can learn to do without the top ones, which then all become the same."""
