@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
+from PIL import Image
 
 from gpcnn_deploy.checkpoint_header import Header
 from gpcnn_deploy.spec import ModelSpec, VqvaeSpec
+from gpcnn_export.checkpoint_to_native import make_model_file, write_model_file
+from gpcnn_export.checkpoint_to_onnx import make_engine, write_engine
 from gpcnn_training.architectures import Prior, gated, make_network
 from gpcnn_training.checkpoint import save_vqvae
 from gpcnn_training.code_pyramid import CodePyramid
@@ -38,6 +43,16 @@ def models(spec: VqvaeSpec = SPEC, prior: ModelSpec = PRIOR) -> tuple[Prior, Vqv
             for weight in (*model.bottom.map_network.parameters(), *model.bottom.condition_projection.parameters()):
                 weight.mul_(3)
     return model, pictures
+
+
+def engines_in(folder: Path, pixels: npt.NDArray[np.uint8], spec: VqvaeSpec, prior: ModelSpec, window: int) -> Path:
+    """A folder with my.safetensors, its model.gpcnn and model.onnx, and pictures 0.png, 1.png, …"""
+    checkpoint = save(folder / "my.safetensors", spec=spec, prior=prior)
+    write_model_file(folder / "model.gpcnn", make_model_file(checkpoint))
+    write_engine(folder / "model.onnx", make_engine(checkpoint, "sampler", window=window))
+    for number, picture in enumerate(pixels):
+        Image.fromarray(picture.transpose(1, 2, 0)).save(folder / f"{number}.png")
+    return folder
 
 
 def save(

@@ -34,7 +34,6 @@ class CodePyramid(Network):
     def forward(self, levels_NCHW: Tensor, condition: Tensor | None = None) -> Tensor:
         """Logits float [N, K, 1, H, W] of the sheet int [N, 1, H, W]; `condition` is the top network's."""
         top, bottom = self.split(levels_NCHW)
-        self.top.dropout = self.bottom.dropout = self.dropout
         return self.join(self.top(top, condition), self.bottom(bottom, top))
 
     def split(self, sheet: Tensor) -> tuple[Tensor, Tensor]:

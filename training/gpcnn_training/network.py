@@ -28,6 +28,12 @@ class Network(nn.Module):
         self.spec = spec
         self.dropout = 0.0  # share of a layer's features that a training step leaves out
 
+    def leave_out(self, share: float) -> None:
+        """Set `dropout`, here and in the networks that this one consists of."""
+        for module in self.modules():
+            if isinstance(module, Network):
+                module.dropout = share
+
     @abstractmethod
     def forward(self, levels_NCHW: Tensor, condition: Tensor | None = None) -> Tensor:
         """The conditionals of every sub-pixel given all that come before it in raster and channel order."""

@@ -11,12 +11,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
-from small_vqvae import SPEC, save
+from small_vqvae import PRIOR, SPEC, engines_in
 
 import gpcnn_runtime.commands.sample.cli
 import gpcnn_runtime.commands.score.cli
-from gpcnn_export.checkpoint_to_native import make_model_file, write_model_file
-from gpcnn_export.checkpoint_to_onnx import make_engine, write_engine
 from gpcnn_export.proof.pictures import check_pictures
 from gpcnn_runtime import Sampler
 from gpcnn_training.checkpoint import load_vqvae
@@ -28,13 +26,7 @@ ENGINES = ("model.gpcnn", "model.onnx")
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("vqvae")
-    checkpoint = save(folder / "my.safetensors")
-    write_model_file(folder / "model.gpcnn", make_model_file(checkpoint))
-    write_engine(folder / "model.onnx", make_engine(checkpoint, "sampler", window=1))
-    for number, pixels in enumerate(PIXELS):
-        Image.fromarray(pixels.transpose(1, 2, 0)).save(folder / f"{number}.png")
-    return folder
+    return engines_in(tmp_path_factory.mktemp("vqvae"), PIXELS, SPEC, PRIOR, 1)
 
 
 @pytest.fixture(autouse=True)

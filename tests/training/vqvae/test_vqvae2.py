@@ -105,7 +105,7 @@ def test_muon_takes_the_hidden_weights_of_both_networks_and_dropout_reaches_them
     assert {f"bottom.{name}" for name in of_one} == {name for name in names if name.startswith("bottom.")}
     sheet = torch.zeros(2, 1, 10, 4, dtype=torch.int64)
     model.train()
-    model.dropout = 0.5
+    model.leave_out(0.5)
     assert not torch.equal(model(sheet, torch.tensor([0, 1])), model(sheet, torch.tensor([0, 1])))
     model.eval()
     assert torch.equal(model(sheet, torch.tensor([0, 1])), model(sheet, torch.tensor([0, 1])))

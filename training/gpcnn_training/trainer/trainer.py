@@ -128,7 +128,7 @@ class Trainer:
         average.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._average = AveragedModel(average, multi_avg_fn=self._follow)
         self._average.n_averaged += 1  # what follows is no first copy
-        self.model.dropout = settings.dropout  # the average is scored whole
+        self.model.leave_out(settings.dropout)  # the average is scored whole
         self._optimizer = make_optimizer(model, settings)
         before = restored.state.compute if restored else None
         if before and (before.device, before.processes) == (self.device.type, fabric.world_size):
