@@ -60,8 +60,8 @@ def model_h(metadata: EngineMetadata, static: PackedWeights | None) -> str:
     about += '#include "gpcnn.h"\n' + ("" if vqvae is None else '#include "gpcnn_pictures.h"\n') + "\n"
     if two:
         about += (
-            "/* The model files of the top codes, which are drawn first, and of the bottom codes, whose map these are; for\n"
-            "   gpcnn_inspect and gpcnn_load, with their length; NULL if one cannot be read. */\n"
+            "/* The model files, for gpcnn_inspect and gpcnn_load, and their lengths; NULL if one cannot be read.\n"
+            "   model_top_file draws the top codes. They are the map that the bottom codes of model_file need. */\n"
             "const void *model_top_file(size_t *bytes);\nconst void *model_file(size_t *bytes);\n"
         )
     elif static is None:
@@ -79,8 +79,7 @@ def model_h(metadata: EngineMetadata, static: PackedWeights | None) -> str:
         )
     if vqvae is not None:
         about += (
-            f"\n/* {'The' if two else 'Its'} decoder: the weights, for gpcnn_decoder_load, and how many; NULL if they cannot "
-            "be read. */\n"
+            "\n/* The decoder: the weights, for gpcnn_decoder_load, and how many; NULL if they cannot be read. */\n"
             "extern const gpcnn_pictures model_pictures;\nconst float *model_decoder(uint64_t *floats);\n"
         )
     if metadata.class_names:
