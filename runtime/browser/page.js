@@ -34,8 +34,8 @@ async function open(source, name, prepare = () => {}) {
   }
   app.model?.close();
   app.model = next;
-  const { height, width, levels, channels } = app.model.pictureSpec, grid = app.model.spec, byCodes = drawsCodes();
-  const of = byCodes ? `${grid.width}×${grid.height} codes of ${grid.levels}` : `${levels} levels`;
+  const { height, width, levels, channels } = app.model.pictureSpec, byCodes = drawsCodes();
+  const of = byCodes ? `${grids(app.model)} codes of ${app.model.spec.levels}` : `${levels} levels`;
   $("model").textContent = `${name}: ${width}×${height} pixels, ${channels === 3 ? "colour, " : ""}${of}, ${whole.format(app.model.metadata.parameters)} parameters`;
   $("engine").textContent = `Engine: ${app.model.instructions}.`;
   app.site.name = name;
@@ -57,6 +57,12 @@ async function open(source, name, prepare = () => {}) {
 
 /** A VQ-VAE draws here, and no more. */
 const drawsCodes = () => Boolean(app.model.metadata.vqvae);
+
+/** Columns × rows of a VQ-VAE's codes, of each level. */
+function grids({ spec: { width, height, codeLevels } }) {
+  const rows = codeLevels === 2 ? (height / 5) * 4 : height;
+  return `${codeLevels === 2 ? `${width / 2}×${rows / 2} and ` : ""}${width}×${rows}`;
+}
 
 function setUpEasel() {
   const { height, levels, channels } = app.model.spec;
