@@ -15,9 +15,11 @@ from click.testing import CliRunner
 from PIL import Image
 from small_engines import LABELLED
 from small_vqvae import save
+from small_vqvae2 import models_of_two
 
 from gpcnn_deploy.pictures.levels import pixels_from_levels
 from gpcnn_deploy.spec import ModelSpec
+from gpcnn_export.checkpoint_to_native import draft_model_file
 from gpcnn_export.commands.export.cli import main as export
 from gpcnn_export.site import make_site
 from gpcnn_runtime import Sampler, complete, score
@@ -471,6 +473,31 @@ def test_another_model_is_opened(page: Any, model_file: Callable[[ModelSpec], Pa
     page.click("#score")
     page.wait_for_selector("#scored:not([hidden])")
     assert not page.is_visible("#posterior")
+
+
+def test_a_vqvae_2_draws_pictures_by_two_levels_of_codes(
+    chromium: Callable[..., Any], serve: Callable[[Path], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model, pictures = models_of_two()
+    Path("model.gpcnn").write_bytes(draft_model_file(model, ("a", "b"), pictures=pictures).content)
+    result = CliRunner().invoke(export, ["model.gpcnn", "--format", "web", "-o", "site"])
+    assert result.exit_code == 0, result.output
+    with Opened(chromium(), serve(Path("site"))) as page:
+        assert page.inner_text("#model").startswith("model: 16×32 pixels, colour, 2×4 and 4×8 codes of 9, ")
+        draw(page, "b", 7, 3)
+        with Sampler.load("model.gpcnn") as sampler:
+            drawn = sampler.sample(["b"], 7, 3)
+        assert drawn.pictures is not None
+        for k, button in enumerate(page.locator("#pictures button").all()):
+            button.click()
+            assert page.inner_text("#hash") == hashlib.sha256(drawn.levels[k].tobytes()).hexdigest()
+            pixels = page.evaluate(
+                f"Array.from(document.querySelectorAll('#pictures canvas')[{k}].getContext('2d').getImageData(0, 0, 16, 32).data)"  # noqa: E501
+            )
+            found = np.reshape(pixels, (32, 16, 4))[..., :3].transpose(2, 0, 1)
+            assert np.abs(found - drawn.pictures[k].astype(int)).max() <= 1
+        assert not page.is_visible("#picture")
 
 
 def test_a_vqvae_draws_pictures_by_codes(
