@@ -44,7 +44,7 @@ def write(path: Path, spec: VqvaeSpec = SPEC, conditioning: Conditioning = "labe
 def test_sheets_and_pictures_are_those_of_python(
     node: Node, tmp_path: Path, spec: VqvaeSpec, conditioning: Conditioning, relaxed: bool
 ) -> None:
-    """19 images of each label are several batches; without fused multiply-add, log-probabilities are equal bit for bit."""
+    """19 images of each label are several batches; without fused multiply-add, log-probabilities have equal bits."""
     if relaxed and not node({"method": "simd"}, flags=(RELAXED,))[0][1]:
         pytest.skip("this CPU or this Node has no relaxed SIMD that fuses")
     file, labels = write(tmp_path / "model.gpcnn", spec, conditioning), conditioning == "label"
