@@ -101,12 +101,8 @@ def make_site(content: bytes, source: str, name: str, engine: str) -> Site:
     metadata, _ = decode_model_file(content, source)
     if metadata.spec.conditioning == "embedding":
         raise UsageError(
-            f"{source} draws from the code of a picture, which a page cannot make: expected a model with labels or "
-            "without conditioning"
-        )
-    if metadata.spec.conditioning == "map":
-        raise UsageError(
-            f"{source} draws from a map, which a page cannot take: expected a model with labels or without conditioning"
+            f"{source} draws from the code of a picture, which a page cannot make: expected a model with labels, "
+            "with maps or without conditioning"
         )
     return Site(metadata, name, engine, {**_page_files(), MODEL: content})
 

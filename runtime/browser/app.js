@@ -7,8 +7,8 @@ export const say = (text) => ($("status").textContent = text);
 export const nats = (value) => `${value.toFixed(2)} nats`;
 export const ALL = "all", MIXTURE = ""; // values of the two choices of a label
 
-/** The site.json, the model in its worker, the picture that is painted, the drawn one that is chosen, the job that runs. */
-export const app = { site: undefined, model: undefined, easel: undefined, chosen: undefined, running: undefined };
+/** The site.json, the model in its worker, its map, the picture that is painted, the drawn one that is chosen, the job that runs. */
+export const app = { site: undefined, model: undefined, map: undefined, easel: undefined, chosen: undefined, running: undefined };
 
 /** Show what went wrong: a message of ours as it is, anything else with what it says. */
 export function trouble(error) {

@@ -13,7 +13,7 @@ export function draw() {
     const labels = !labelled ? undefined : all ? [...app.model.classNames.keys()] : [Number($("label").value)];
     const count = $("count").valueAsNumber;
     if (!(Number.isInteger(count) && count >= 1 && count <= 64)) throw new GpcnnError("Pictures: expected a whole number from 1 to 64.");
-    const request = { labels, count, seed: $("seed").value, temperature: $("temperature").valueAsNumber };
+    const request = { labels, count, seed: $("seed").value, temperature: $("temperature").valueAsNumber, map: app.map?.values() };
     const images = count * (labels?.length ?? 1);
     if (!/^\s*\d+\s*$/.test(request.seed) || BigInt(request.seed) >= 2n ** 64n) throw new GpcnnError("Seed: expected a whole number from 0 to 2⁶⁴ - 1.");
     tiles?.stop();
@@ -44,7 +44,8 @@ function choose(k, mine, details, request, all) {
   $("hash").textContent = app.chosen.hash;
   const label = request.labels ? ` --label ${all ? "all" : request.labels[0]}` : "";
   const warm = request.temperature === 1 ? "" : ` --temperature ${request.temperature}`;
-  $("command").textContent = `gpcnn-sample --engine ${quoted(app.site.engine)}${label} --count ${request.count} --seed ${BigInt(request.seed)}${warm} --json -`;
+  const map = app.map ? " --map map.npy" : "";
+  $("command").textContent = `gpcnn-sample --engine ${quoted(app.site.engine)}${label}${map} --count ${request.count} --seed ${BigInt(request.seed)}${warm} --json -`;
   $("chosen").hidden = false;
 }
 
@@ -65,9 +66,12 @@ export function save() {
   canvas.width = spec.width;
   canvas.height = spec.height;
   paintRows(canvas, app.chosen.pixels, 0, spec);
-  canvas.toBlob((blob) => {
-    const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: `${app.chosen.hash.slice(0, 8)}.png` });
-    link.click();
-    URL.revokeObjectURL(link.href);
-  });
+  canvas.toBlob((blob) => download(blob, `${app.chosen.hash.slice(0, 8)}.png`));
+}
+
+/** Have the browser save a file. */
+export function download(blob, name) {
+  const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: name });
+  link.click();
+  URL.revokeObjectURL(link.href);
 }

@@ -16,7 +16,7 @@ export class Easel {
 
   /**
    * @param {HTMLCanvasElement} canvas
-   * @param {object} spec of the model.
+   * @param {object} spec of the model; `colourOf` level and `words` of values tell what a level is, if it is no shade.
    * @param {() => {tool: string, shade: number, colour: string, size: number}} brush what is chosen now.
    * @param {(text: string) => void} say tells people who cannot see the canvas.
    * @param {() => void} changed called after a mark of what stays.
@@ -76,7 +76,7 @@ export class Easel {
       for (let x = 0; x < width; x++) {
         const at = y * width + x;
         const [r, g, b] = [0, 1, 2].map((c) => pixelOf(this.levels[(channels === 1 ? 0 : c * height * width) + at], levels));
-        context.fillStyle = `rgb(${r} ${g} ${b})`;
+        context.fillStyle = this.#spec.colourOf?.(this.levels[at]) ?? `rgb(${r} ${g} ${b})`;
         context.fillRect(x * s, y * s, s, s);
         if (this.kept[at]) continue;
         context.fillStyle = `rgb(${tint} / 0.6)`;
@@ -152,6 +152,7 @@ export class Easel {
   #words() {
     const { width, height, channels, levels } = this.#spec, [row, column] = this.#cursor, at = row * width + column;
     const values = Array.from({ length: channels }, (_, c) => this.levels[c * height * width + at]);
+    if (this.#spec.words) return `Row ${row + 1}, column ${column + 1}: ${this.#spec.words(values)}`;
     const value = levels === 2 && channels === 1 ? (values[0] ? "white" : "black") : `level ${values.join(", ")}`;
     return `Row ${row + 1}, column ${column + 1}: ${value}, ${this.kept[at] ? "stays" : "will be redrawn"}`;
   }

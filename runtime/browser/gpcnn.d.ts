@@ -43,6 +43,8 @@ export interface ModelSpec {
   readonly mapFeatures: number;
   /** Categories that a number of the map stands for; 0 where they are values. */
   readonly mapCategories: number;
+  /** Levels of codes: 2 of a VQ-VAE-2, 1 of all other models. Of two, an image is a sheet: the top codes in raster order fill its first fifth, the bottom codes the rest. */
+  readonly codeLevels: 1 | 2;
 }
 
 /** Of the pictures that are shown: those of `ModelSpec`, or of a VQ-VAE's decoder. */
@@ -88,7 +90,7 @@ export interface DrawRequest {
 }
 
 export interface Drawn {
-  /** Levels [N, C, H, W]; of a VQ-VAE, its codes [N, 1, h, w]. */
+  /** Levels [N, C, H, W]; of a VQ-VAE, its codes [N, 1, h, w], of a VQ-VAE-2 in sheets. */
   levels: Uint8Array | Uint16Array;
   /** Of a VQ-VAE: its pictures [N, C, H, W] of `pictureSpec`, 0 to 255 a sub-pixel; undefined for other models. */
   pictures?: Uint8Array;
@@ -109,7 +111,7 @@ export interface Row {
   row: number;
   first: number;
   shape: [number, number, number, number];
-  /** Model: the kernel's memory, levels [N, C, H, W] so far, to be read at once. Worker: a copy of the row, [N, C, W]. */
+  /** Model: memory that the next call overwrites, levels [N, C, H, W] so far, to be read at once. Worker: a copy of the row, [N, C, W]. */
   levels: Int32Array | Uint8Array | Uint16Array;
 }
 

@@ -2,6 +2,7 @@
 //
 // Shapes, row-major: N images, C channels, H rows, W columns, E numbers of an embedding.
 
+import { drawSheet, sheetOf, subpixelsOf } from "./sheet.js";
 import { PICTURE_FIELDS, splitVqvae } from "./vqvae.js";
 
 /** What a user can mend; `message` is one line: what is wrong, and what was expected. */
@@ -12,6 +13,7 @@ export class GpcnnError extends Error {
 const ABI = 4;
 const PAGE = 65536;
 const STATUS = { 1: "damaged", 2: "damaged", 3: "argument", 4: "memory", 5: "cancelled", 6: "newer" };
+const CANCELLED = 5;
 const CONDITIONING = ["none", "label", "embedding", "map"];
 const HEAD = ["categorical", "mixture"];
 // Offsets in bytes on a machine with 32-bit pointers.
@@ -45,7 +47,11 @@ export function hasRelaxedSimd() {
   return instantiate(RELAXED).exports.f(a, a, -(1 + 2 ** -11)) === 2 ** -24;
 }
 
-/** A model in WebAssembly's memory: [stack, data | model | a VQ-VAE's decoder | one call's arrays and workspace]. */
+/**
+ * A model in WebAssembly's memory: [stack, data | model | a VQ-VAE's decoder | one call's arrays and workspace].
+ *
+ * A VQ-VAE-2 has two models behind each other, of the top codes and of the bottom ones. Its image is a sheet of both.
+ */
 export class Kernel {
   /**
    * @param {WebAssembly.Module} module gpcnn.wasm or gpcnn-relaxed.wasm.
@@ -55,11 +61,22 @@ export class Kernel {
   constructor(module, whole) {
     const vqvae = splitVqvae(whole);
     if (vqvae?.sound === false) throw new GpcnnError("the model file is damaged: its pictures' tensors are not those of its spec: export it anew with gpcnn-export");
-    const file = vqvae?.prior ?? whole;
     const instance = new WebAssembly.Instance(module, {});
     this.c = instance.exports;
     if (this.c.gpcnn_abi() !== ABI) throw new GpcnnError("gpcnn.wasm and gpcnn.js are of different versions: take both from one export");
-    const info = align(this.c.__heap_base.value);
+    this.free = align(this.c.__heap_base.value);
+    this.#models = (vqvae?.priors ?? [whole]).map((file) => this.#loadModel(file));
+    const [first] = this.#models, last = this.#models.at(-1);
+    this.spec = Object.freeze({ ...first.spec, codeLevels: this.#models.length, ...(last === first ? {} : sheetOf(last.spec)) });
+    this.metadata = vqvae?.metadata ?? first.metadata;
+    if (vqvae) this.#loadDecoder(vqvae.vqvae, vqvae.weights);
+    this.instructions = this.#text(this.c.gpcnn_model_instructions(first.at));
+    this.#onRow = this.#tableEntry((_, row) => this.rowDone(row));
+  }
+
+  /** Check a model file and pack its weights. @returns {{at: number, spec: object, metadata: object}} */
+  #loadModel(file) {
+    const info = this.free;
     let at = align(info + INFO.bytes);
     this.#reserve(at + file.length, "the model file");
     new Uint8Array(this.c.memory.buffer).set(file, at);
@@ -68,14 +85,14 @@ export class Kernel {
     const number = (offset) => Number(view.getBigUint64(info + offset, true));
     const modelBytes = number(INFO.modelBytes);
     const word = (index) => view.getUint32(info + 4 * index, true);
-    this.spec = Object.freeze({
+    const spec = {
       height: word(0), width: word(1), channels: word(2), levels: word(3), features: word(4), layers: word(5),
       firstKernelSize: word(6), kernelSize: word(7), headFeatures: word(8),
       conditioning: CONDITIONING[word(9)], conditioningSize: word(10), inputSize: word(11),
       head: HEAD[word(12)], mixtures: word(13),
       mapHeight: word(14), mapWidth: word(15), mapFeatures: word(16), mapCategories: word(17),
-    });
-    this.metadata = vqvae?.metadata ?? readMetadata(file.subarray(number(INFO.metadataOffset), number(INFO.metadataOffset) + number(INFO.metadataBytes)));
+    };
+    const metadata = readMetadata(file.subarray(number(INFO.metadataOffset), number(INFO.metadataOffset) + number(INFO.metadataBytes)));
     const memory = at;
     at = align(memory + modelBytes);
     this.#reserve(at + file.length + 8, "the model");
@@ -83,28 +100,28 @@ export class Kernel {
     const out = align(at + file.length);
     this.#reserve(out + 8, "the model");
     this.#check(this.c.gpcnn_load(at, file.length, memory, modelBytes, out));
-    this.model = new DataView(this.c.memory.buffer).getUint32(out, true);
     this.free = at;
-    if (vqvae) this.#loadDecoder(vqvae.metadata.vqvae, vqvae.weights);
-    this.instructions = this.#text(this.c.gpcnn_model_instructions(this.model));
-    this.#onRow = this.#tableEntry((_, row) => this.rowDone(row));
+    return { at: new DataView(this.c.memory.buffer).getUint32(out, true), spec, metadata };
   }
 
+  #models;
   #onRow;
   #decoder;
   rowDone = () => {};
 
   /** Uniforms of images first .. first+count-1 of a seed. @returns {Float32Array} [count, C, H, W] in [0, 1). */
   noise(seed, first, count) {
-    const size = count * this.subpixels;
-    this.#reserve(this.free + 4 * size, `the noise of ${count} images`);
-    this.#check(this.c.gpcnn_noise(this.c.gpcnn_model_spec(this.model), BigInt.asIntN(64, seed), BigInt.asIntN(64, first), count, this.free));
-    return new Float32Array(this.c.memory.buffer, this.free, size).slice();
+    const size = count * this.subpixels, spec = this.free, to = align(spec + INFO.modelBytes);
+    this.#reserve(to + 4 * size, `the noise of ${count} images`);
+    const shape = new Uint32Array(this.c.memory.buffer, spec, INFO.modelBytes / 4).fill(0); // all that a struct gpcnn_spec needs here
+    shape.set([this.spec.height, this.spec.width, this.spec.channels]);
+    this.#check(this.c.gpcnn_noise(spec, BigInt.asIntN(64, seed), BigInt.asIntN(64, first), count, to));
+    return new Float32Array(this.c.memory.buffer, to, size).slice();
   }
 
   /** C · H · W. */
   get subpixels() {
-    return this.spec.channels * this.spec.height * this.spec.width;
+    return subpixelsOf(this.spec);
   }
 
   /**
@@ -113,12 +130,19 @@ export class Kernel {
    * @param {{images: number, window?: number, temperature?: number, noise?: Float32Array, known?: Int32Array,
    *   mask?: Uint8Array, label?: Int32Array, embedding?: Float32Array, map?: Float32Array}} request
    * @param {(row: number, image: Int32Array) => (boolean|void)} [onRow] called when a row of all images is drawn, with
-   *   the kernel's own memory, which the next call overwrites; false calls the batch off.
+   *   memory that the next call overwrites; false calls the batch off.
    * @returns {{levels: Int32Array, logProb: Float32Array, evaluations: number}} levels and nats, [N, C, H, W].
    */
   draw(request, onRow) {
-    const n = request.images;
-    const workspaceBytes = this.c.gpcnn_workspace_bytes(this.model, n) >>> 0;
+    const [first, bottom] = this.#models, drawWith = (model) => (asked, told) => this.#drawWith(model, asked, told);
+    if (!bottom) return this.#drawWith(first, request, onRow);
+    return drawSheet({ spec: first.spec, draw: drawWith(first) }, { spec: bottom.spec, draw: drawWith(bottom) }, request, onRow);
+  }
+
+  /** `draw` of one model. */
+  #drawWith(model, request, onRow) {
+    const n = request.images, size = n * subpixelsOf(model.spec);
+    const workspaceBytes = this.c.gpcnn_workspace_bytes(model.at, n) >>> 0;
     if (!workspaceBytes) throw outOfMemory(`${n} images at a time`);
     let at = this.free;
     const take = (bytes) => {
@@ -127,7 +151,7 @@ export class Kernel {
       return start;
     };
     const base = take(REQUEST.bytes), cancel = take(4), evaluations = take(8);
-    const image = take(4 * n * this.subpixels), logProb = take(4 * n * this.subpixels), workspace = take(workspaceBytes);
+    const image = take(4 * size), logProb = take(4 * size), workspace = take(workspaceBytes);
     const inputs = ["noise", "known", "mask", "label", "embedding", "map"].filter((name) => request[name]);
     const places = inputs.map((name) => take(request[name].byteLength));
     this.#reserve(at, `${n} images at a time`);
@@ -145,13 +169,14 @@ export class Kernel {
     put(REQUEST.image, image);
     put(REQUEST.logProb, logProb);
     put(REQUEST.evaluations, evaluations);
-    const levels = new Int32Array(buffer, image, n * this.subpixels);
+    const levels = new Int32Array(buffer, image, size);
     if (onRow) put(REQUEST.onRow, this.#onRow);
     this.rowDone = (row) => onRow(row, levels) === false && view.setInt32(cancel, 1, true);
-    this.#check(this.c.gpcnn_draw(this.model, base, workspace, workspaceBytes));
+    const status = this.c.gpcnn_draw(model.at, base, workspace, workspaceBytes);
+    this.#check(status || (view.getInt32(cancel, true) ? CANCELLED : 0)); // after its last row, too: others may follow
     return {
       levels: levels.slice(),
-      logProb: new Float32Array(buffer, logProb, n * this.subpixels).slice(),
+      logProb: new Float32Array(buffer, logProb, size).slice(),
       evaluations: Number(view.getBigUint64(evaluations, true)),
     };
   }
@@ -159,7 +184,7 @@ export class Kernel {
   /**
    * Pictures of a VQ-VAE's codes.
    *
-   * @param {Int32Array} codes [N, h, w], each below K.
+   * @param {Int32Array} codes [N, h, w], each below K; of two levels, sheets.
    * @param {number} images N.
    * @returns {Uint8Array} [N, C, H, W] of `metadata.vqvae`.
    */
@@ -174,16 +199,16 @@ export class Kernel {
     return new Uint8Array(this.c.memory.buffer, to, size).slice();
   }
 
-  /** Pack a decoder's weights behind the model. */
+  /** Pack a decoder's weights behind the models, for what the last of them computes with. */
   #loadDecoder(vqvae, weights) {
     const spec = this.free, out = spec + 4 * PICTURE_FIELDS.length, memory = align(out + 4);
     this.#reserve(memory, "the decoder");
     new Uint32Array(this.c.memory.buffer, spec, PICTURE_FIELDS.length).set(PICTURE_FIELDS.map((name) => vqvae[name]));
-    const bytes = Number(BigInt.asUintN(64, this.c.gpcnn_decoder_bytes(this.model, spec)));
+    const { at: prior } = this.#models.at(-1), bytes = Number(BigInt.asUintN(64, this.c.gpcnn_decoder_bytes(prior, spec)));
     const from = align(memory + bytes);
     this.#reserve(from + weights.byteLength, "the decoder");
     new Float32Array(this.c.memory.buffer, from, weights.length).set(weights);
-    this.#check(this.c.gpcnn_decoder_load(this.model, spec, from, BigInt(weights.length), memory, BigInt(bytes), out));
+    this.#check(this.c.gpcnn_decoder_load(prior, spec, from, BigInt(weights.length), memory, BigInt(bytes), out));
     this.#decoder = new DataView(this.c.memory.buffer).getUint32(out, true);
     this.free = from;
   }

@@ -1,9 +1,10 @@
 // The page: it loads the model, listens to the visitor, and works offline. No framework, and no other server.
 
 import { $, ALL, MIXTURE, app, guarded, say, trouble } from "./app.js";
-import { draw, save } from "./drawing.js";
+import { download, draw, save } from "./drawing.js";
 import { Easel } from "./easel.js";
 import { GpcnnError, hasSimd, loadInWorker } from "./gpcnn.js";
+import { PaintedMap, showCategory } from "./map.js";
 import { complete, score } from "./picture.js";
 import { readPicture } from "./pixels.js";
 
@@ -28,19 +29,16 @@ async function open(source, name, prepare = () => {}) {
     next.close();
     throw new GpcnnError(`${name} draws from the code of a picture, which this page cannot make: open another model.`);
   }
-  if (next.spec.conditioning === "map") {
-    next.close();
-    throw new GpcnnError(`${name} draws from a map, which this page cannot take: open another model.`);
-  }
   app.model?.close();
   app.model = next;
-  const { height, width, levels, channels } = app.model.pictureSpec, grid = app.model.spec, byCodes = drawsCodes();
-  const of = byCodes ? `${grid.width}×${grid.height} codes of ${grid.levels}` : `${levels} levels`;
+  const { height, width, levels, channels } = app.model.pictureSpec, byCodes = drawsCodes();
+  const of = byCodes ? `${grids(app.model)} codes of ${app.model.spec.levels}` : `${levels} levels`;
   $("model").textContent = `${name}: ${width}×${height} pixels, ${channels === 3 ? "colour, " : ""}${of}, ${whole.format(app.model.metadata.parameters)} parameters`;
   $("engine").textContent = `Engine: ${app.model.instructions}.`;
   app.site.name = name;
   if (source instanceof Blob) app.site.engine = name;
   fillLabels();
+  setUpMap();
   prepare();
   showTemperature();
   app.easel?.close();
@@ -57,6 +55,21 @@ async function open(source, name, prepare = () => {}) {
 
 /** A VQ-VAE draws here, and no more. */
 const drawsCodes = () => Boolean(app.model.metadata.vqvae);
+
+/** Columns × rows of a VQ-VAE's codes, of each level. */
+function grids({ spec: { width, height, codeLevels } }) {
+  const rows = codeLevels === 2 ? (height / 5) * 4 : height;
+  return `${codeLevels === 2 ? `${width / 2}×${rows / 2} and ` : ""}${width}×${rows}`;
+}
+
+function setUpMap() {
+  app.map?.close();
+  app.map = undefined;
+  const mapped = app.model.spec.conditioning === "map";
+  for (const field of document.querySelectorAll(".needs-map")) field.hidden = !mapped;
+  if (mapped) app.map = new PaintedMap(app.model);
+  showCategory();
+}
 
 function setUpEasel() {
   const { height, levels, channels } = app.model.spec;
@@ -109,30 +122,47 @@ function wire() {
     say("The picture is on the easel.");
   });
   on("save", "click", save);
+  on("category", "input", showCategory);
+  on("fill-map", "click", () => app.map.fill());
+  on("save-map", "click", () => download(app.map.save(), "map.npy"));
   on("keep", "input", keepRows);
   on("clear", "click", () => app.easel.clear());
   on("invert", "click", () => app.easel.invert());
   on("complete", "click", () => guarded("picture-error", complete));
   on("score", "click", () => guarded("picture-error", score));
-  for (const [button, input] of [["open-picture", "picture-file"], ["open-model", "model-file"]]) on(button, "click", () => $(input).click());
+  for (const [button, input] of [["open-picture", "picture-file"], ["open-map", "map-file"], ["open-model", "model-file"]]) on(button, "click", () => $(input).click());
   on("picture-file", "change", (event) => take(event.target));
+  on("map-file", "change", (event) => take(event.target, openMap));
   on("model-file", "change", (event) => take(event.target));
   addEventListener("dragover", (event) => {
     event.preventDefault();
-    document.querySelector(".easel").classList.add("over");
+    easelOf(event).classList.add("over");
   });
-  for (const name of ["dragleave", "drop"]) addEventListener(name, () => document.querySelector(".easel").classList.remove("over"));
+  for (const name of ["dragleave", "drop"]) addEventListener(name, () => document.querySelectorAll(".easel").forEach((easel) => easel.classList.remove("over")));
   addEventListener("drop", (event) => {
     event.preventDefault();
     const [file] = event.dataTransfer.files;
-    if (file) receive(file);
+    if (file) (app.map && easelOf(event).id === "map-easel" ? openMap : receive)(file);
   });
 }
 
-function take(input) {
+/** The easel that a file is dragged over: the map's, or else the picture's. */
+const easelOf = ({ target }) => target?.closest?.("#map-easel") ?? document.querySelector("#picture .easel");
+
+function take(input, receiver = receive) {
   const [file] = input.files;
   input.value = "";
-  if (file) receive(file);
+  if (file) receiver(file);
+}
+
+/** A file that holds a map: draw under it at once. */
+async function openMap(file) {
+  let opened = false;
+  await guarded("draw-error", async () => {
+    await app.map.open(file);
+    opened = true;
+  });
+  if (opened) await draw();
 }
 
 /** A file that was opened or dropped: a model, or a picture. */
@@ -141,6 +171,7 @@ function receive(file) {
     say("Loading the model.");
     return open(file, file.name).catch(trouble);
   }
+  if (app.map && /\.npy$/i.test(file.name)) return openMap(file);
   return guarded(app.model && drawsCodes() ? "draw-error" : "picture-error", async () => {
     if (app.model && drawsCodes()) throw new GpcnnError("This page only draws with this model: complete pictures with gpcnn-sample, and score them with gpcnn-score.");
     if (!app.easel) throw new GpcnnError("Open a model file first.");

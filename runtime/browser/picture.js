@@ -2,6 +2,7 @@
 
 import { $, MIXTURE, app, describe, nats, say, sums } from "./app.js";
 import { GpcnnError } from "./gpcnn.js";
+import { smallOf } from "./map.js";
 import { fullScale, paintHeat, surprise } from "./pixels.js";
 import { Tiles } from "./tiles.js";
 
@@ -11,7 +12,7 @@ export async function complete(signal) {
   if (!app.easel.kept.some(Boolean)) throw new GpcnnError("No pixel stays: mark some to keep, or move the slider.");
   const request = {
     levels: app.easel.levels, mask: app.easel.kept, label: label === MIXTURE ? undefined : Number(label), count: 8,
-    seed: $("seed").value, temperature: $("temperature").valueAsNumber,
+    seed: $("seed").value, temperature: $("temperature").valueAsNumber, map: app.map?.values(),
   };
   const drawn = await app.model.complete(request, { signal });
   const images = drawn.shape[0], hashes = await app.model.digests(drawn.levels);
@@ -28,7 +29,9 @@ export async function complete(signal) {
 
 export async function score(signal) {
   const label = $("picture-label").value;
-  const scored = await app.model.score({ levels: app.easel.levels, label: label === MIXTURE ? undefined : Number(label) }, { signal });
+  // Where the map is the picture itself at a smaller size, it is that of this picture, as in gpcnn-score.
+  const map = app.map?.kind === "picture" ? smallOf(app.easel.levels, app.model.spec) : app.map?.values();
+  const scored = await app.model.score({ levels: app.easel.levels, label: label === MIXTURE ? undefined : Number(label), map }, { signal });
   const heat = $("heat"), each = surprise(scored.logProb, app.model.spec), { width, height } = app.model.spec;
   heat.width = width;
   heat.height = height;

@@ -2,6 +2,8 @@
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { GpcnnError, hasRelaxedSimd, hasSimd, load } from "../../runtime/browser/gpcnn.js";
+import { readNpy } from "../../runtime/browser/npy.js";
+import { readPng } from "../../runtime/browser/png.js";
 import { sha256 } from "../../runtime/browser/sha256.js";
 
 const { calls } = JSON.parse(readFileSync(0, "utf8"));
@@ -35,6 +37,10 @@ async function time(model, { images, runs }) {
 
 async function answer({ method, given = {}, ...which }) {
   if (method === "sha256") return [sha256(Uint8Array.from(given)), createHash("sha256").update(Uint8Array.from(given)).digest("hex")];
+  if (method === "npy" || method === "png") {
+    const content = readFileSync(which.file), read = method === "npy" ? readNpy : readPng;
+    return read(content.buffer.slice(content.byteOffset, content.byteOffset + content.length), "map");
+  }
   if (method === "simd") return [hasSimd(), hasRelaxedSimd()];
   const model = await modelOf(which);
   if (method === "about") return { spec: model.spec, pictureSpec: model.pictureSpec, classNames: model.classNames, metadata: model.metadata, instructions: model.instructions };

@@ -171,16 +171,18 @@ def test_scores_are_those_of_python(node: Node, model_file: MakeModel, spec: Mod
 def test_rows_come_as_they_are_drawn_and_can_stop_it(node: Node, model_file: MakeModel) -> None:
     given = {"labels": [1], "count": 10, "seed": 4}
     call = {"file": str(model_file(LABELLED))}
-    drawn, rows, stopped = node(
+    drawn, rows, stopped, stopped_at_the_end_of_a_batch = node(
         {**call, "method": "draw", "given": given},
         {**call, "method": "rows", "given": given},
         {**call, "method": "rows", "given": {**given, "stopAt": 2}},
+        {**call, "method": "rows", "given": {**given, "stopAt": 5}},
     )
     levels = np.reshape(drawn["levels"], drawn["shape"])
     assert [(row, first) for row, first, _ in rows] == [(row, first) for first in (0, 5) for row in range(6)]
     for row, first, found in rows:
         np.testing.assert_array_equal(found, levels[first : first + len(found), 0, row])
     assert stopped["cancelled"]
+    assert stopped_at_the_end_of_a_batch["cancelled"]
 
 
 def test_what_a_model_says_of_itself(node: Node, model_file: MakeModel) -> None:

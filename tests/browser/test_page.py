@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,23 +11,24 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from opened_page import DRAWN, Opened, told, until
 from PIL import Image
 from small_engines import LABELLED
 from small_vqvae import save
+from small_vqvae2 import models_of_two
 
 from gpcnn_deploy.pictures.levels import pixels_from_levels
 from gpcnn_deploy.spec import ModelSpec
+from gpcnn_export.checkpoint_to_native import draft_model_file
 from gpcnn_export.commands.export.cli import main as export
 from gpcnn_export.site import make_site
 from gpcnn_runtime import Sampler, complete, score
-from gpcnn_runtime.commands.sample.cli import main as sample
 from gpcnn_runtime.commands.score.heatmap import heat
 from gpcnn_runtime.zoo.catalogue import FOLDER
 
 pytestmark = pytest.mark.browser
 
 ZOO = "zoo:mnist-conditional"
-DRAWN = "#chosen:not([hidden])"
 MEGABYTES = 3.0
 
 
@@ -45,56 +45,6 @@ def page(chromium: Callable[..., Any], serve: Callable[[Path], Any], site: Path)
     """The page, its model loaded, the first pictures drawn. Whatever it asks for elsewhere, or complains of, fails."""
     with Opened(chromium(), serve(site)) as page:
         yield page
-
-
-class Opened:
-    """A context: the page of a server, and no complaint of it until the end."""
-
-    def __init__(self, browser: Any, served: Any, address: str = "", **options: Any) -> None:
-        self.served, self.address = served, address
-        self.context = browser.new_context(**options)
-        self.problems: list[str] = []
-
-    def __enter__(self) -> Any:
-        page = self.context.new_page()
-        page.set_default_timeout(30_000)
-        page.on("console", self.hear)
-        page.on("pageerror", lambda error: self.problems.append(str(error)))
-        page.on("request", self.look)
-        page.goto(self.served.url + self.address)
-        page.wait_for_selector(DRAWN)
-        return page
-
-    def hear(self, line: Any) -> None:
-        ours = "getImageData" in line.text  # these tests read pixels back
-        if line.type in ("error", "warning") and not ours:
-            self.problems.append(line.text)
-
-    def look(self, request: Any) -> None:
-        if not request.url.startswith((self.served.url, "blob:", "data:")):
-            self.problems.append(f"asked {request.url}")
-
-    def __exit__(self, kind: Any, *exception: Any) -> None:
-        self.context.close()
-        if kind is None:
-            assert self.problems == []
-
-
-def until(page: Any, expression: str) -> None:
-    """Wait for a JavaScript expression to be true. Playwright's own would need `eval`, which the page forbids."""
-    for _ in range(600):
-        if page.evaluate(expression):
-            return
-        page.wait_for_timeout(50)
-    pytest.fail(f"not within 30 s: {expression}")
-
-
-def told(*arguments: str) -> dict[str, Any]:
-    """What gpcnn-sample --json - tells."""
-    result = CliRunner().invoke(sample, list(arguments))
-    assert result.exit_code == 0, result.output
-    report: dict[str, Any] = json.loads(result.stdout)
-    return report
 
 
 def draw(page: Any, label: str, seed: int | str, count: int = 1, temperature: str | None = None) -> None:
@@ -471,6 +421,31 @@ def test_another_model_is_opened(page: Any, model_file: Callable[[ModelSpec], Pa
     page.click("#score")
     page.wait_for_selector("#scored:not([hidden])")
     assert not page.is_visible("#posterior")
+
+
+def test_a_vqvae_2_draws_pictures_by_two_levels_of_codes(
+    chromium: Callable[..., Any], serve: Callable[[Path], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model, pictures = models_of_two()
+    Path("model.gpcnn").write_bytes(draft_model_file(model, ("a", "b"), pictures=pictures).content)
+    result = CliRunner().invoke(export, ["model.gpcnn", "--format", "web", "-o", "site"])
+    assert result.exit_code == 0, result.output
+    with Opened(chromium(), serve(Path("site"))) as page:
+        assert page.inner_text("#model").startswith("model: 16×32 pixels, colour, 2×4 and 4×8 codes of 9, ")
+        draw(page, "b", 7, 3)
+        with Sampler.load("model.gpcnn") as sampler:
+            drawn = sampler.sample(["b"], 7, 3)
+        assert drawn.pictures is not None
+        for k, button in enumerate(page.locator("#pictures button").all()):
+            button.click()
+            assert page.inner_text("#hash") == hashlib.sha256(drawn.levels[k].tobytes()).hexdigest()
+            pixels = page.evaluate(
+                f"Array.from(document.querySelectorAll('#pictures canvas')[{k}].getContext('2d').getImageData(0, 0, 16, 32).data)"  # noqa: E501
+            )
+            found = np.reshape(pixels, (32, 16, 4))[..., :3].transpose(2, 0, 1)
+            assert np.abs(found - drawn.pictures[k].astype(int)).max() <= 1
+        assert not page.is_visible("#picture")
 
 
 def test_a_vqvae_draws_pictures_by_codes(

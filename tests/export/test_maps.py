@@ -13,6 +13,7 @@ from small_engines import ENLARGED, MAPPED, bytes_of, metadata_of, model_of, wri
 
 import gpcnn_export.commands.export.cli
 import gpcnn_export.commands.verify.cli
+from gpcnn_deploy.model_file import read_model_file
 from gpcnn_deploy.pictures.levels import pixels_from_levels
 from gpcnn_deploy.pictures.maps import some_maps
 from gpcnn_export.checkpoint_to_native import draft_model_file
@@ -93,16 +94,15 @@ def write_model(spec: object) -> Path:
     return path
 
 
-def test_triton_takes_maps_and_a_page_refuses_them(folder: Path) -> None:
+def test_triton_and_a_page_take_maps(folder: Path) -> None:
     for name, kind, lengths in (("map", "TYPE_INT32", "[ 2, 2, 2 ]"), ("up", "TYPE_FP32", "[ 3, 3, 2 ]")):
         made = run(f"{name}.safetensors", "--format", "triton", "-o", "models", "--name", name)
         assert made.exit_code == 0, made.output
         config = Path(f"models/{name}/config.pbtxt").read_text()
         assert f'name: "map" data_type: {kind} dims: {lengths} optional: true' in config
-    refused = run("map.safetensors", "--format", "web", "-o", "page")
-    assert refused.exit_code == 2
-    assert "draws from a map, which a page cannot take" in refused.output
-    assert not Path("page").exists()
+        page = run(f"{name}.safetensors", "--format", "web", "-o", f"{name}-page")
+        assert page.exit_code == 0, page.output
+        assert read_model_file(Path(f"{name}-page/model.gpcnn"))[0].spec.conditioning == "map"
 
 
 def test_a_batch_of_several_clients_has_a_map_for_each_image(folder: Path) -> None:

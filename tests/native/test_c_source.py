@@ -17,8 +17,10 @@ import numpy.typing as npt
 import pytest
 from click.testing import CliRunner, Result
 from small_vqvae import SPEC, models
+from small_vqvae2 import SPEC as SPEC_OF_TWO
+from small_vqvae2 import models_of_two
 
-from gpcnn_deploy.spec import ModelSpec
+from gpcnn_deploy.spec import Conditioning, ModelSpec, VqvaeSpec
 from gpcnn_export.c_source import compile as compiling
 from gpcnn_export.checkpoint_to_native import draft_model_file
 from gpcnn_export.commands.export.cli import main as export
@@ -78,7 +80,7 @@ def sampled(model: Path, spec: ModelSpec) -> Levels:
     return levels
 
 
-def read_picture(content: bytes, spec: ModelSpec) -> npt.NDArray[np.int64]:
+def read_picture(content: bytes, spec: ModelSpec | VqvaeSpec) -> npt.NDArray[np.int64]:
     """8-bit values [C, H, W] of a PGM or PPM file."""
     kind, size, most, data = content.split(b"\n", 3)
     assert (kind, most) == (b"P6" if spec.channels == 3 else b"P5", b"255")
@@ -174,6 +176,84 @@ def test_the_program_draws_the_pictures_of_a_vqvae(
         assert _stderr(folder) == "draw: decoder.bin: cannot be read: run the program where that file is\n"
     made(model(BINARY), folder)
     assert not {"gpcnn_pictures.h", "decoder.bin", "model.bin", "draw"} & {file.name for file in folder.iterdir()}
+
+
+GREY_OF_TWO = VqvaeSpec(
+    height=24, width=12, channels=1, codes=7, downsample=2, code_size=9, features=4, blocks=0, code_levels=2
+)
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+@pytest.mark.parametrize(
+    ("spec", "conditioning", "options"),
+    [(SPEC_OF_TWO, "label", ()), (GREY_OF_TWO, "none", ("--weights", "file"))],
+    ids=["array", "file"],
+)
+def test_the_program_draws_the_pictures_of_a_vqvae_2(
+    model: Model,
+    tmp_path: Path,
+    compiler: str,
+    spec: VqvaeSpec,
+    conditioning: Conditioning,
+    options: tuple[str, ...],
+) -> None:
+    """And refuses files that are not of one model; a later export takes away what is only a VQ-VAE-2's."""
+    if shutil.which(compiler) is None:
+        pytest.skip(f"{compiler} is not installed")
+    path, folder = tmp_path / "model.gpcnn", tmp_path / "c"
+    expected = _write_vqvae_2(path, spec, conditioning)
+    done = run_export(path, "--format", "c", "-o", folder, *options)
+    assert done.exit_code == 0, done.output
+    assert f"./draw picture.{'ppm 0 0' if spec.channels == 3 else 'pgm'}\n" in done.stdout
+    assert "@" not in "".join((folder / name).read_text() for name in ("README.md", "main.c", "model.h"))
+    sources = sorted(name.name for name in folder.glob("*.c"))
+    strict = ["-Wall", "-Wextra", "-Wno-maybe-uninitialized"] if compiler == "gcc" else ["-Wall", "-Wextra"]
+    command = [compiler, "-O1", *strict, "-Werror", *sources, "-o", "draw"]
+    compiled = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert compiled.returncode == 0, compiled.stderr
+    _check_pictures(["./draw"], folder, spec, conditioning, expected)
+    if options:
+        whole = (folder / "top.bin").read_bytes()
+        (folder / "top.bin").write_bytes(whole[:-4])
+        assert _stderr(folder).startswith("draw: top.bin: the file is no model file")
+        (folder / "top.bin").write_bytes((folder / "model.bin").read_bytes())
+        assert _stderr(folder) == "draw: top.bin: it is not of the same model as model.bin\n"
+        (folder / "top.bin").unlink()
+        assert _stderr(folder) == "draw: top.bin: cannot be read: run the program where that file is\n"
+    made(model(BINARY), folder)
+    assert not {"top.bin", "decoder.bin", "gpcnn_pictures.h"} & {file.name for file in folder.iterdir()}
+
+
+def _write_vqvae_2(path: Path, spec: VqvaeSpec, conditioning: Conditioning) -> Levels:
+    """Writes the model file; pictures [2, C, H, W] that gpcnn-sample draws of its last label."""
+    prior, pictures = models_of_two(spec, conditioning)
+    path.write_bytes(draft_model_file(prior, pictures=pictures).content)
+    with Sampler.load(path) as sampler:
+        drawn = sampler.sample([1] if conditioning == "label" else None, SEED, 2)
+    assert drawn.pictures is not None
+    assert not np.array_equal(drawn.levels[0], drawn.levels[1])
+    assert not np.array_equal(drawn.pictures[0], drawn.pictures[1])
+    return drawn.pictures
+
+
+def _check_pictures(
+    start: list[str], folder: Path, spec: VqvaeSpec, conditioning: Conditioning, expected: Levels
+) -> None:
+    label = "1" if conditioning == "label" else "0"
+    for position in (0, 1):
+        command = [*start, "-", str(SEED), label, str(position)]
+        drawn = subprocess.run(command, cwd=folder, capture_output=True, check=True)
+        assert np.abs(read_picture(drawn.stdout, spec) - expected[position]).max() <= 1
+
+
+def test_static_memory_is_not_for_a_vqvae_2(tmp_path: Path) -> None:
+    path = tmp_path / "model.gpcnn"
+    _write_vqvae_2(path, SPEC_OF_TWO, "label")
+    done = run_export(path, "--format", "c", "--static", "-o", tmp_path / "c")
+    assert done.exit_code == 2
+    assert "--static" in done.output
+    assert done.output.count("\n") == 1
+    assert not (tmp_path / "c").exists()
 
 
 def _stderr(folder: Path) -> str:
@@ -350,6 +430,20 @@ def test_other_processors_draw_the_same(
     path = model(DIGITS)
     folder = made(path, tmp_path / "c", "--target", target, *options)
     check_program([*([qemu] if qemu else []), "./draw"], folder, DIGITS, sampled(path, DIGITS))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("target", "qemu"), TARGETS, ids=[target for target, _ in TARGETS])
+def test_other_processors_draw_the_pictures_of_a_vqvae_2(
+    tmp_path: Path, zig_cache: None, target: str, qemu: str
+) -> None:
+    zig()
+    if qemu and shutil.which(qemu) is None:
+        pytest.skip(f"{qemu} is not installed: apt-get install qemu-user-static")
+    path = tmp_path / "model.gpcnn"
+    expected = _write_vqvae_2(path, SPEC_OF_TWO, "label")
+    folder = made(path, tmp_path / "c", "--target", target)
+    _check_pictures([*([qemu] if qemu else []), "./draw"], folder, SPEC_OF_TWO, "label", expected)
 
 
 @pytest.mark.slow

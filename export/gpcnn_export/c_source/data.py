@@ -54,10 +54,17 @@ def condition_numbers(spec: ModelSpec) -> int:
 def model_h(metadata: EngineMetadata, static: PackedWeights | None) -> str:
     """`model.h`."""
     spec, vqvae = metadata.spec, metadata.vqvae
+    two = spec.code_levels == 2
     of = "" if vqvae is None else f", the codes of pictures of {vqvae.height} x {vqvae.width}"
     about = f"/* {_about(spec)}{of}. Written by gpcnn-export; do not edit. */\n#ifndef MODEL_H\n#define MODEL_H\n"
     about += '#include "gpcnn.h"\n' + ("" if vqvae is None else '#include "gpcnn_pictures.h"\n') + "\n"
-    if static is None:
+    if two:
+        about += (
+            "/* The model files, for gpcnn_inspect and gpcnn_load, and their lengths; NULL if one cannot be read.\n"
+            "   model_top_file draws the top codes. They are the map that the bottom codes of model_file need. */\n"
+            "const void *model_top_file(size_t *bytes);\nconst void *model_file(size_t *bytes);\n"
+        )
+    elif static is None:
         about += (
             "/* The model file, for gpcnn_inspect and gpcnn_load, and its length; NULL if it cannot be read. */\n"
             "const void *model_file(size_t *bytes);\n"
@@ -72,7 +79,7 @@ def model_h(metadata: EngineMetadata, static: PackedWeights | None) -> str:
         )
     if vqvae is not None:
         about += (
-            "\n/* Its decoder: the weights, for gpcnn_decoder_load, and how many; NULL if they cannot be read. */\n"
+            "\n/* The decoder: the weights, for gpcnn_decoder_load, and how many; NULL if they cannot be read. */\n"
             "extern const gpcnn_pictures model_pictures;\nconst float *model_decoder(uint64_t *floats);\n"
         )
     if metadata.class_names:
@@ -81,16 +88,22 @@ def model_h(metadata: EngineMetadata, static: PackedWeights | None) -> str:
 
 
 def model_c(
-    metadata: EngineMetadata, content: bytes, static: PackedWeights | None, in_file: bool, decoder: bytes = b""
+    metadata: EngineMetadata,
+    content: bytes,
+    static: PackedWeights | None,
+    in_file: bool,
+    decoder: bytes = b"",
+    top: bytes = b"",
 ) -> str:
     """`model.c`.
 
     Args:
         metadata: of the model file.
-        content: the model file; of a VQ-VAE, its prior alone.
+        content: the model file; of a VQ-VAE, its prior alone; of a VQ-VAE-2, that of the bottom codes.
         static: its packed weights, for a program with static memory.
-        in_file: the program reads `model.bin` and `decoder.bin`; else the weights are arrays.
+        in_file: the program reads `model.bin`, `decoder.bin` and `top.bin`; else the weights are arrays.
         decoder: weights of a VQ-VAE's decoder, float32; empty for other models.
+        top: of a VQ-VAE-2, the model file of the top codes; empty for other models.
     """
     spec = metadata.spec
     parts = ['/* Written by gpcnn-export; do not edit. */\n#include "model.h"\n']
@@ -104,12 +117,10 @@ def model_c(
             f"    GPCNN_PACKED_BLOCK, data.numbers, {len(static.content)}}};\n"
         )
     elif in_file:
-        parts.append(_READ_FILE)
+        parts.append(_READ_FILE + (_READ_TOP if top else ""))
     else:
-        parts.append(_array(content))
-        parts.append(
-            f"\nconst void *model_file(size_t *bytes) {{\n  *bytes = {len(content)};\n  return data.words;\n}}\n"
-        )
+        parts.append(_file_array(content, "data", "model_file"))
+        parts += [_file_array(top, "top", "model_top_file")] if top else []
     if metadata.vqvae is not None:
         fields = ", ".join(str(getattr(metadata.vqvae, name)) for name in metadata.vqvae.__struct_fields__)
         parts.append(f"\nconst gpcnn_pictures model_pictures = {{{fields}}};\n")
@@ -125,6 +136,14 @@ def model_c(
     return "".join(parts)
 
 
+def _file_array(content: bytes, name: str, function: str) -> str:
+    """The array of a model file, and the function that gives it."""
+    return (
+        _array(content, name)
+        + f"\nconst void *{function}(size_t *bytes) {{\n  *bytes = {len(content)};\n  return {name}.words;\n}}\n"
+    )
+
+
 def _about(spec: ModelSpec) -> str:
     condition = {
         "none": "",
@@ -132,6 +151,12 @@ def _about(spec: ModelSpec) -> str:
         "embedding": ", an embedding",
         "map": ", a map",
     }
+    if spec.code_levels == 2:
+        grids = " and ".join(f"{rows} x {columns}" for rows, columns in spec.code_grids)
+        return (
+            f"Two Gated PixelCNNs of {spec.layers} layers of {spec.features} features: {grids} codes of {spec.levels}"
+            f"{condition[spec.conditioning]}"
+        )
     return (
         f"A Gated PixelCNN of {spec.layers} layers of {spec.features} features: {spec.height} x {spec.width} pixels, "
         f"{spec.channels} channels, {spec.levels} levels{condition[spec.conditioning]}"
@@ -174,6 +199,10 @@ static void *read_file(const char *name, size_t *bytes) {
 }
 
 const void *model_file(size_t *bytes) { return read_file("model.bin", bytes); }
+"""
+
+_READ_TOP = """
+const void *model_top_file(size_t *bytes) { return read_file("top.bin", bytes); }
 """
 
 _READ_DECODER = """

@@ -15,6 +15,7 @@ from gpcnn_runtime.engines.native.packing import PackedWeights
 TEMPLATES: Final = Path(__file__).parent / "templates"
 WEIGHTS_FILE: Final = "model.bin"
 DECODER_FILE: Final = "decoder.bin"
+TOP_FILE: Final = "top.bin"
 PICTURES_HEADER: Final = "gpcnn_pictures.h"
 CORTEX_M: Final = ("cortex-m/main.c", "cortex-m/mps2.ld")
 PROGRAMS: Final = ("draw", "draw.exe", "draw.wasm", "libmodel.so", "libmodel.dylib", "model.dll", "cortex-m/draw.elf")
@@ -43,24 +44,30 @@ def check_ours(folder: Path) -> None:
 
 
 def folder_files(
-    metadata: EngineMetadata, content: bytes, static: PackedWeights | None, in_file: bool, decoder: bytes = b""
+    metadata: EngineMetadata,
+    content: bytes,
+    static: PackedWeights | None,
+    in_file: bool,
+    decoder: bytes = b"",
+    top: bytes = b"",
 ) -> dict[str, bytes]:
     """Name → content of every file; `gpcnn.c` comes first, by which the folder is known.
 
     Args:
         metadata: of the model file.
-        content: the model file; of a VQ-VAE, its prior alone.
+        content: the model file; of a VQ-VAE, its prior alone; of a VQ-VAE-2, that of the bottom codes.
         static: its packed weights, for a program with static memory; None for one that allocates.
         in_file: the weights go into a file that the program reads, and not into `model.c`.
         decoder: weights of a VQ-VAE's decoder, float32; empty for other models.
+        top: of a VQ-VAE-2, the model file of the top codes; empty for other models.
     """
     pictures = metadata.vqvae is not None
     texts = {
         "gpcnn.c": amalgamation(packed=static is not None, decoder=pictures),
         "gpcnn.h": header(),
         "model.h": model_h(metadata, static),
-        "model.c": model_c(metadata, content, static, in_file, decoder),
-        "main.c": _main(static is not None, pictures),
+        "model.c": model_c(metadata, content, static, in_file, decoder, top),
+        "main.c": _main(static is not None, pictures, two_levels=bool(top)),
         "Makefile": _makefile(static is not None, pictures),
         "README.md": _readme(metadata, static, in_file),
     }
@@ -71,6 +78,7 @@ def folder_files(
     files = {name: text.encode() for name, text in texts.items()}
     if in_file:
         files |= {WEIGHTS_FILE: content} | ({DECODER_FILE: decoder} if pictures else {})
+        files |= {TOP_FILE: top} if top else {}
     return files
 
 
@@ -85,7 +93,7 @@ def write_folder(folder: Path, files: dict[str, bytes]) -> None:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             with atomic_path(folder / name) as path:
                 path.write_bytes(content)
-        for name in (WEIGHTS_FILE, DECODER_FILE, PICTURES_HEADER, *CORTEX_M, *PROGRAMS):
+        for name in (WEIGHTS_FILE, DECODER_FILE, TOP_FILE, PICTURES_HEADER, *CORTEX_M, *PROGRAMS):
             if name not in files:
                 (folder / name).unlink(missing_ok=True)
         if not any(name.startswith("cortex-m/") for name in files) and (folder / "cortex-m").is_dir():
@@ -98,11 +106,18 @@ def _template(name: str) -> str:
     return (TEMPLATES / name).read_text()
 
 
-def _main(static: bool, pictures: bool) -> str:
+def _main(static: bool, pictures: bool, two_levels: bool) -> str:
     memory, load = ("buffers.c", "attach.c") if static else ("allocate.c", "load.c")
-    text = _template("main.c").replace("@MODEL@\n", _template(memory) + "\n").replace("@LOAD@\n", _template(load))
-    write = _template("decode.c") if pictures else "  write_picture(arguments[1], spec, image);\n"
-    return text.replace("@WRITE@\n", write)
+    begin, write = _template(memory), "  write_picture(arguments[1], spec, image);\n"
+    prior, drawn = "model", "spec"
+    if pictures:
+        write = _template("decode.c")
+    if two_levels:
+        begin, load = begin + "\n" + _template("levels.c"), "load_levels.c"
+        prior, drawn = "bottom", "&sheet"
+        write = _template("draw_bottom.c") + "\n" + write
+    text = _template("main.c").replace("@MODEL@\n", begin + "\n").replace("@LOAD@\n", _template(load))
+    return text.replace("@WRITE@\n", write).replace("@DRAWN@", drawn).replace("@PRIOR@", prior)
 
 
 def _makefile(static: bool, pictures: bool) -> str:
@@ -128,7 +143,8 @@ def _readme(metadata: EngineMetadata, static: PackedWeights | None, in_file: boo
     )
     row = ""
     if metadata.vqvae is not None:
-        weights = weights.replace("`model.bin`", "`model.bin` and `decoder.bin`").replace("an array", "arrays")
+        files = "`top.bin`, `model.bin` and `decoder.bin`" if spec.code_levels == 2 else "`model.bin` and `decoder.bin`"
+        weights = weights.replace("`model.bin`", files).replace("an array", "arrays")
         row = f"| `{PICTURES_HEADER}` | how to call the decoder, which makes pictures of the codes that are drawn |\n"
     text = _template("README.md").replace("@CONDITION@", condition).replace("@WEIGHTS@", weights)
     text = text.replace("@PICTURES@\n", row)

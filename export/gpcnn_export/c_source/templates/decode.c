@@ -2,10 +2,10 @@
   uint64_t floats;
   const float *weights = model_decoder(&floats);
   if (!weights) fail("decoder.bin", "cannot be read: run the program where that file is");
-  const uint64_t decoder_bytes = gpcnn_decoder_bytes(model, shown);
+  const uint64_t decoder_bytes = gpcnn_decoder_bytes(@PRIOR@, shown);
   if (!decoder_bytes) fail("decoder", "too large for this machine");
   gpcnn_decoder *decoder;
-  status = gpcnn_decoder_load(model, shown, weights, floats, allocate(decoder_bytes), decoder_bytes, &decoder);
+  status = gpcnn_decoder_load(@PRIOR@, shown, weights, floats, allocate(decoder_bytes), decoder_bytes, &decoder);
   if (status) fail("decoder", gpcnn_status_text(status));
   const size_t decoding_bytes = gpcnn_decoder_workspace_bytes(decoder);
   if (!decoding_bytes) fail("decoder", "too large for this machine");

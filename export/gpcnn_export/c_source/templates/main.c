@@ -64,7 +64,7 @@ int main(int count, char **arguments) {
 @LOAD@
   const gpcnn_spec *spec = gpcnn_model_spec(model);
   const unsigned long long seed = count > 2 ? number(arguments[2]) : 0, position = count > 4 ? number(arguments[4]) : 0;
-  gpcnn_status status = gpcnn_noise(spec, seed, position, 1, noise);
+  gpcnn_status status = gpcnn_noise(@DRAWN@, seed, position, 1, noise);
   if (status) fail("noise", gpcnn_status_text(status));
 
   gpcnn_request request = {0};

@@ -126,15 +126,14 @@ def run(
         check_target(target, "library" if library else "program", static)
     content = read()
     metadata, arrays = decode_model_file(content, "the model file")
-    decoder = b""
+    decoder = top = b""
     if metadata.vqvae is not None:
         if static:
             raise UsageError(
                 "--static goes without a VQ-VAE, whose decoder is packed when the program starts: leave --static out"
             )
-        if metadata.spec.code_levels > 1:
-            raise UsageError("--format c draws one level of codes: leave it out for a VQ-VAE-2")
-        (content,) = priors_alone(metadata, arrays)
+        *above, content = priors_alone(metadata, arrays)
+        top = b"".join(above)  # of a VQ-VAE-2
         decoder = decoder_weights(metadata.vqvae, arrays).astype("<f4").tobytes()
     packed = pack_weights(content, "the model file") if static else None
     memory = None if packed is None else static_memory(metadata.spec, packed)
@@ -143,7 +142,7 @@ def run(
             f"this model needs {memory.ram} bytes of RAM, and --max-ram allows {max_ram}: train a smaller one "
             "(--layers, --features), or allow more"
         )
-    files = folder_files(metadata, content, packed, weights == "file", decoder)
+    files = folder_files(metadata, content, packed, weights == "file", decoder, top)
     write_folder(out, files)
     made = None if target is None else compile_folder(out, target, cpu, "library" if library else "program")
     size = sum(map(len, files.values()))
