@@ -14,6 +14,7 @@ import torch
 from click.testing import CliRunner, Result
 
 import gpcnn_training.commands.evaluate.cli
+import gpcnn_training.trainer.display
 from gpcnn_deploy.checkpoint_header import CodesHeader
 from gpcnn_deploy.errors import CheckpointError
 from gpcnn_deploy.spec import ModelSpec, VqvaeSpec
@@ -56,12 +57,16 @@ def tensors(path: str) -> dict[str, torch.Tensor]:
     return safetensors.torch.load_file(path)
 
 
-def test_one_command_trains_both_stages_and_its_figures_can_be_measured_again() -> None:
+def test_one_command_trains_both_stages_and_its_figures_can_be_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpcnn_training.trainer.display, "_SECONDS_BETWEEN_LINES", 0.0)
     augmented = ("--mirror", "--shift", 1, "--dropout", 0.1)
     result = run(
         "--data", "my.npz", "--model", "vqvae", "--max-steps", 6, *SMALL, *STEPS, *augmented, "--json", "r.json"
     )
     assert result.exit_code == 0, result.output
+    assert "nats/picture's codes  " in result.stderr
+    assert "bits/code  " in result.stderr
+    assert not {"nats/image", "bits/dim"} & set(result.stderr.split())
     report = json.loads(Path("r.json").read_text())
     checkpoint = Path("runs/my-vqvae/checkpoint.safetensors")
     assert report["checkpoint"] == str(checkpoint)

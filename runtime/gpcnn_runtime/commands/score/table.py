@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gpcnn_deploy.commands import console
+from gpcnn_deploy.units import units_of
 from gpcnn_runtime.commands.score.rows import Head, Row, Summary
 from gpcnn_runtime.commands.score.tally import Tally
 
@@ -29,7 +30,7 @@ def table(rows: Sequence[Row], head: Head, title: str) -> Table:
     """One line for each picture that has a score."""
     result = console.table(title)
     result.add_column("picture", overflow="fold")
-    headings = ["nats", "bits/code", "PSNR, dB"] if head.of_codes else ["nats", "bits/dim"]
+    headings = ["nats", f"bits/{units_of(head.of_codes).dim}", *(["PSNR, dB"] if head.of_codes else [])]
     has_labels = bool(head.class_names) and head.label is None
     if has_labels:
         headings += ["label", "posterior"]
@@ -78,7 +79,7 @@ def lines(summary: Summary, head: Head) -> Iterator[str]:
     spread = f" ± {summary.std_nats:.2f}" if summary.pictures > 1 else ""
     yield (
         f"{_count(summary.pictures, 'picture')} in {took}: {summary.mean_nats:.2f}{spread} nats,"
-        f" {summary.mean_bits_per_dim:.4f} bits/{'code' if head.of_codes else 'dim'}."
+        f" {summary.mean_bits_per_dim:.4f} bits/{units_of(head.of_codes).dim}."
     )
     if head.of_codes:
         yield "Nats are those of the pictures' codes. PSNR says how well a picture comes back from them."

@@ -9,6 +9,7 @@ import click
 
 from gpcnn_deploy.commands.command import Command, data_dir_option, json_option, say, write_json
 from gpcnn_deploy.commands.extras import required
+from gpcnn_deploy.units import units_of
 
 if TYPE_CHECKING:
     from gpcnn_deploy.spec import Conditioning
@@ -119,11 +120,11 @@ def _describe_protocol(found: Protocol, conditioning: Conditioning, of_codes: bo
 
 def _describe_likelihood(name: str, likelihood: Likelihood, meaning: str, of_codes: bool) -> list[str]:
     """Of a VQ-VAE, x is the grid of a picture's codes."""
-    image, pixel, dim = ("picture's codes", "code", "code") if of_codes else ("image", "pixel", "dim")
+    units = units_of(of_codes)
     return [
-        f"{name:11} {_figure(likelihood.nats_per_image, 3)} nats/{image} of {meaning}",
-        f"            {_figure(likelihood.nats_per_pixel, 6)} nats/{pixel}",
-        f"            {_figure(likelihood.bits_per_dim, 5)} bits/{dim}",
+        f"{name:11} {_figure(likelihood.nats_per_image, 3)} nats/{units.image} of {meaning}",
+        f"            {_figure(likelihood.nats_per_pixel, 6)} nats/{units.pixel}",
+        f"            {_figure(likelihood.bits_per_dim, 5)} bits/{units.dim}",
     ]
 
 
