@@ -13,6 +13,7 @@ import numpy.typing as npt
 from gpcnn_deploy.errors import DataError
 from gpcnn_deploy.pictures.arrays import Part
 from gpcnn_deploy.spec import MAX_CATEGORIES, MAX_PLANES, ModelSpec
+from gpcnn_deploy.text import counted, spanned
 
 MAPS: dict[Part, tuple[str, ...]] = {
     "train": ("maps", "train_maps"),
@@ -48,7 +49,7 @@ def checked_maps(source: str, maps: npt.NDArray[Any]) -> Maps:
         low, high = int(maps.min()), int(maps.max())
         if low < 0 or high >= MAX_CATEGORIES:
             raise DataError(
-                f"{source} are integers from {low} to {high}: expected categories 0 to {MAX_CATEGORIES - 1}, or floats"
+                f"{source} are integers, {spanned(low, high)}: expected categories 0 to {MAX_CATEGORIES - 1}, or floats"
             )
         return np.ascontiguousarray(maps, np.int32)
     with np.errstate(over="ignore"):
@@ -69,7 +70,8 @@ def fitting_maps(source: str, maps: Maps, spec: ModelSpec) -> Maps:
     if maps.shape[1:] != (planes, height, width):
         m, h, w = maps.shape[1:]
         raise DataError(
-            f"{source}: {h} rows × {w} columns × {m} planes: expected {height} × {width} × {planes}, as the model takes"
+            f"{source}: {counted(h, 'row')} × {counted(w, 'column')} × {counted(m, 'plane')}: expected {height} × "
+            f"{width} × {planes}, as the model takes"
         )
     if spec.map_kind != "categories":
         return np.ascontiguousarray(maps, np.float32)
@@ -78,7 +80,7 @@ def fitting_maps(source: str, maps: Maps, spec: ModelSpec) -> Maps:
     high = int(maps.max())
     if high >= spec.map_categories or int(maps.min()) < 0:
         low = int(maps.min())
-        raise DataError(f"{source}: runs from {low} to {high}: expected categories 0 to {spec.map_categories - 1}")
+        raise DataError(f"{source}: holds {spanned(low, high)}: expected categories 0 to {spec.map_categories - 1}")
     return np.ascontiguousarray(maps, np.int32)
 
 

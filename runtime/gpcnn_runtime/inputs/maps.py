@@ -16,6 +16,7 @@ from gpcnn_deploy.pictures.files import Target, read_numbers, read_picture
 from gpcnn_deploy.pictures.maps import MAPS, Maps, checked_maps, fitting_maps, values_of_pixels
 from gpcnn_deploy.preparation import Preparation
 from gpcnn_deploy.spec import ModelSpec
+from gpcnn_deploy.text import counted, spanned
 from gpcnn_runtime.inputs.vectors import read_array
 
 NAMES: Final = ("map", *MAPS["train"], *MAPS["test"], *MAPS["validation"])
@@ -55,7 +56,9 @@ def read_maps(text: str | Path, spec: ModelSpec) -> Maps:
     maps = _of_array(name, array, spec)
     if row is not None:
         if row >= len(maps):
-            raise DataError(f"{name} has {len(maps)} maps, so no map {row}: expected 0 to {len(maps) - 1}")
+            raise DataError(
+                f"{name} has {counted(len(maps), 'map')}, so no map {row}: expected {spanned(0, len(maps) - 1)}"
+            )
         maps = maps[row : row + 1]
     return maps
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from gpcnn_deploy.errors import DataError
 from gpcnn_deploy.pictures.arrays import EMBEDDINGS, checked_vectors
+from gpcnn_deploy.text import counted, spanned
 
 NAMES: Final = ("embedding", *EMBEDDINGS["train"], *EMBEDDINGS["test"], *EMBEDDINGS["validation"])
 """Arrays of an .npz that hold vectors; the first that is there is taken."""
@@ -51,7 +52,9 @@ def read_vectors(text: str | Path, length: int) -> npt.NDArray[np.float32]:
         raise DataError(f"{name} has shape {shape}: expected [{length}] or [N, {length}], as the model takes")
     if row is not None:
         if row >= len(array):
-            raise DataError(f"{name} has {len(array)} rows, so no row {row}: expected 0 to {len(array) - 1}")
+            raise DataError(
+                f"{name} has {counted(len(array), 'row')}, so no row {row}: expected {spanned(0, len(array) - 1)}"
+            )
         array = array[row : row + 1]
     return checked_vectors(name, array)
 

@@ -200,7 +200,7 @@ def test_mistakes_are_one_line(folder: Path) -> None:
     map_, single = ("--engine", "map.gpcnn", "--map"), ("--engine", "single.gpcnn", "--map")
     fails(1, "no such file", *map_, "none.npy")
     fails(1, "2 rows × 4 columns × 2 planes: expected 2 × 2 × 2", *map_, "wide.npy")
-    fails(1, "runs from 1 to 3: expected categories 0 to 2", *map_, "high.npy")
+    fails(1, "holds 1 to 3: expected categories 0 to 2", *map_, "high.npy")
     fails(1, "holds floats: expected integers", *map_, "floats.npy")
     fails(1, "of shape [4]", *map_, "flat.npy")
     fails(1, "nan or infinite numbers, first in map 2", "--engine", "values.gpcnn", "--map", "nan.npy")
@@ -209,7 +209,7 @@ def test_mistakes_are_one_line(folder: Path) -> None:
     fails(1, "8-bit RGB: expected a picture that is grey", *single, "colour.png")
     fails(1, "the model takes 2×4 8-bit grey", "--engine", "values.gpcnn", "--map", "colour.png")
     Image.fromarray(np.full((2, 2), 5, np.uint8)).save("five.png")
-    fails(1, "runs from 5 to 5: expected categories 0 to 4", *single, "five.png")
+    fails(1, "holds 5: expected categories 0 to 4", *single, "five.png")
     fails(2, "draws from a map of 2×2: name one with --map FILE", "--engine", "map.gpcnn")
     fails(2, "name one with --upscale SMALL.png", "--engine", "up.gpcnn")
     fails(2, "enlarges no picture: name one with --map", "--engine", "map.gpcnn", "--upscale", "small0.png")
@@ -233,7 +233,7 @@ def test_mistakes_are_one_line(folder: Path) -> None:
     fails(
         2, "3 maps for 4 pictures: expected one for each, or one map for all", *scores, "--map", "three.npy", score=True
     )
-    fails(1, "runs from 1 to 3", *scores, "--map", "high.npy", score=True)
+    fails(1, "holds 1 to 3", *scores, "--map", "high.npy", score=True)
     fails(2, "not conditioned on maps", "both.npz", "--engine", "plain.gpcnn", "--map", "m.npy", score=True)
 
 
@@ -243,7 +243,7 @@ def test_the_sampler_refuses_maps_that_do_not_fit(folder: Path) -> None:
         assert len(sampler.sample(map=good, count=2)) == 2
         for bad, message in (
             (None, "conditioned on a map: pass one"),
-            (good[:1], "2 rows × 2 columns × 1 planes"),
+            (good[:1], "2 rows × 2 columns × 1 plane"),
             (good + 1, "categories 0 to 2"),
             (good / 2, "holds floats"),
             (np.zeros((0, 2, 2, 2), np.int32), "of shape"),

@@ -92,8 +92,8 @@ def test_a_model_learns_from_maps_alone_and_scores_and_draws_by_them() -> None:
     assert json.loads(evaluated.stdout)["nats_per_image"]["mean"] == pytest.approx(header.test_nll, abs=1e-3)
     for file, arrays, message in (
         ("none.npz", {}, "has no array 'maps'"),
-        ("large.npz", {"maps": CATEGORIES.repeat(2, 1)}, "4 rows × 2 columns × 1 planes: expected 2 × 2 × 1"),
-        ("more.npz", {"maps": CATEGORIES + 1}, "runs from 1 to 3: expected categories 0 to 2"),
+        ("large.npz", {"maps": CATEGORIES.repeat(2, 1)}, "4 rows × 2 columns × 1 plane: expected 2 × 2 × 1"),
+        ("more.npz", {"maps": CATEGORIES + 1}, "holds 1 to 3: expected categories 0 to 2"),
         ("floats.npz", {"maps": CATEGORIES / 2}, "holds floats: expected integers, categories 0 to 2"),
     ):
         np.savez(file, images=IMAGES, **arrays)
@@ -159,7 +159,7 @@ def test_mistakes_are_one_line() -> None:
     refused("maps are complex128 of shape [200, 2, 2]: expected", "--data", of(maps=CATEGORIES * 1j))
     refused("maps are int64 of shape [200, 2]: expected", "--data", of(maps=CATEGORIES[:, 0]))
     refused("maps are 199 maps: expected 200", "--data", of(maps=CATEGORIES[:-1]))
-    refused("maps are integers from -1 to 1: expected categories 0 to 4095", "--data", of(maps=CATEGORIES - 1))
+    refused("maps are integers, -1 to 1: expected categories 0 to 4095", "--data", of(maps=CATEGORIES - 1))
     refused("first in map 7", "--data", of(maps=nan))
     refused(
         "maps have 4 rows and 4 columns: expected divisors", "--data", of(maps=CATEGORIES.repeat(2, 1).repeat(2, 2))

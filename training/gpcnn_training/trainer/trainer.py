@@ -25,7 +25,7 @@ from torch.optim.swa_utils import AveragedModel
 from gpcnn_deploy.checkpoint_header import Header
 from gpcnn_deploy.errors import CheckpointError, OutputError, TrainingError, UsageError
 from gpcnn_deploy.spec import Quantization
-from gpcnn_deploy.text import bounded
+from gpcnn_deploy.text import bounded, counted
 from gpcnn_deploy.units import units_of
 from gpcnn_training.checkpoint import checkpoint_header, save_checkpoint, tool_versions
 from gpcnn_training.conditionals import conditionals
@@ -106,7 +106,8 @@ class Trainer:
         self._fabric = fabric
         if self.batch_size % fabric.world_size:
             raise UsageError(
-                f"--batch-size {self.batch_size} cannot be shared by {fabric.world_size} processes: "
+                f"--batch-size {self.batch_size} cannot be shared by "
+                f"{counted(fabric.world_size, 'process', 'processes')}: "
                 f"expected a multiple, such as {-(-self.batch_size // fabric.world_size) * fabric.world_size}"
             )
         self.step = restored.state.checkpoint.step if restored else 0

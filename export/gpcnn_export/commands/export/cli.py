@@ -16,6 +16,7 @@ from gpcnn_deploy.commands.outputs import OUTPUT_EITHER, Output, check_outputs
 from gpcnn_deploy.errors import UsageError
 from gpcnn_deploy.metadata import encoder_path
 from gpcnn_deploy.schedule import Schedule
+from gpcnn_deploy.text import counted
 from gpcnn_export.commands.export.c_source import OPTIONS as C_OPTIONS
 from gpcnn_export.commands.export.c_source import c_options
 
@@ -306,7 +307,10 @@ def _web(source: Path | None, out: Path, json_path: Path | None) -> None:
     site.write(out)
     write_json(json_path, of_site(out, site))
     parameters = f"{site.metadata.parameters:,} parameters"
-    say(json_path, f"Wrote {out}: a page of {len(site.files) + 1} files, {parameters}, {site.size / 1e6:.1f} MB.")
+    say(
+        json_path,
+        f"Wrote {out}: a page of {counted(len(site.files) + 1, 'file')}, {parameters}, {site.size / 1e6:.1f} MB.",
+    )
     say(json_path, f"Next: python3 -m http.server --bind 127.0.0.1 --directory {shlex.quote(str(out))}")
 
 
@@ -351,7 +355,7 @@ def _report(out: Path, engine: OnnxEngine | ModelFile, json_path: Path | None) -
     ties = f" ({parity.near_ties} differ by a proven near-tie)" if parity.near_ties else ""
     say(
         json_path,
-        f"Checked against eager PyTorch: {parity.identical} of {parity.images} images identical{ties}, "
+        f"Checked against eager PyTorch: {parity.identical} of {counted(parity.images, 'image')} identical{ties}, "
         f"log-probabilities within {parity.log_prob_error:.1e} nats.",
     )
     if (shown := metadata.picture_parity) is not None:
@@ -373,11 +377,13 @@ def _report_encoder(out: Path, encoder: OnnxEngine | bytes, json_path: Path | No
     metadata = onnx_metadata(path, content)
     if (codes := metadata.codes_parity) is not None:
         ties = f"{codes.near_ties} of them near-ties" if codes.near_ties else "all of them equal"
-        proof = f"{codes.codes:,} codes of {codes.images} pictures are eager PyTorch's, {ties}"
+        proof = f"{codes.codes:,} codes of {counted(codes.images, 'picture')} are eager PyTorch's, {ties}"
     else:
         parity = metadata.encoder_parity
         assert parity is not None
-        proof = f"embeddings of {parity.images} images within {parity.embedding_error:.1e} of eager PyTorch's"
+        proof = (
+            f"embeddings of {counted(parity.images, 'image')} within {parity.embedding_error:.1e} of eager PyTorch's"
+        )
     size = f"{metadata.parameters:,} parameters, {len(content) / 1e6:.1f} MB"
     say(json_path, f"Wrote {path}: encoder, {size}; {proof}.")
 

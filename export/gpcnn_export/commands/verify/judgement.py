@@ -15,6 +15,7 @@ from gpcnn_deploy.checkpoint_header import Header
 from gpcnn_deploy.errors import ParityError
 from gpcnn_deploy.metadata import Precision
 from gpcnn_deploy.spec import ModelSpec
+from gpcnn_deploy.text import counted
 from gpcnn_deploy.units import Units, units_of
 from gpcnn_export.commands.verify.protocol import (
     INPUTS,
@@ -276,7 +277,7 @@ def _beyond(rows: tuple[Compared, ...], limits: Limits, reached: Limits, units: 
     defects = sum(row.images - row.identical - row.explained for row in rows)
     if defects:
         images = sum(row.images for row in rows)
-        lines.append(f"{defects} of {images} images are not eager PyTorch's, and no rounding error explains it")
+        lines.append(f"not eager PyTorch's: {defects} of {counted(images, 'image')}, and no rounding error explains it")
     if reached.log_prob is None:
         lines.append("no log-probabilities that are all finite")
     elif limits.log_prob is not None and reached.log_prob > limits.log_prob:

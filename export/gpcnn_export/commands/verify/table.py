@@ -6,6 +6,7 @@ from rich.table import Table
 
 from gpcnn_deploy.commands import console
 from gpcnn_deploy.schedule import Schedule
+from gpcnn_deploy.text import counted
 from gpcnn_deploy.units import Units, units_of
 from gpcnn_export.commands.verify.protocol import Limits
 from gpcnn_export.commands.verify.verification import Verification
@@ -50,27 +51,28 @@ def notes(found: Verification) -> list[str]:
     else:
         engine, eager = (_figure(nll, ".4f") for nll in (data.engine_nll, data.eager_nll))
         lines.append(
-            f"Real data: {data.images} test images of {data.name}: {engine} nats/{units.image}, eager PyTorch {eager}; "
-            f"drift {_figure(data.drift)} bits/{units.dim}, log-probabilities within "
+            f"Real data: {counted(data.images, 'test image')} of {data.name}: {engine} nats/{units.image}, eager "
+            f"PyTorch {eager}; drift {_figure(data.drift)} bits/{units.dim}, log-probabilities within "
             f"{_figure(data.log_prob_error)} nats."
         )
     encoder = found.encoder
     if encoder is not None:
         lines.append(
-            f"Encoder: embeddings of {encoder.images} pictures within {_figure(encoder.error)} of eager PyTorch's, "
-            f"limit {_figure(encoder.limit)}."
+            f"Encoder: embeddings of {counted(encoder.images, 'picture')} within {_figure(encoder.error)} of eager "
+            f"PyTorch's, limit {_figure(encoder.limit)}."
         )
     if found.pictures is not None:
         shown = found.pictures
         lines.append(
-            f"Pictures: {shown.images} of the same codes, {1 - shown.differing_share:.3%} of all pixels identical, the "
-            f"others within {shown.error} of 255, limit {shown.limit}."
+            f"Pictures: {shown.images:,} of the same codes, {1 - shown.differing_share:.3%} of all pixels identical, "
+            f"the others within {shown.error} of 255, limit {shown.limit}."
         )
     if found.codes is not None:
         codes = found.codes
         lines.append(
-            f"Encoder: {codes.codes - codes.differing:,} of {codes.codes:,} codes of {codes.images} pictures equal, "
-            f"the others as near within {_figure(codes.error)}, limit {_figure(codes.limit)}."
+            f"Encoder: {codes.codes - codes.differing:,} of {codes.codes:,} codes of "
+            f"{counted(codes.images, 'picture')} equal, the others as near within {_figure(codes.error)}, limit "
+            f"{_figure(codes.limit)}."
         )
     if found.first_divergence is not None:
         lines.append(f"First divergence: {found.first_divergence}.")

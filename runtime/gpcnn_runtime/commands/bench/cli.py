@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gpcnn_deploy.commands.command import Command, json_option, write_json
+from gpcnn_deploy.text import counted
 from gpcnn_runtime.commands.options import provider_option, strategy_option, threads_option
 
 if TYPE_CHECKING:
@@ -199,7 +200,7 @@ def _measure(
         differing = compare_images(name, images, other, drawn)
         if differing and eager is None:
             raise ParityError(
-                f"{differing} of {job.batch} images of {other} are not those of {name}: take engines of one "
+                f"{differing} of {counted(job.batch, 'image')} of {other} are not those of {name}: take engines of one "
                 "checkpoint; if these are, name it with --checkpoint, to see whether a rounding error explains it"
             )
         if differing and eager is not None:  # eager PyTorch raises unless a rounding error explains it

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from gpcnn_deploy.errors import UsageError
 from gpcnn_deploy.pictures.levels import grid
+from gpcnn_deploy.text import counted
 from gpcnn_runtime.commands.sample.given import Given
 from gpcnn_runtime.conditions import Conditions, check_conditions
 from gpcnn_runtime.engines.codes import code_encoder, decode_codes
@@ -49,7 +50,7 @@ class CodeLikes(Given):
         return len(self.names)
 
     def __str__(self) -> str:
-        return f"like {self.names[0]}" if len(self) == 1 else f"like {len(self)} pictures"
+        return f"like {self.names[0]}" if len(self) == 1 else f"like {counted(len(self), 'picture')}"
 
     def digest(self) -> str:
         """Hexadecimal SHA-256 of the codes, and of how many of them stay."""

@@ -15,6 +15,7 @@ from gpcnn_deploy.errors import GpcnnError, UsageError
 from gpcnn_deploy.metadata import EngineMetadata
 from gpcnn_deploy.pictures.levels import compact, grid, pixels_from_levels
 from gpcnn_deploy.pictures.maps import Maps
+from gpcnn_deploy.text import counted
 from gpcnn_runtime.engines.onnxruntime.encoder import Encoder
 from gpcnn_runtime.inputs.picture import read_levels
 from gpcnn_runtime.inputs.vectors import read_vectors
@@ -77,7 +78,7 @@ class Given:
         return grid(pixels_from_levels(drawn, self.depth), count if 1 < count < len(drawn) else None)
 
     def __str__(self) -> str:
-        return f"of {self.names[0]}" if len(self.names) == 1 else f"of {len(self.names)} files"
+        return f"of {self.names[0]}" if len(self.names) == 1 else f"of {counted(len(self.names), 'file')}"
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -110,7 +111,7 @@ class Ways(Given):
         return grid(pixels_from_levels(rows.reshape(-1, *drawn.shape[1:]), self.depth), rows.shape[1])
 
     def __str__(self) -> str:
-        return f"from {self.names[0]}" if len(self.names) == 1 else f"on {len(self.names)} ways"
+        return f"from {self.names[0]}" if len(self.names) == 1 else f"on {counted(len(self.names), 'way')}"
 
 
 def read_embeddings(sampler: Sampler, texts: Sequence[str]) -> Given:
@@ -200,7 +201,7 @@ def _is_array(end: str) -> bool:
 
 def _only(end: str, vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     if len(vectors) != 1:
-        raise UsageError(f"--interpolate: {end} has {len(vectors)} rows: say which, as in {end}:0")
+        raise UsageError(f"--interpolate: {end} has {counted(len(vectors), 'row')}: say which, as in {end}:0")
     only: npt.NDArray[np.float32] = vectors[0]
     return only
 

@@ -35,6 +35,7 @@ from gpcnn_deploy.pictures.levels import level_dtype, png_bytes
 from gpcnn_deploy.spec import ModelSpec, VqvaeSpec
 from gpcnn_deploy.system.files import atomic_path, is_stream, write_atomic
 from gpcnn_deploy.system.lock import held
+from gpcnn_deploy.text import counted
 from gpcnn_runtime.inputs.stream import JOB_FILE
 
 if TYPE_CHECKING:
@@ -310,7 +311,9 @@ class NpzFile(JobOutput):
         self.keep()
         files, done = self._files()
         if done != self.span.stop:
-            raise OutputError(f"{self._parts} lost {self.span.stop - done} images on the way: run the command again")
+            raise OutputError(
+                f"{self._parts} lost {counted(self.span.stop - done, 'image')} on the way: run the command again"
+            )
         write_npz(self.path, self.job, self._arrays, self.span, self._more, files)
         shutil.rmtree(self._parts, ignore_errors=True)
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from gpcnn_deploy.errors import UsageError
 from gpcnn_deploy.pictures.levels import compact, grid, pixels_from_levels
+from gpcnn_deploy.text import counted
 from gpcnn_runtime.commands.sample.given import Given
 from gpcnn_runtime.engines.onnxruntime.encoder import Encoder
 from gpcnn_runtime.inputs.picture import read_levels
@@ -37,7 +38,7 @@ class Likes(Given):
         return len(self.names)
 
     def __str__(self) -> str:
-        return f"like {self.names[0]}" if len(self) == 1 else f"like {len(self)} pictures"
+        return f"like {self.names[0]}" if len(self) == 1 else f"like {counted(len(self), 'picture')}"
 
     def digest(self) -> str:
         """Hexadecimal SHA-256 of what the encoder saw."""
@@ -92,8 +93,8 @@ def encode_likes(sampler: Sampler, paths: Sequence[Path], resize: bool = False, 
             return None
         if sampler.metadata.encoder_digest is None:
             raise UsageError(
-                f"{engine} draws from an embedding of {spec.conditioning_size} numbers: name a file of them with "
-                "--embedding FILE.npy"
+                f"{engine} draws from an embedding of {counted(spec.conditioning_size, 'number')}: name a file of them "
+                "with --embedding FILE.npy"
             )
         raise UsageError(f"{engine} draws from the code of a picture: name one with --like PICTURE")
 

@@ -9,6 +9,7 @@ import click
 
 from gpcnn_deploy.commands.command import Command, data_dir_option, json_option, say, write_json
 from gpcnn_deploy.commands.extras import required
+from gpcnn_deploy.text import counted
 from gpcnn_deploy.units import units_of
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def describe(evaluation: Evaluation) -> str:
     """The result in words."""
     lines = [
         f"checkpoint  {evaluation.checkpoint} (step {evaluation.step:,}, {evaluation.epoch:.1f} epochs)",
-        f"data        {evaluation.data}, {_of(evaluation.test_images, evaluation.all_test_images)} test images",
+        f"data        {evaluation.data}, {_of(evaluation.test_images, evaluation.all_test_images)}",
         *_describe_reconstruction(evaluation.reconstruction),
         *_describe_protocol(evaluation, evaluation.conditioning, evaluation.reconstruction is not None),
     ]
@@ -134,8 +135,8 @@ def _describe_consistency(consistency: ClassConsistency) -> list[str]:
     return [
         f"consistency {consistency.accuracy:.1%} of {consistency.samples:,} samples are taken for their class "
         f"({rows[0].samples:,} of each, seed {consistency.seed}, temperature {consistency.temperature:g})",
-        f"classifier  takes {consistency.classifier_accuracy:.1%} of the {consistency.test_images:,} real test images "
-        "for their class",
+        f"classifier  takes {consistency.classifier_accuracy:.1%} of the "
+        f"{counted(consistency.test_images, 'real test image')} for their class",
         "",
         f"{'class':{width}}  samples  test images  samples most often mistaken for",
         *(
@@ -155,7 +156,8 @@ def _share(value: float | None) -> str:
 
 
 def _of(part: int, whole: int) -> str:
-    return f"{part:,}" if part == whole else f"{part:,} of {whole:,}"
+    images = counted(whole, "test image")
+    return images if part == whole else f"{part:,} of {images}"
 
 
 if __name__ == "__main__":
