@@ -100,14 +100,14 @@ def checked_vectors(source: str, vectors: npt.NDArray[Any]) -> npt.NDArray[np.fl
     """
     if vectors.dtype.kind != "f" or vectors.ndim != 2 or not 1 <= vectors.shape[1] <= MAX_EMBEDDING:
         raise DataError(
-            f"{source} are {vectors.dtype} of shape {list(vectors.shape)}: expected floats [N, E], a row of 1 to "
+            f"{source}: {vectors.dtype} of shape {list(vectors.shape)}: expected floats [N, E], a row of 1 to "
             f"{MAX_EMBEDDING} numbers for each image"
         )
     with np.errstate(over="ignore"):
         found = np.ascontiguousarray(vectors, np.float32)
     wrong = np.flatnonzero(~np.isfinite(found).all(axis=1))
     if len(wrong):
-        raise DataError(f"{source} hold nan or infinite numbers, first in row {wrong[0]}: expected finite ones")
+        raise DataError(f"{source}: nan or infinite numbers, first in row {wrong[0]}: expected finite ones")
     return found
 
 

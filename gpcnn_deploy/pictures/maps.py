@@ -37,11 +37,13 @@ def checked_maps(source: str, maps: npt.NDArray[Any]) -> Maps:
         DataError: another shape or type, a category below 0 or above 4,095, or values that are not finite.
     """
     shape = list(maps.shape)
+    if maps.ndim in (3, 4) and 0 in shape:
+        raise DataError(f"{source}: empty, of shape {shape}: expected at least one map")
     if maps.ndim == 3:
         maps = maps[..., None]
-    if maps.dtype.kind not in "iubf" or maps.ndim != 4 or 0 in maps.shape or maps.shape[3] > MAX_PLANES:
+    if maps.dtype.kind not in "iubf" or maps.ndim != 4 or maps.shape[3] > MAX_PLANES:
         raise DataError(
-            f"{source} are {maps.dtype} of shape {shape}: expected integers (categories) or floats (values) "
+            f"{source}: {maps.dtype} of shape {shape}: expected integers (categories) or floats (values) "
             f"of shape [N, h, w], or [N, h, w, M] of up to {MAX_PLANES} planes"
         )
     maps = maps.transpose(0, 3, 1, 2)
@@ -49,14 +51,14 @@ def checked_maps(source: str, maps: npt.NDArray[Any]) -> Maps:
         low, high = int(maps.min()), int(maps.max())
         if low < 0 or high >= MAX_CATEGORIES:
             raise DataError(
-                f"{source} are integers, {spanned(low, high)}: expected categories 0 to {MAX_CATEGORIES - 1}, or floats"
+                f"{source}: integers, {spanned(low, high)}: expected categories 0 to {MAX_CATEGORIES - 1}, or floats"
             )
         return np.ascontiguousarray(maps, np.int32)
     with np.errstate(over="ignore"):
         values = np.ascontiguousarray(maps, np.float32)
     wrong = np.flatnonzero(~np.isfinite(values).all(axis=(1, 2, 3)))
     if len(wrong):
-        raise DataError(f"{source} hold nan or infinite numbers, first in map {wrong[0]}: expected finite ones")
+        raise DataError(f"{source}: nan or infinite numbers, first in map {wrong[0]}: expected finite ones")
     return values
 
 

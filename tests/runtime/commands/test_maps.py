@@ -157,8 +157,8 @@ def test_a_picture_is_completed_under_a_map(folder: Path, engine: str) -> None:
     expected = sample_cached(model, uniforms, given, torch.from_numpy(picture), mask)[0].numpy()
     with np.load("c.npz") as drawn:
         assert np.array_equal(drawn["levels"], expected)
-    fails(2, "4 maps: an image is completed under one", "--engine", engine, "--complete", "p.png", "--rows", 2, "--map",
-          "m.npy")  # fmt: skip
+    message = "m.npy: 4 maps: a picture is completed under one: name one of them"
+    fails(2, message, "--engine", engine, "--complete", "p.png", "--rows", 2, "--map", "m.npy")
 
 
 def test_scores_are_those_of_eager_pytorch(folder: Path) -> None:
@@ -202,9 +202,22 @@ def test_mistakes_are_one_line(folder: Path) -> None:
     fails(1, "2 rows × 4 columns × 2 planes: expected 2 × 2 × 2", *map_, "wide.npy")
     fails(1, "holds 1 to 3: expected categories 0 to 2", *map_, "high.npy")
     fails(1, "holds floats: expected integers", *map_, "floats.npy")
-    fails(1, "of shape [4]", *map_, "flat.npy")
-    fails(1, "nan or infinite numbers, first in map 2", "--engine", "values.gpcnn", "--map", "nan.npy")
-    fails(1, "has 4 maps, so no map 4", *map_, "m.npy:4")
+    fails(1, "Error: flat.npy: int64 of shape [4]: expected", *map_, "flat.npy")
+    for row in ("x", "-1", "maps", "1.0", ""):
+        fails(1, f"Error: m.npy:{row}: '{row}' is no number of a row: expected FILE:ROW, such as m.npy:0", *map_,
+              f"m.npy:{row}")  # fmt: skip
+        fails(1, f"'{row}' is no number of a row", "both.npz", *map_, f"m.npy:{row}", score=True)
+    fails(1, "Error: none.npy: no such file", *map_, "none.npy:0")
+    fails(1, "Error: small0.png:x: no such file", *map_, "small0.png:x")
+    for shape in ((0, 2, 2), (0, 2, 2, 2), (3, 0, 2)):
+        np.save("empty.npy", np.zeros(shape, int))
+        empty = f"Error: empty.npy: empty, of shape {list(shape)}: expected at least one map"
+        fails(1, empty, *map_, "empty.npy")
+        fails(1, empty, "both.npz", *map_, "empty.npy", score=True)
+    np.save("empty.npy", np.zeros((0, 3, 2, 3), np.uint8))
+    fails(1, "Error: empty.npy are empty, of shape [0, 3, 2, 3]", "--engine", "up.gpcnn", "--map", "empty.npy")
+    fails(1, "Error: nan.npy: nan or infinite numbers, first in map 2", "--engine", "values.gpcnn", "--map", "nan.npy")
+    fails(1, "Error: m.npy: 4 maps, so no map 4: expected 0 to 3", *map_, "m.npy:4")
     fails(1, "maps have 2 planes: expected an .npy of [h, w, 2]", *map_, "small0.png")
     fails(1, "8-bit RGB: expected a picture that is grey", *single, "colour.png")
     fails(1, "the model takes 2×4 8-bit grey", "--engine", "values.gpcnn", "--map", "colour.png")

@@ -156,13 +156,13 @@ def test_mistakes_are_one_line() -> None:
     nan = CATEGORIES.astype(float)
     nan[7, 1] = np.nan
     upscale = ("--model", "upscale")
-    refused("maps are complex128 of shape [200, 2, 2]: expected", "--data", of(maps=CATEGORIES * 1j))
-    refused("maps are int64 of shape [200, 2]: expected", "--data", of(maps=CATEGORIES[:, 0]))
+    refused("maps: complex128 of shape [200, 2, 2]: expected", "--data", of(maps=CATEGORIES * 1j))
+    refused("maps: int64 of shape [200, 2]: expected", "--data", of(maps=CATEGORIES[:, 0]))
     refused("maps are 199 maps: expected 200", "--data", of(maps=CATEGORIES[:-1]))
-    refused("maps are integers, -1 to 1: expected categories 0 to 4095", "--data", of(maps=CATEGORIES - 1))
+    refused("maps: integers, -1 to 1: expected categories 0 to 4095", "--data", of(maps=CATEGORIES - 1))
     refused("first in map 7", "--data", of(maps=nan))
     refused(
-        "maps have 4 rows and 4 columns: expected divisors", "--data", of(maps=CATEGORIES.repeat(2, 1).repeat(2, 2))
+        ": maps have 4 rows and 4 columns: expected divisors", "--data", of(maps=CATEGORIES.repeat(2, 1).repeat(2, 2))
     )
     refused("has no array 'test_maps'", "--data", of(test_images=IMAGES))
     refused("expected int32 of [2, 2, 1]", "--data", of(test_images=IMAGES, test_maps=CATEGORIES / 2))

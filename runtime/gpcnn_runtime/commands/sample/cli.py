@@ -13,6 +13,7 @@ from gpcnn_deploy.commands.command import Command, json_option
 from gpcnn_deploy.commands.console import warn
 from gpcnn_deploy.commands.outputs import OUTPUT_EITHER
 from gpcnn_deploy.errors import InterruptedRun, UsageError
+from gpcnn_deploy.text import counted
 from gpcnn_runtime.commands.options import (
     box_option,
     candidates_option,
@@ -252,6 +253,11 @@ def main(
                 order = Order(conditions, strategy, given, from_zoo=from_zoo, span=span)
                 (draw_grid if output_format == "grid" else draw_job)(sampler, order, place)
                 return
+            if asked is not None and given is not None and len(given) > 1:
+                what = counted(len(given), "embedding" if given.map is None else "map")
+                raise UsageError(
+                    f"{', '.join(given.names)}: {what}: a picture is completed under one: name one of them"
+                )
             any_label = asked is not None and numbers is None
             if any_label and sampler.metadata.class_names:
                 numbers = list(range(len(sampler.metadata.class_names)))

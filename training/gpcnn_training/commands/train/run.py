@@ -202,7 +202,8 @@ def _map_fields(request: TrainRequest, data: DataSet, model: str) -> dict[str, A
     planes, rows, columns = data.train_maps.shape[1:]
     if rows > height or columns > width or height % rows or width % columns:
         raise SpecError(
-            f"maps have {counted(rows, 'row')} and {counted(columns, 'column')}: expected divisors of the images' "
+            f"{data.name}: maps have {counted(rows, 'row')} and {counted(columns, 'column')}: expected divisors of the "
+            "images' "
             f"{height} and {width}"
         )
     categories = 0
