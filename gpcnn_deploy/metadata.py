@@ -168,7 +168,8 @@ class EngineMetadata(msgspec.Struct, frozen=True, kw_only=True):
             UsageError: the model has no labels, or not this one; the message lists those it has.
         """
         if self.spec.conditioning == "embedding":
-            raise UsageError("this model is conditioned on the code of a picture, not on labels: leave --label out")
+            what = "an embedding" if self.encoder_digest is None else "the code of a picture"
+            raise UsageError(f"this model is conditioned on {what}, not on labels: leave --label out")
         if self.spec.conditioning == "map":
             raise UsageError("this model is conditioned on a map, not on labels: leave --label out")
         if self.spec.conditioning != "label":

@@ -225,13 +225,23 @@ def test_mistakes_are_one_line(folder: Path) -> None:
     fails(1, "holds 5: expected categories 0 to 4", *single, "five.png")
     fails(2, "draws from a map of 2×2: name one with --map FILE", "--engine", "map.gpcnn")
     fails(2, "name one with --upscale SMALL.png", "--engine", "up.gpcnn")
-    fails(2, "enlarges no picture: name one with --map", "--engine", "map.gpcnn", "--upscale", "small0.png")
-    fails(2, "takes no map: leave --map out", "--engine", "plain.gpcnn", "--map", "m.npy")
-    fails(2, "takes no map: leave --upscale out", "--engine", "label.gpcnn", "--upscale", "small0.png")
+    enlarges = "is for models that enlarge pictures (gpcnn-train --model upscale), and"
+    for option, file, engine, message in (
+        ("--upscale", "small0.png", "map", f"{enlarges} map.gpcnn draws from a map of 2×2: name one with --map FILE"),
+        ("--upscale", "small0.png", "plain", f"{enlarges} plain.gpcnn draws without being asked for anything: leave"),
+        ("--upscale", "small0.png", "label", f"{enlarges} label.gpcnn draws what a label says: name one with --label"),
+        ("--map", "m.npy", "plain", "is for models with maps, and plain.gpcnn draws without"),
+        ("--map", "m.npy", "label", "draws what a label says: name one with --label in place of --map"),
+        ("--like", "small0.png", "map", "draws from a map of 2×2: name one with --map FILE in place of --like"),
+        ("--like", "small0.png", "up", "enlarges a picture of 3×2 pixels: name one with --upscale SMALL.png in place"),
+        ("--embedding", "m.npy", "map", "name one with --map FILE in place of --embedding"),
+        ("--interpolate", "m.npy:0,m.npy:1", "map", "name one with --map FILE in place of --interpolate"),
+    ):
+        fails(2, message, "--engine", f"{engine}.gpcnn", option, file)
+        fails(2, f"Error: {option} is for ", "--engine", f"{engine}.gpcnn", option, file)
     fails(2, "--upscale and --map both say", *map_, "m.npy", "--upscale", "small0.png")
     fails(2, "not on labels: leave --label out", "--engine", "map.gpcnn", "--label", "3")
     fails(1, "is 3×2 8-bit RGB; the model takes 2×3 8-bit RGB", "--engine", "up.gpcnn", "--upscale", "colour.png")
-    fails(2, "conditioned on maps: --interpolate is for", "--engine", "map.gpcnn", "--interpolate", "m.npy:0,m.npy:1")
     scores = ("both.npz", "--engine", "map.gpcnn")
     fails(2, "without which it has no likelihood", *scores, score=True)
     for engine, more in (("map.gpcnn", ("--map", "m.npy")), ("up.gpcnn", ())):

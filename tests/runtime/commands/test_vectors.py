@@ -222,8 +222,22 @@ def test_mistakes_are_one_line_and_nothing_is_written(folder: Path) -> None:
         ".": "is no file",
     }.items():
         fails(1, message, *h, "--embedding", file)
-    fails(2, "is conditioned on labels, not on an embedding", "--engine", "label.gpcnn", "--embedding", "h.npy")
-    fails(2, "is conditioned on nothing", "--engine", "plain.gpcnn", "--interpolate", "0,1")
+    fails(
+        2,
+        "--embedding is for models with embeddings, and label.gpcnn draws what a label says",
+        "--engine",
+        "label.gpcnn",
+        "--embedding",
+        "h.npy",
+    )
+    fails(
+        2,
+        "plain.gpcnn draws without being asked for anything: leave --interpolate out",
+        "--engine",
+        "plain.gpcnn",
+        "--interpolate",
+        "0,1",
+    )
     fails(2, "expected two ends A,B, such as h.npy:0,h.npy:5", *h, "--interpolate", "h.npy")
     fails(2, "has 4 rows: say which, as in h.npy:0", *h, "--interpolate", "h.npy,one.npy")
     fails(1, "'x' is no number of a row", *h, "--interpolate", "h.npy:x,h.npy:1")

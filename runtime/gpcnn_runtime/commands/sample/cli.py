@@ -163,7 +163,7 @@ def main(
     it. The sheet shows the picture first. --embedding draws under vectors of your own, and --interpolate under vectors
     on the way from one to another. --map draws under a map, which says what is where, and --upscale enlarges a small
     picture. With the engine of a VQ-VAE, --like shows the picture, how it comes back from its codes, and images of
-    which --vary of the codes are drawn anew.
+    which --vary of the codes are drawn anew, under --label or the likeliest one.
 
     --complete keeps every known pixel and draws the rest. Images are drawn row by row, and a pixel depends on those
     before it: known pixels below a gap cannot guide what is drawn into it, but they can judge it. --candidates N draws
@@ -186,8 +186,10 @@ def main(
         )
     says = {"--label": labels, "--like": likes, "--embedding": embeddings, "--map": maps, "--upscale": small}
     says["--interpolate"] = ways
-    if len(both := [name for name, value in says.items() if value]) > 1:
-        raise UsageError(f"{both[1]} and {both[0]} both say what to draw: leave one of them out")
+    both = [name for name, value in says.items() if value]
+    contradict = f"{both[-1]} and {both[-2]} both say what to draw: leave one of them out" if len(both) > 1 else None
+    if contradict is not None and both != ["--label", "--like"]:  # which a VQ-VAE can draw
+        raise UsageError(contradict)
     if spherical and not ways:
         raise UsageError("--spherical says how to go from one end to the other: add --interpolate A,B")
     if ways and asked is not None:
@@ -224,6 +226,8 @@ def main(
                 )
             )
             of_codes = sampler.metadata.vqvae is not None
+            if contradict is not None and not of_codes:
+                raise UsageError(contradict)
             _refuse_codes(sampler, bool(likes), bool(ways), asked is not None, vary)
             numbers = parse_labels(sampler.metadata, labels)
             given: Given | None = None
@@ -235,7 +239,7 @@ def main(
                 from gpcnn_runtime.commands.sample.given import read_embeddings
 
                 given = read_embeddings(sampler, embeddings)
-            elif maps or small or sampler.metadata.spec.conditioning == "map":
+            elif maps or small or (sampler.metadata.spec.conditioning == "map" and not likes):
                 from gpcnn_runtime.commands.sample.maps import read_given_maps
 
                 given = read_given_maps(sampler, maps, small, resize, invert)
@@ -248,7 +252,9 @@ def main(
                 from gpcnn_runtime.commands.sample.code_likes import VARY, encode_code_likes
 
                 share = VARY if vary is None else vary
-                given, conditions = encode_code_likes(sampler, likes, seed, count, temperature, share, resize, invert)
+                given, conditions = encode_code_likes(
+                    sampler, likes, seed, count, temperature, share, resize, invert, numbers
+                )
                 span = range(conditions.total) if part is None else part.of(conditions.total)
                 order = Order(conditions, strategy, given, from_zoo=from_zoo, span=span)
                 (draw_grid if output_format == "grid" else draw_job)(sampler, order, place)

@@ -36,7 +36,7 @@ class CodeLikes(Given):
         pixels: uint8 [M, C, H, W], the pictures.
         back: the same, as they come back from their codes.
         codes: int32 [M, 1, h, w].
-        each: images of each.
+        each: images of each, under all labels.
         vary: share of the codes that are drawn anew.
     """
 
@@ -93,12 +93,13 @@ def encode_code_likes(
     vary: float,
     resize: bool = False,
     invert: bool = False,
+    labels: Sequence[int] | None = None,
 ) -> tuple[CodeLikes, Conditions]:
     """The pictures that `--like` names, and the request for images like them.
 
     Of each image, about the share `vary` of the codes is drawn anew; the others are those of the picture. Which ones
-    stay depends on the seed and the position alone. A model with labels draws under the one under which the picture's
-    codes are most likely.
+    stay depends on the seed and the position alone. A model with labels draws under each of `labels`, `count` images of
+    a picture and a label; where none is named, under the one under which the picture's codes are most likely.
 
     Raises:
         UsageError: the request cannot be drawn.
@@ -115,18 +116,22 @@ def encode_code_likes(
     if count < 1:
         raise UsageError(f"count is {count}: expected at least 1")
     codes = code_encoder(sampler.engine).encode(pixels)
-    total = len(paths) * count
+    each = count * (1 if labels is None else len(labels))
+    total = len(paths) * each
     key = [np.array([seed ^ _APART, position], np.uint64) for position in range(total)]
     stay = np.stack([np.random.Generator(np.random.Philox(key=one)).random(codes.shape[1:]) >= vary for one in key])
-    posterior = score(sampler, codes).posterior()
-    labels = None if posterior is None else posterior.argmax(axis=1).tolist()
+    drawn_under: list[int] | None = None
+    if labels is not None:
+        drawn_under = [*labels] * len(paths)
+    elif (posterior := score(sampler, codes).posterior()) is not None:
+        drawn_under = posterior.argmax(axis=1).tolist()
     conditions = check_conditions(
         metadata,
-        labels,
+        drawn_under,
         seed,
-        total if labels is None else count,
+        total if drawn_under is None else count,
         temperature,
-        known=codes.repeat(count, axis=0),
+        known=codes.repeat(each, axis=0),
         mask=stay,
     )
     likes = CodeLikes(
@@ -138,7 +143,7 @@ def encode_code_likes(
         pixels=pixels,
         back=decode_codes(sampler.engine, codes),
         codes=codes,
-        each=count,
+        each=each,
         vary=vary,
     )
     return likes, conditions

@@ -16,12 +16,12 @@ from gpcnn_deploy.metadata import EngineMetadata
 from gpcnn_deploy.pictures.levels import compact, grid, pixels_from_levels
 from gpcnn_deploy.pictures.maps import Maps
 from gpcnn_deploy.text import counted
+from gpcnn_runtime.commands.sample.wants import not_for_it
 from gpcnn_runtime.engines.onnxruntime.encoder import Encoder
 from gpcnn_runtime.inputs.picture import read_levels
 from gpcnn_runtime.inputs.vectors import read_vectors
 from gpcnn_runtime.interpolation import interpolate
 from gpcnn_runtime.sampler import Sampler
-from gpcnn_runtime.zoo.catalogue import engine_name
 
 _ARRAYS = (".npy", ".npz")
 
@@ -123,8 +123,7 @@ def read_embeddings(sampler: Sampler, texts: Sequence[str]) -> Given:
     """
     spec = sampler.metadata.spec
     if spec.conditioning != "embedding":
-        engine, kind = engine_name(sampler.engine.info.path), _kind(sampler.metadata)
-        raise UsageError(f"{engine} is conditioned on {kind}, not on an embedding: leave --embedding out")
+        raise not_for_it(sampler, "--embedding")
     vectors = [read_vectors(text, spec.conditioning_size) for text in texts]
     return Given(names=tuple(texts), embedding=np.concatenate(vectors), depth=spec.levels)
 
@@ -155,10 +154,7 @@ def read_ways(
     metadata = sampler.metadata
     spec = metadata.spec
     if spec.conditioning != "embedding":
-        raise UsageError(
-            f"{engine_name(sampler.engine.info.path)} is conditioned on {_kind(metadata)}: --interpolate is for models "
-            "with labels, embeddings or codes; leave it out"
-        )
+        raise not_for_it(sampler, "--interpolate")
     if steps < 2:
         raise UsageError(f"--count is {steps}: expected at least 2 images on a way, the two ends")
     vectors, pictures = [], []
@@ -188,10 +184,6 @@ def read_ways(
         steps=steps,
         ends=np.stack(pictures) if pictures else None,
     )
-
-
-def _kind(metadata: EngineMetadata) -> str:
-    return {"label": "labels", "none": "nothing"}.get(metadata.spec.conditioning, metadata.spec.conditioning + "s")
 
 
 def _is_array(end: str) -> bool:

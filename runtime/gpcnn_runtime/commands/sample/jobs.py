@@ -96,7 +96,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     @property
     def total(self) -> int:
-        """Images of the whole job."""
+        """Images of the whole job; with a picture's codes and labels, `labels` has one for each of both."""
+        if self.likes and self.labels is not None:
+            return self.count * len(self.labels)
         return self.count * (self.likes or self.given or (1 if self.labels is None else len(self.labels)))
 
     def json(self) -> bytes:
