@@ -208,12 +208,13 @@ def main(
     place = Place(path, output_format, scale, json_path)
     place.check()
     try:
+        from gpcnn_deploy.pictures.changes import counting_changes
         from gpcnn_runtime.conditions import check_conditions
         from gpcnn_runtime.engines.load import engine_or_default
         from gpcnn_runtime.sampler import Sampler
 
         engine = engine_or_default(engine_path, from_zoo=True)
-        with smaller_batches(batch_size), contextlib.ExitStack() as stack:
+        with smaller_batches(batch_size), counting_changes(), contextlib.ExitStack() as stack:
             sampler = stack.enter_context(
                 Sampler.load(
                     engine,

@@ -139,7 +139,6 @@ def encode_code_likes(
         embedding=np.zeros((len(paths), 0), np.float32),
         depth=metadata.spec.levels,
         shown=2 * len(paths),
-        reads_pictures=True,
         pixels=pixels,
         back=decode_codes(sampler.engine, codes),
         codes=codes,

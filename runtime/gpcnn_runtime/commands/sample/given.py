@@ -37,7 +37,6 @@ class Given:
         depth: K, the number of levels.
         same_noise: so many images in a row share their noise.
         shown: how many pictures a sheet shows beside the images.
-        reads_pictures: whether they were made of pictures.
     """
 
     names: tuple[str, ...]
@@ -46,7 +45,6 @@ class Given:
     depth: int
     same_noise: int = 1
     shown: int = 0
-    reads_pictures: bool = False
 
     @property
     def vectors(self) -> npt.NDArray[np.float32]:
@@ -180,7 +178,6 @@ def read_ways(
         depth=spec.levels,
         same_noise=steps,
         shown=2 * len(pictures),
-        reads_pictures=bool(pictures),
         steps=steps,
         ends=np.stack(pictures) if pictures else None,
     )

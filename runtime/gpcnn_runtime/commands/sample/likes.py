@@ -104,6 +104,5 @@ def encode_likes(sampler: Sampler, paths: Sequence[Path], resize: bool = False, 
             embedding=encoder.embed(levels),
             depth=spec.levels,
             shown=len(paths),
-            reads_pictures=True,
             levels=levels,
         )

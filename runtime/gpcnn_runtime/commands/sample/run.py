@@ -13,6 +13,7 @@ from gpcnn_deploy.commands.command import STDOUT, say, write_json
 from gpcnn_deploy.commands.console import progress, taken
 from gpcnn_deploy.commands.outputs import Output, check_outputs
 from gpcnn_deploy.errors import InterruptedRun, UsageError
+from gpcnn_deploy.pictures.changes import changed_so_far
 from gpcnn_deploy.text import counted, spanned
 
 if TYPE_CHECKING:
@@ -264,7 +265,6 @@ def draw_completions(sampler: Sampler, order: Order, place: Place, asked: ToComp
         completions.seconds,
         listed,
         completion=report,
-        reads_picture=True,
     )
     say(place.said, complete_job.ranking(asked, sampler.metadata, completions))
 
@@ -302,7 +302,6 @@ def _tell(
     listed: Sequence[ImageReport],
     there: int = 0,
     completion: CompletionReport | None = None,
-    reads_picture: bool = False,
 ) -> None:
     """Say what was written, in which time and by what; and as JSON, where that is asked for."""
     from gpcnn_runtime.zoo.catalogue import engine_name
@@ -340,5 +339,8 @@ def _tell(
         f"engine: {engine_name(info.path)} ({role}) on {info.runtime} {info.version}, {info.provider}, "
         f"{counted(threads, 'thread')}",
     )
-    if metadata.preparation is not None and (reads_picture or (order.given is not None and order.given.reads_pictures)):
-        say(place.said, f"pictures that do not fit are prepared as in training: {metadata.preparation}")
+    if metadata.preparation is not None and (prepared := changed_so_far()):
+        say(
+            place.said,
+            f"{counted(prepared, 'picture')} did not fit; prepared as in training: {metadata.preparation}",
+        )

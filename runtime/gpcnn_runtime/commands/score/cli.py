@@ -236,6 +236,7 @@ def _run(
     csv_path: Path | None,
 ) -> tuple[Tally, Summary]:
     """Score everything and write the files; returns what there is to show."""
+    from gpcnn_deploy.pictures.changes import counting_changes
     from gpcnn_runtime.commands.score.rows import CsvRows, JsonRows
     from gpcnn_runtime.commands.score.tally import Tally
     from gpcnn_runtime.inputs.stream import count_pictures
@@ -243,6 +244,7 @@ def _run(
     begin, head = time.perf_counter(), scoring.head()
     tally = Tally(has_threshold=head.threshold is not None)
     with contextlib.ExitStack() as stack:
+        changes = stack.enter_context(counting_changes())
         rows_json = None if json_path is None else stack.enter_context(JsonRows(json_path, head))
         rows_csv = None if csv_path is None else stack.enter_context(CsvRows(csv_path, head))
         rows_on_screen = taken(json_path, csv_path) and sys.stdout.isatty()
@@ -255,7 +257,8 @@ def _run(
                     if place is not None:
                         place.add(row)
                 advance(1)
-        summary = tally.summary(time.perf_counter() - begin)
+        prepared = 0 if head.preparation is None else changes.pictures
+        summary = tally.summary(time.perf_counter() - begin, prepared)
         if rows_json is not None:
             rows_json.finish(summary)
     return tally, summary

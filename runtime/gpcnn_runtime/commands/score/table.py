@@ -84,8 +84,8 @@ def lines(summary: Summary, head: Head) -> Iterator[str]:
     )
     if head.of_codes:
         yield "Nats are those of the pictures' codes. PSNR says how well a picture comes back from them."
-    if head.preparation is not None:
-        yield f"Pictures that did not fit were prepared as in training: {head.preparation}."
+    if summary.prepared:
+        yield f"{counted(summary.prepared, 'picture')} did not fit; prepared as in training: {head.preparation}."
     if head.own_code:
         yield "Each picture was scored under its own code: p(x | h(x)) of the autoencoder, not p(x)."
     if head.own_map:
