@@ -22,7 +22,7 @@ SHOWN_CLASSES = 20
 @click.argument("engine", type=click.Path(path_type=Path))
 @json_option
 def main(engine: Path, json_path: Path | None) -> None:
-    """Show what ENGINE is: a .gpcnn, .onnx or .plan engine, or a checkpoint. Nothing in it is run.
+    """Show what ENGINE is: a .gpcnn, .onnx or .plan engine, a checkpoint, or a run folder. Nothing in it is run.
 
     \b
     gpcnn-inspect model.gpcnn
@@ -31,9 +31,14 @@ def main(engine: Path, json_path: Path | None) -> None:
     """
     from gpcnn_deploy.commands import console
     from gpcnn_deploy.errors import EngineError
+    from gpcnn_runtime.commands.inspect.codes import codes_facts, inspect_codes
     from gpcnn_runtime.engines.plan_file import metadata_path
     from gpcnn_runtime.inspection import inspect_engine
 
+    if (codes := inspect_codes(engine)) is not None:
+        write_json(json_path, codes)
+        console.show([console.facts(codes.path, codes_facts(codes))], stderr=console.taken(json_path))
+        return
     found = inspect_engine(engine)
     write_json(json_path, found)
     console.show([console.facts(found.path, facts(found))], stderr=console.taken(json_path))
