@@ -90,6 +90,7 @@ def test_a_model_learns_from_maps_alone_and_scores_and_draws_by_them() -> None:
     )
     assert evaluated.exit_code == 0, evaluated.output
     assert json.loads(evaluated.stdout)["nats_per_image"]["mean"] == pytest.approx(header.test_nll, abs=1e-3)
+    assert "given the map\n" in evaluated.stderr
     for file, arrays, message in (
         ("none.npz", {}, "has no array 'maps'"),
         ("large.npz", {"maps": CATEGORIES.repeat(2, 1)}, "4 rows × 2 columns × 1 plane: expected 2 × 2 × 1"),
@@ -115,6 +116,12 @@ def test_a_small_picture_is_enlarged() -> None:
     small, _ = conditions_of(data, spec, own_codes=False)
     assert np.array_equal(small, values_of_pixels(data.train_pixels[:, :, ::2, ::2]))
     assert data_digest(data, spec, False) == data.digest()
+    evaluated = CliRunner().invoke(gpcnn_training.commands.evaluate.cli.main, ["runs/rgb-upscale", "--data", "rgb.npz"])
+    assert "of p(x | small x), given the small picture\n" in evaluated.stdout
+    samples = ["runs/rgb-upscale", "--data", "rgb.npz", "--samples", "10"]
+    evaluated = CliRunner().invoke(gpcnn_training.commands.evaluate.cli.main, samples)
+    assert evaluated.exit_code == 2
+    assert "this model is one that enlarges pictures: leave it out" in evaluated.stderr
 
 
 def test_a_pixel_of_a_small_picture_is_the_mean_of_those_that_it_covers() -> None:

@@ -13,7 +13,6 @@ from gpcnn_deploy.text import counted
 from gpcnn_deploy.units import units_of
 
 if TYPE_CHECKING:
-    from gpcnn_deploy.spec import Conditioning
     from gpcnn_training.commands.evaluate.run import Evaluation, Likelihood, Protocol, Reconstructions, Spread
     from gpcnn_training.evaluation.class_consistency import ClassConsistency
 
@@ -87,10 +86,10 @@ def describe(evaluation: Evaluation) -> str:
         f"checkpoint  {evaluation.checkpoint} (step {evaluation.step:,}, {evaluation.epoch:.1f} epochs)",
         f"data        {evaluation.data}, {_of(evaluation.test_images, evaluation.all_test_images)}",
         *_describe_reconstruction(evaluation.reconstruction),
-        *_describe_protocol(evaluation, evaluation.conditioning, evaluation.reconstruction is not None),
+        *_describe_protocol(evaluation, _given(evaluation), evaluation.reconstruction is not None),
     ]
     if evaluation.fixed is not None:
-        lines += _describe_protocol(evaluation.fixed, evaluation.conditioning)
+        lines += _describe_protocol(evaluation.fixed, _given(evaluation))
     if evaluation.class_consistency is not None:
         lines += _describe_consistency(evaluation.class_consistency)
     return "\n".join(lines)
@@ -105,14 +104,23 @@ def _describe_reconstruction(found: Reconstructions | None) -> list[str]:
     ]
 
 
-def _describe_protocol(found: Protocol, conditioning: Conditioning, of_codes: bool = False) -> list[str]:
+def _given(evaluation: Evaluation) -> str:
+    """The likelihood that was measured: `p(x | y), given the label`."""
+    if evaluation.own_map:
+        return "p(x | small x), given the small picture"
+    if evaluation.own_code:
+        return "p(x | h(x)), given the picture's own code"
     of = {
         "none": "p(x)",
         "label": "p(x | y), given the label",
         "embedding": "p(x | h), given the embedding",
         "map": "p(x | h), given the map",
     }
-    lines = [f"protocol    {found.protocol}", *_describe_likelihood("test NLL", found, of[conditioning], of_codes)]
+    return of[evaluation.conditioning]
+
+
+def _describe_protocol(found: Protocol, given: str, of_codes: bool = False) -> list[str]:
+    lines = [f"protocol    {found.protocol}", *_describe_likelihood("test NLL", found, given, of_codes)]
     if found.mixture is not None:
         mean = "p(x), the mean of p(x | y) over the labels"
         lines += _describe_likelihood("mixture NLL", found.mixture, mean, of_codes)
