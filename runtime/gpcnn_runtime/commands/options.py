@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from gpcnn_deploy.commands.paths import ENTRY, PATH
 from gpcnn_deploy.errors import EngineError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def complete_labels(ctx: click.Context, param: click.Parameter, incomplete: str)
 engine_option = click.option(
     "--engine",
     "engine_path",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Engine file (.gpcnn, .onnx or .plan), or zoo:NAME for a model that comes with the package.  [default: the "
     "newest of model.gpcnn, model.onnx and model.plan here]",
 )
@@ -99,7 +99,7 @@ like_option = click.option(
     "--like",
     "likes",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="PICTURE",
     help="Draw pictures like this one. Needs the engine of an autoencoder or a VQ-VAE. May be repeated.",
 )
@@ -115,6 +115,7 @@ embedding_option = click.option(
     "--embedding",
     "embeddings",
     multiple=True,
+    type=ENTRY,
     metavar="FILE[:ROW]",
     help="Draw under the vectors of an .npy or .npz file, or under one row of it. Needs a model that is conditioned on "
     "embeddings. May be repeated.",
@@ -123,6 +124,7 @@ map_option = click.option(
     "--map",
     "maps",
     multiple=True,
+    type=ENTRY,
     metavar="FILE[:ROW]",
     help="Draw under this map: a picture of its size, or an .npy or .npz with one map or several, or one of them. "
     "Needs a model that was trained with maps. May be repeated.",
@@ -131,7 +133,7 @@ upscale_option = click.option(
     "--upscale",
     "small",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="PICTURE",
     help="Enlarge this small picture. Needs a model of gpcnn-train --model upscale. May be repeated.",
 )
@@ -177,14 +179,14 @@ def smaller_batches(batch_size: int) -> Iterator[None]:
 complete_option = click.option(
     "--complete",
     "picture",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="PICTURE",
     help="Keep a part of this picture and draw the rest. Say which part with --rows, --box or --mask.",
 )
 mask_option = click.option(
     "--mask",
     "mask_path",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="PICTURE",
     help="What to draw, as a grey picture of the image's size: white (128 and more) is drawn, black is kept.",
 )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
+
+from gpcnn_deploy.system.home import at_home
 
 NAMES = ("digits", "mnist", "fashion-mnist", "cifar10", "emoji")
 
@@ -22,12 +23,9 @@ def data_name(text: str) -> str:
     """
     if text in NAMES:
         return text
-    path = Path(text)
-    if text.startswith("~"):  # behind `--data=` no shell expands it
-        with contextlib.suppress(RuntimeError):
-            path = path.expanduser()
+    text = at_home(text)
     try:
-        there = path.exists()
+        there = Path(text).exists()
     except (OSError, ValueError):
         there = False
     if not there:
@@ -37,4 +35,4 @@ def data_name(text: str) -> str:
                 return name
         if plain in _SPELLINGS:
             return _SPELLINGS[plain]
-    return str(path) if text.startswith("~") else text
+    return text

@@ -13,6 +13,7 @@ from click.core import ParameterSource
 from gpcnn_deploy.commands.command import Command, json_option, say, write_json
 from gpcnn_deploy.commands.extras import require
 from gpcnn_deploy.commands.outputs import OUTPUT_EITHER, Output, check_outputs
+from gpcnn_deploy.commands.paths import PATH
 from gpcnn_deploy.errors import UsageError
 from gpcnn_deploy.metadata import encoder_path
 from gpcnn_deploy.schedule import Schedule
@@ -49,7 +50,7 @@ class WindowType(click.ParamType):  # type: ignore[type-arg]  # generic from cli
 
 
 @click.command(cls=Command, context_settings={"show_default": True})
-@click.argument("source", required=False, type=click.Path(path_type=Path), metavar="[CHECKPOINT | MODEL]")
+@click.argument("source", required=False, type=PATH, metavar="[CHECKPOINT | MODEL]")
 @click.option(
     "--format",
     "form",

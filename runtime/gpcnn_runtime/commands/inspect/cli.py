@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gpcnn_deploy.commands.command import Command, json_option, write_json
+from gpcnn_deploy.commands.paths import PATH
 from gpcnn_deploy.schedule import Schedule
 from gpcnn_deploy.text import counted, spanned
 
@@ -19,7 +20,7 @@ SHOWN_CLASSES = 20
 
 
 @click.command(cls=Command)
-@click.argument("engine", type=click.Path(path_type=Path))
+@click.argument("engine", type=PATH)
 @json_option
 def main(engine: Path, json_path: Path | None) -> None:
     """Show what ENGINE is: a .gpcnn, .onnx or .plan engine, a checkpoint, or a run folder. Nothing in it is run.

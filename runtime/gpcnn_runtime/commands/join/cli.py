@@ -9,13 +9,14 @@ import click
 from gpcnn_deploy.commands.command import STDOUT, Command, json_option, say, write_json
 from gpcnn_deploy.commands.console import taken
 from gpcnn_deploy.commands.outputs import OUTPUT_FILE, Output, check_outputs
+from gpcnn_deploy.commands.paths import PATH
 from gpcnn_deploy.text import counted
 
 DEFAULT_OUTPUT = Path("samples.npz")
 
 
 @click.command(cls=Command)
-@click.argument("parts", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("parts", nargs=-1, required=True, type=PATH)
 @click.option(
     "-o",
     "--output",

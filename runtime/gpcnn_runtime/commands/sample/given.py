@@ -15,6 +15,7 @@ from gpcnn_deploy.errors import GpcnnError, UsageError
 from gpcnn_deploy.metadata import EngineMetadata
 from gpcnn_deploy.pictures.levels import compact, grid, pixels_from_levels
 from gpcnn_deploy.pictures.maps import Maps
+from gpcnn_deploy.system.home import at_home
 from gpcnn_deploy.text import counted
 from gpcnn_runtime.commands.sample.wants import not_for_it
 from gpcnn_runtime.engines.onnxruntime.encoder import Encoder
@@ -158,6 +159,8 @@ def read_ways(
     vectors, pictures = [], []
     for text in texts:
         ends = _ends(text, labels, has_encoder=metadata.encoder_digest is not None)
+        if labels is None:
+            ends = at_home(ends[0]), at_home(ends[1])
         if labels is not None:
             one, other = np.eye(spec.conditioning_size, dtype=np.float32)[[labels.label_number(end) for end in ends]]
         elif all(_is_array(end) for end in ends):
@@ -207,6 +210,7 @@ def _ends(text: str, labels: EngineMetadata | None, has_encoder: bool) -> tuple[
 
 def _is_there(end: str, labels: EngineMetadata | None) -> bool:
     if labels is None:
+        end = at_home(end)
         return Path(end).exists() or Path(end.rpartition(":")[0]).is_file()
     try:
         labels.label_number(end)

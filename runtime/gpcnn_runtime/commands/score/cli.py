@@ -13,6 +13,7 @@ import click
 from gpcnn_deploy.commands.command import STDOUT, Command, json_option
 from gpcnn_deploy.commands.console import progress, show, taken, warn
 from gpcnn_deploy.commands.outputs import OUTPUT_FILE, OUTPUT_FOLDER, Output, check_outputs
+from gpcnn_deploy.commands.paths import PATH
 from gpcnn_deploy.errors import InterruptedRun, UsageError
 from gpcnn_runtime.commands.options import (
     complete_labels,
@@ -38,7 +39,7 @@ ANOMALOUS_EXIT = 3
 
 
 @click.command(cls=Command)
-@click.argument("pictures", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("pictures", nargs=-1, required=True, type=PATH)
 @engine_option
 @click.option(
     "--label",
@@ -49,14 +50,14 @@ ANOMALOUS_EXIT = 3
 @click.option(
     "--embeddings",
     "embeddings_path",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="FILE",
     help="For a model with embeddings: an .npy or .npz with one row for each picture in order, or one row for all.",
 )
 @click.option(
     "--map",
     "maps_path",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="FILE",
     help="For a model with maps: an .npy or .npz with a map for each picture in order, or one map for all, which may "
     "be a picture. A model that enlarges makes each picture small by itself.",
@@ -92,14 +93,14 @@ ANOMALOUS_EXIT = 3
 @click.option(
     "--threshold",
     "threshold_path",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="FILE",
     help="Flag pictures that lie above this threshold. --calibrate makes one.",
 )
 @click.option(
     "--background",
     "background_path",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="ENGINE",
     help="Judge by the likelihood ratio against this second model.",
 )

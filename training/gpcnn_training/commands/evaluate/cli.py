@@ -9,6 +9,7 @@ import click
 
 from gpcnn_deploy.commands.command import Command, data_dir_option, json_option, say, write_json
 from gpcnn_deploy.commands.extras import required
+from gpcnn_deploy.commands.paths import PATH
 from gpcnn_deploy.text import counted
 from gpcnn_deploy.units import units_of
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Command)
-@click.argument("checkpoint", required=False, type=click.Path(path_type=Path))
+@click.argument("checkpoint", required=False, type=PATH)
 @click.option(
     "--data",
     metavar="NAME|PATH",
