@@ -332,6 +332,7 @@ def test_out_of_memory_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_missing_extra_is_named() -> None:
+    checkpoint("x", DIGITS, TEN, "digits")
     code = "import sys; sys.modules['torch'] = None; from gpcnn_training.commands.evaluate.cli import main; main(['x'])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from gpcnn_deploy.errors import UsageError
 from gpcnn_deploy.system.home import at_home
 
 NAMES = ("digits", "mnist", "fashion-mnist", "cifar10", "emoji")
@@ -14,6 +15,29 @@ _SPELLINGS = {
     "fmnist": "fashion-mnist",
     "cifar": "cifar10",
 }
+
+
+def check_data(text: str) -> None:
+    """Refuse a name of no data set, and a path where nothing is.
+
+    Raises:
+        UsageError: there is none.
+    """
+    name = data_name(text)
+    try:
+        there = name in NAMES or Path(name).exists()
+    except (OSError, ValueError):
+        there = False
+    if not there:
+        raise no_such_data(name)
+
+
+def no_such_data(name: str) -> UsageError:
+    """`--data` names nothing that is there."""
+    return UsageError(
+        f"--data {name}: no such file or folder; expected {', '.join(NAMES)}, or the path of an .npz file or picture "
+        "folder"
+    )
 
 
 def data_name(text: str) -> str:

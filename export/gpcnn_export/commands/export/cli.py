@@ -274,19 +274,36 @@ def _is_model_file(source: Path | None) -> TypeGuard[Path]:
 
 def _checkpoint(source: Path | None, form: str) -> Path:
     """The checkpoint or model file that was named, or the newest run's checkpoint."""
+    found = _found(source)
     graph = () if form == "native" else ("onnx", "onnxscript")
     require("this export", "export", "torch", "safetensors", *graph)
-    from gpcnn_training.runs import checkpoint_path, newest_run
     from gpcnn_training.trainer.compute import limit_threads
 
     limit_threads()
+    if source is None:
+        click.echo(f"Exporting {found}, the newest run.", err=True)
+    return found
+
+
+def _found(source: Path | None) -> Path:
+    """The same, found out to be there, which needs no PyTorch.
+
+    Raises:
+        CheckpointError: no such checkpoint, or a damaged one, or there is no run.
+        EngineError, UsageError: no such model file, or none in the zoo.
+    """
+    from gpcnn_deploy.checkpoint_header import Header, read_header
+    from gpcnn_deploy.model_file import read_model_bytes
+    from gpcnn_runtime.zoo.catalogue import resolve_engine
+    from gpcnn_training.runs import checkpoint_path, newest_run
+
     if _is_model_file(source):
+        if not (path := resolve_engine(source)).is_file():
+            read_model_bytes(path)  # says so
         return source
-    if source is not None:
-        return checkpoint_path(source)
-    checkpoint = newest_run()
-    click.echo(f"Exporting {checkpoint}, the newest run.", err=True)
-    return checkpoint
+    path = newest_run() if source is None else checkpoint_path(source)
+    read_header(path, Header)
+    return path
 
 
 def _web(source: Path | None, out: Path, json_path: Path | None) -> None:

@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from gpcnn_deploy.checkpoint_header import Header, read_header
 from gpcnn_deploy.commands.child import run_child
 from gpcnn_deploy.errors import UsageError
 from gpcnn_deploy.metadata import Precision, Role
@@ -27,6 +28,8 @@ from gpcnn_runtime.engines.base import Strategy
 from gpcnn_runtime.engines.onnxruntime.providers import Provider
 from gpcnn_runtime.sampler import BATCH_SIZE, Sampler
 from gpcnn_runtime.samples import Samples
+from gpcnn_training.data.names import check_data
+from gpcnn_training.runs import checkpoint_path
 
 IMAGES = 16
 TEST_IMAGES = 500
@@ -110,6 +113,9 @@ def verify(
     if not 0 <= seed <= MAX_SEED:
         raise UsageError(f"seed is {seed}: expected 0 to 2**64 - 1")
     tell("loading the engine")
+    read_header(checkpoint_path(Path(checkpoint)), Header)  # before the judge, who needs PyTorch
+    if data is not None:
+        check_data(data)
     with (
         Sampler.load(engine, threads, batch_size, provider=provider, fallback=False, warn=warn) as sampler,
         tempfile.TemporaryDirectory(prefix="gpcnn-verify-") as folder,

@@ -73,12 +73,28 @@ def main(json_path: Path | None, **flags: Any) -> None:
     gpcnn-evaluate runs/mnist-conditional --samples 1000 --json result.json
     gpcnn-evaluate runs/mnist-conditional --binarization both --mixture
     """
+    _check_given(flags["checkpoint"], flags["data"])
     with required("evaluating a checkpoint", "train"):
         from gpcnn_training.commands.evaluate.run import EvaluateRequest, evaluate
 
         evaluation = evaluate(EvaluateRequest(**flags))
     write_json(json_path, evaluation)
     say(json_path, describe(evaluation))
+
+
+def _check_given(checkpoint: Path | None, data: str | None) -> None:
+    """Refuse, before PyTorch is asked for, what is not there, or is no checkpoint.
+
+    Raises:
+        CheckpointError, UsageError: as the evaluation.
+    """
+    from gpcnn_deploy.checkpoint_header import Header, read_header
+    from gpcnn_training.data.names import check_data
+    from gpcnn_training.runs import checkpoint_path, newest_run
+
+    read_header(newest_run() if checkpoint is None else checkpoint_path(checkpoint), Header)
+    if data is not None:
+        check_data(data)
 
 
 def describe(evaluation: Evaluation) -> str:

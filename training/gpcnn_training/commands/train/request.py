@@ -246,6 +246,17 @@ class TrainRequest:
         )
         return made or None
 
+    def refuse_what_runs_keep(self) -> None:
+        """Refuse the flags that a run which is gone on with, or drawn from, does not take.
+
+        Raises:
+            UsageError: names those that were given.
+        """
+        if self.epochs == 0:
+            self.refuse("samples", "--epochs 0 trains nothing, it only draws samples")
+        elif self.resume is not None:
+            self.refuse("resumed", f"--resume goes on with {self.resume} as it was begun")
+
     def refuse(self, run: Literal["resumed", "samples"], reason: str) -> None:
         """Refuse the flags that a run of this kind does not take.
 

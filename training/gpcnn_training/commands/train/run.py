@@ -272,7 +272,7 @@ def _settings(request: TrainRequest, spec: ModelSpec, device: torch.device) -> S
 
 def _go_on(request: TrainRequest, fabric: Fabric, stack: contextlib.ExitStack) -> Trainer:
     assert request.resume is not None
-    request.refuse("resumed", f"--resume goes on with {request.resume} as it was begun")
+    request.refuse_what_runs_keep()
     folder = run_folder(request.resume)
     if fabric.is_global_zero:
         read_state(folder)  # says what is missing, before anything is written
@@ -301,7 +301,7 @@ def _go_on(request: TrainRequest, fabric: Fabric, stack: contextlib.ExitStack) -
 
 def _only_samples(request: TrainRequest, device: torch.device) -> int:
     """`--epochs 0`: draw a sheet of samples from a checkpoint that is there."""
-    request.refuse("samples", "--epochs 0 trains nothing, it only draws samples")
+    request.refuse_what_runs_keep()
     checkpoint = request.resume
     if checkpoint is None:
         checkpoint = newest_run(prefix=_prefix(request))
