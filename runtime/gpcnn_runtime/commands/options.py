@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from gpcnn_deploy.commands.paths import ENTRY, PATH
-from gpcnn_deploy.errors import EngineError
+from gpcnn_deploy.errors import EngineError, UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from click.shell_completion import CompletionItem
 
 
@@ -58,7 +60,7 @@ provider_option = click.option(
 fallback_option = click.option(
     "--no-fallback",
     is_flag=True,
-    help="Fail if a .plan cannot run. Without this, the .gpcnn or .onnx beside it runs on the CPU.",
+    help="For a .plan: fail if it cannot run. Without this, the .gpcnn or .onnx beside it runs on the CPU.",
 )
 reproducible_option = click.option(
     "--reproducible",
@@ -157,6 +159,20 @@ def loading_options(command: Decorated) -> Decorated:
     for option in (batch_size_option, threads_option, reproducible_option, fallback_option, provider_option):
         command = option(command)
     return command
+
+
+def check_fallback(no_fallback: bool, *engines: Path) -> None:
+    """Refuse `--no-fallback` where nothing could fall back.
+
+    Raises:
+        UsageError: none of the engines is a plan.
+    """
+    from gpcnn_runtime.inspection import PLANS
+
+    if no_fallback and not any(engine.suffix.lower() in PLANS for engine in engines):
+        named = " and ".join(map(str, engines))
+        none = "is none" if len(engines) == 1 else "are none"
+        raise UsageError(f"--no-fallback is for plans (.plan), and {named} {none}: leave it out, nothing else runs it")
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from gpcnn_deploy.text import counted
 from gpcnn_runtime.commands.options import (
     box_option,
     candidates_option,
+    check_fallback,
     complete_option,
     embedding_option,
     engine_option,
@@ -214,6 +215,7 @@ def main(
         from gpcnn_runtime.sampler import Sampler
 
         engine = engine_or_default(engine_path, from_zoo=True)
+        check_fallback(no_fallback, engine)
         with smaller_batches(batch_size), counting_changes(), contextlib.ExitStack() as stack:
             sampler = stack.enter_context(
                 Sampler.load(

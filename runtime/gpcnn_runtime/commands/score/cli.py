@@ -16,6 +16,7 @@ from gpcnn_deploy.commands.outputs import OUTPUT_FILE, OUTPUT_FOLDER, Output, ch
 from gpcnn_deploy.commands.paths import PATH
 from gpcnn_deploy.errors import InterruptedRun, UsageError
 from gpcnn_runtime.commands.options import (
+    check_fallback,
     complete_labels,
     engine_option,
     invert_option,
@@ -191,7 +192,9 @@ def main(
     threshold: Threshold | None = None if threshold_path is None else load_threshold(threshold_path)
     try:
         with smaller_batches(batch_size), contextlib.ExitStack() as stack:
-            sampler = stack.enter_context(load(engine_or_default(engine_path)))
+            engine = engine_or_default(engine_path)
+            check_fallback(no_fallback, engine, *([] if background_path is None else [background_path]))
+            sampler = stack.enter_context(load(engine))
             background = None if background_path is None else stack.enter_context(load(background_path))
             options = Options(
                 label=None if label is None else sampler.metadata.label_number(label),
