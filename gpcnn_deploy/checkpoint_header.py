@@ -17,6 +17,7 @@ from gpcnn_deploy.errors import CheckpointError
 from gpcnn_deploy.preparation import Preparation
 from gpcnn_deploy.schema import decode_versioned
 from gpcnn_deploy.spec import EncoderSpec, ModelSpec, Quantization, VqvaeSpec
+from gpcnn_deploy.text import counted
 
 SCHEMA = 1
 METADATA_KEY = "gpcnn"
@@ -136,7 +137,7 @@ def read_header(path: Path, layout: type[HeaderType], key: str = METADATA_KEY) -
             size = os.fstat(stream.fileno()).st_size
             length = int.from_bytes(stream.read(8), "little")
             if length > MAX_HEADER_BYTES:
-                raise damaged(path, f"a header of {length} bytes")
+                raise damaged(path, f"a header of {counted(length, 'byte')}")
             text = stream.read(length)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file: train one with gpcnn-train, or name another") from None
@@ -154,7 +155,7 @@ def read_header(path: Path, layout: type[HeaderType], key: str = METADATA_KEY) -
     ):
         raise damaged(path, "a tensor of no possible shape")
     if (wanted := 8 + length + max((tensor.data_offsets[1] for tensor in tensors), default=0)) != size:
-        raise damaged(path, f"{size} bytes, expected {wanted}")
+        raise damaged(path, f"{counted(size, 'byte')}, expected {wanted}")
     if key not in metadata:
         if CODES_KEY in metadata:
             raise CheckpointError(
@@ -164,7 +165,7 @@ def read_header(path: Path, layout: type[HeaderType], key: str = METADATA_KEY) -
         raise CheckpointError(f"{path}: a safetensors file, but not of gpcnn-train (no '{key}' entry)")
     if len(metadata[key]) > MAX_METADATA_BYTES:
         size = len(metadata[key])
-        raise damaged(path, f"metadata of {size} bytes, expected at most {MAX_METADATA_BYTES}")
+        raise damaged(path, f"metadata of {counted(size, 'byte')}, expected at most {MAX_METADATA_BYTES}")
     written = f"{path}: written with checkpoint"
     header = decode_versioned(
         metadata[key], layout, SCHEMA, written, CheckpointError, lambda error: damaged(path, error)

@@ -17,6 +17,7 @@ from gpcnn_deploy.preparation import Preparation
 from gpcnn_deploy.schedule import LARGEST_FROM, Schedule
 from gpcnn_deploy.schema import decode_versioned, written
 from gpcnn_deploy.spec import ModelSpec, VqvaeSpec
+from gpcnn_deploy.text import counted, spanned
 
 SCHEMA = 1
 METADATA_KEY = "gpcnn"
@@ -167,7 +168,8 @@ class EngineMetadata(msgspec.Struct, frozen=True, kw_only=True):
             UsageError: the model has no labels, or not this one; the message lists those it has.
         """
         if self.spec.conditioning == "embedding":
-            raise UsageError("this model is conditioned on the code of a picture, not on labels: leave --label out")
+            what = "an embedding" if self.encoder_digest is None else "the code of a picture"
+            raise UsageError(f"this model is conditioned on {what}, not on labels: leave --label out")
         if self.spec.conditioning == "map":
             raise UsageError("this model is conditioned on a map, not on labels: leave --label out")
         if self.spec.conditioning != "label":
@@ -203,7 +205,7 @@ def decode_metadata(text: str | bytes, source: str) -> EngineMetadata:
         EngineError: not JSON of this layout, inconsistent, or of a newer schema.
     """
     if len(text) > MAX_METADATA_BYTES:
-        raise EngineError(f"{source}: metadata of {len(text)} bytes; expected at most {MAX_METADATA_BYTES}")
+        raise EngineError(f"{source}: metadata of {counted(len(text), 'byte')}; expected at most {MAX_METADATA_BYTES}")
 
     def damaged(error: Exception) -> EngineError:
         return EngineError(f"{source}: metadata is damaged ({error}): export the engine anew")
@@ -222,7 +224,10 @@ def check_metadata(metadata: EngineMetadata, source: str) -> None:
     spec = metadata.spec
     classes = spec.conditioning_size if spec.conditioning == "label" else 0
     if len(metadata.class_names) != classes:
-        raise EngineError(f"{source}: {len(metadata.class_names)} class names for {classes} classes: export it anew")
+        raise EngineError(
+            f"{source}: {len(metadata.class_names)} class names for {counted(classes, 'class', 'classes')}: export it "
+            "anew"
+        )
     if metadata.preparation is not None and not metadata.preparation.fits(metadata.pictures):
         raise EngineError(f"{source}: pictures {metadata.preparation} are not those of the model: export it anew")
     if metadata.schema < 1 or metadata.parameters < 1:
@@ -240,7 +245,7 @@ def check_metadata(metadata: EngineMetadata, source: str) -> None:
     if metadata.encoder_digest is not None and (metadata.role == "encoder" or not encodes):
         raise EngineError(f"{source}: an encoder for a model that takes no embeddings: export it anew")
     if metadata.role == "sampler" and not 1 <= (metadata.window or 0) <= spec.width:
-        raise EngineError(f"{source}: window is {metadata.window}; expected 1 to {spec.width}: export it anew")
+        raise EngineError(f"{source}: window is {metadata.window}; expected {spanned(1, spec.width)}: export it anew")
     if metadata.batch is not None:
         if metadata.role not in ("sampler", "step") or metadata.batch_window is not None:
             raise EngineError(f"{source}: role {metadata.role_words}, of a fixed batch: export it anew")

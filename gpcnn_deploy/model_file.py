@@ -35,6 +35,7 @@ from gpcnn_deploy.metadata import (
     encode_metadata,
 )
 from gpcnn_deploy.spec import LATER_FIELDS, ModelSpec, VqvaeSpec
+from gpcnn_deploy.text import counted
 
 SUFFIX: Final = ".gpcnn"
 MAX_HEADER_BYTES: Final = 2 * MAX_METADATA_BYTES
@@ -302,7 +303,7 @@ def _read_header(content: bytes, size: int, source: str) -> tuple[EngineMetadata
     if found != expected + padding:
         raise _damaged(source, _difference(found, expected + padding, list(shapes)))
     if size != end + _data_bytes(shapes):
-        raise _damaged(source, f"it has {size} bytes, expected {end + _data_bytes(shapes)}")
+        raise _damaged(source, f"it has {counted(size, 'byte')}, expected {end + _data_bytes(shapes)}")
     return metadata, end
 
 

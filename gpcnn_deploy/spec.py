@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from gpcnn_deploy.errors import SpecError
+from gpcnn_deploy.text import counted, spanned
 
 Conditioning = Literal["none", "label", "embedding", "map"]
 Head = Literal["categorical", "mixture"]
@@ -318,9 +319,9 @@ def map_in_words(spec: ModelSpec) -> str:
 def layers_in_words(spec: ModelSpec) -> str:
     """`12 layers × 32 features`, or `PixelCNN of 2016, …` of that architecture, or `two networks of …`."""
     if spec.code_levels == 2:
-        return f"two networks of {spec.layers} layers × {spec.features} features"
+        return f"two networks of {counted(spec.layers, 'layer')} × {counted(spec.features, 'feature')}"
     architecture = "PixelCNN of 2016, " if spec.architecture == "pixelcnn" else ""
-    return f"{architecture}{spec.layers} layers × {spec.features} features"
+    return f"{architecture}{counted(spec.layers, 'layer')} × {counted(spec.features, 'feature')}"
 
 
 def levels_in_words(spec: ModelSpec) -> str:
@@ -334,7 +335,7 @@ def levels_in_words(spec: ModelSpec) -> str:
         return f"{spec.levels} levels by {what}"
     if spec.input == "values":
         return f"{spec.levels} levels"
-    return f"{spec.levels} levels, categories that are read as vectors of {spec.input_size} numbers"
+    return f"{spec.levels} levels, categories that are read as vectors of {counted(spec.input_size, 'number')}"
 
 
 FIRST_FIELDS: Final = (
@@ -498,4 +499,4 @@ PictureSpec = ModelSpec | VqvaeSpec
 
 def _between(name: str, value: int, low: int, high: int) -> None:
     if not low <= value <= high:
-        raise SpecError(f"{name} is {value}: expected {low} to {high}")
+        raise SpecError(f"{name} is {value}: expected {spanned(low, high)}")

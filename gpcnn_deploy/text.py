@@ -30,6 +30,16 @@ def bounded(line: str, most: int = MAX_LINE) -> str:
     return f"{line[: most - tail - 3]} … {line[-tail:]}"
 
 
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """How many there are: `1 image`, `2 images`, `1,000 classes`; `many` where that is not `one` and an s."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def spanned(low: object, high: object) -> str:
+    """`0 to 9`, or `9` where both ends are one: what numbers there are, or may be."""
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
 def json_bytes(value: Any) -> bytes:
     """JSON for people and other programs: valid UTF-8, in which bytes of names that are not UTF-8 are escaped text."""
     import msgspec  # here and below, so that --help is quick

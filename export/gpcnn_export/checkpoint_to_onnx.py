@@ -12,6 +12,7 @@ from gpcnn_deploy.errors import UsageError
 from gpcnn_deploy.metadata import MAX_BATCH, Role, encoder_path
 from gpcnn_deploy.schedule import LARGEST_FROM, Schedule
 from gpcnn_deploy.system.files import write_together
+from gpcnn_deploy.text import spanned
 from gpcnn_export.onnx_engine import OnnxEngine, draft_engine
 from gpcnn_export.proof.encoder import prove_encoder
 from gpcnn_export.proof.parity import draw_on, prove
@@ -69,7 +70,8 @@ def make_engine(
     if schedule != "auto" and not schedule.fits(spec.width):
         two = f", or two windows such as {spec.width},1@16, the second from 2 to {LARGEST_FROM} images on"
         raise UsageError(
-            f"--window is {schedule.text}: expected 1 to {spec.width} (the image's width), auto{two * (spec.width > 1)}"
+            f"--window is {schedule.text}: expected {spanned(1, spec.width)} (the image's width), "
+            f"auto{two * (spec.width > 1)}"
         )
     if tune_batch is not None and tune_batch < 1:
         raise UsageError(f"--tune-batch is {tune_batch}: expected 1 or more")

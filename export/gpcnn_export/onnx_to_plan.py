@@ -17,6 +17,7 @@ from gpcnn_deploy.commands.extras import require
 from gpcnn_deploy.errors import EngineError, GpcnnError, MissingExtraError, NotHereError, OutputError, UsageError
 from gpcnn_deploy.metadata import MAX_BATCH, EngineMetadata, Precision, encoder_path
 from gpcnn_deploy.system.files import atomic_path
+from gpcnn_deploy.text import spanned
 from gpcnn_runtime.engines.base import EXPORT_ANEW
 from gpcnn_runtime.engines.onnxruntime.session import onnx_metadata, read_onnx
 from gpcnn_runtime.engines.plan_file import (
@@ -72,7 +73,8 @@ class PlanReport:
         else:
             here = f"this machine's {self.gpu.name} ({self.gpu.compute_capability}) is none of them"
         return (
-            f"{self.plan}: {m.engine.role_words}, {m.engine.precision}, batch 1 to {m.max_batch}, built by {m.flavor} "
+            f"{self.plan}: {m.engine.role_words}, {m.engine.precision}, batch {spanned(1, m.max_batch)}, built by "
+            f"{m.flavor} "
             f"{m.tensorrt_version} in {self.seconds:.1f} s, {self.plan_bytes / 1e6:.1f} MB; runs on GPUs of compute "
             f"capability {', '.join(m.compute_capabilities)} ({here})"
         )
@@ -127,7 +129,7 @@ def build_plan(
         raise EngineError(f"{onnx_path} is an encoder, which ONNX Runtime runs as it is: name the engine beside it")
     if metadata.batch is not None:
         raise EngineError(
-            f"{onnx_path} takes {metadata.batch} images in every call: plans are built from engines of any batch; "
+            f"{onnx_path} draws batches of {metadata.batch} in every call: plans are built from engines of any batch; "
             "export it without --static"
         )
     library, gpu = choose(flavor)

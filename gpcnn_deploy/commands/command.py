@@ -18,6 +18,7 @@ import click
 from gpcnn_deploy import __version__
 from gpcnn_deploy.commands.console import taken, warn
 from gpcnn_deploy.commands.outputs import OUTPUT_FILE, check_outputs, named_outputs
+from gpcnn_deploy.commands.paths import PATH
 from gpcnn_deploy.errors import GpcnnError, InterruptedRun, MissingExtraError, OutputError, OutputWarning, lacks_memory
 from gpcnn_deploy.system.files import STDOUT, write_atomic
 from gpcnn_deploy.system.streams import guarded
@@ -47,7 +48,7 @@ def _there(ctx: click.Context, param: click.Parameter, value: Path | None) -> Pa
 
 data_dir_option = click.option(
     "--data-dir",
-    type=click.Path(path_type=Path),
+    type=PATH,
     envvar="GPCNN_DATA_DIR",
     show_envvar=True,
     callback=_there,

@@ -12,6 +12,7 @@ import click
 
 from gpcnn_deploy.errors import OutputError, UsageError
 from gpcnn_deploy.system.files import STDOUT, check_file, check_folder, stream_of
+from gpcnn_deploy.system.home import at_home
 from gpcnn_deploy.system.streams import stdout_is_closed
 
 Kind = Literal["file", "folder", "either"]
@@ -26,7 +27,7 @@ class OutputType(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Text → path; every name of standard output becomes `STDOUT`."""
-        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        path = Path(os.fsdecode(super().convert(at_home(os.fsdecode(value)), param, ctx)))
         return STDOUT if stream_of(path) is not None and path.name not in ("stderr", "2") else path
 
 

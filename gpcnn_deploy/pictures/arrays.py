@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gpcnn_deploy.errors import DataError
+from gpcnn_deploy.text import spanned
 
 Layout = Literal["NHW", "NHWC", "NCHW"]
 Part = Literal["train", "validation", "test"]
@@ -99,14 +100,14 @@ def checked_vectors(source: str, vectors: npt.NDArray[Any]) -> npt.NDArray[np.fl
     """
     if vectors.dtype.kind != "f" or vectors.ndim != 2 or not 1 <= vectors.shape[1] <= MAX_EMBEDDING:
         raise DataError(
-            f"{source} are {vectors.dtype} of shape {list(vectors.shape)}: expected floats [N, E], a row of 1 to "
+            f"{source}: {vectors.dtype} of shape {list(vectors.shape)}: expected floats [N, E], a row of 1 to "
             f"{MAX_EMBEDDING} numbers for each image"
         )
     with np.errstate(over="ignore"):
         found = np.ascontiguousarray(vectors, np.float32)
     wrong = np.flatnonzero(~np.isfinite(found).all(axis=1))
     if len(wrong):
-        raise DataError(f"{source} hold nan or infinite numbers, first in row {wrong[0]}: expected finite ones")
+        raise DataError(f"{source}: nan or infinite numbers, first in row {wrong[0]}: expected finite ones")
     return found
 
 
@@ -126,12 +127,12 @@ def images_to_pixels(source: str, images: npt.NDArray[Any], layout: Layout) -> n
     if images.dtype.kind == "f":
         if not (low >= -_TINY and high <= 1 + _TINY):  # nan, too
             raise DataError(
-                f"{source} run from {low:g} to {high:g}: expected floats of 0 (black) to 1 (white), or integers of 0 "
-                "to 255"
+                f"{source} hold {spanned(f'{low:g}', f'{high:g}')}: expected floats of 0 (black) to 1 (white), or "
+                "integers of 0 to 255"
             )
         return np.ascontiguousarray(np.rint(images.clip(0, 1) * 255).astype(np.uint8))
     if low < 0 or high > 255:
-        raise DataError(f"{source} run from {low} to {high}: expected 0 to 255")
+        raise DataError(f"{source} hold {spanned(int(low), int(high))}: expected 0 to 255")
     return np.ascontiguousarray(images.astype(np.uint8))
 
 
@@ -154,7 +155,7 @@ def check_range(source: str, low: int, high: int) -> None:
     check_white(source, high)
     if high < _DARKEST_WHITE:
         raise DataError(
-            f"{source} run from {low} to {high}: expected 0 (black) to 255 (white); if {high} is white, multiply them "
+            f"{source} hold {spanned(low, high)}: expected 0 (black) to 255 (white); if {high} is white, multiply them "
             f"by 255 / {high}"
         )
 

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gpcnn_deploy.errors import DataError, UsageError
+from gpcnn_deploy.pictures.changes import note_change
 from gpcnn_deploy.preparation import Resampling
 from gpcnn_deploy.spec import MAX_PIXELS
 
@@ -171,7 +172,8 @@ def _decoded(open_stream: Callable[[], IO[bytes]], path: str, target: Target) ->
     with _opened(open_stream, path, target) as picture:
         kind = _check_header(path, picture, target)
         picture.load()
-        return fit(_eight_bits(path, _upright(picture), target), target, path, kind)
+        eight, changed = _eight_bits(path, _upright(picture), target)
+        return fit(eight, target, path, kind, changed or kind.startswith("16-bit"))
 
 
 @contextlib.contextmanager
@@ -198,8 +200,10 @@ def _opened(open_stream: Callable[[], IO[bytes]], path: str, target: Target) -> 
             raise DataError(f"{path}: is damaged or truncated ({why}): replace or remove it") from error
 
 
-def fit(picture: Picture, target: Target, source: str, kind: str = "8-bit RGB") -> Pixels:
+def fit(picture: Picture, target: Target, source: str, kind: str = "8-bit RGB", changed: bool = False) -> Pixels:
     """A decoded 8-bit picture, `L`, `1` or `RGB`, as the target has it: uint8 [C, H, W].
+
+    If that changes what it shows, or decoding has `changed` it already, it counts (`counting_changes`).
 
     Raises:
         DataError: it does not fit, and the target does not allow what would make it; `source` is named.
@@ -213,6 +217,8 @@ def fit(picture: Picture, target: Target, source: str, kind: str = "8-bit RGB") 
     grey = picture.mode in ("1", "L") or (target.channels != 3 and _is_grey(picture))
     if not grey and target.channels == 1 and not target.converts:
         raise target.misfit(f"{source}:", f"{width}×{height} {kind}", "--grey")
+    if changed or (height, width) != size or (not grey and target.channels == 1):
+        note_change()
     picture = picture.convert("L" if (target.channels or (1 if grey else 3)) == 1 else "RGB")
     if (height, width) != size:
         shrinks = width >= size[1] and height >= size[0]
@@ -316,15 +322,18 @@ def _upright(picture: Picture) -> Picture:
         return picture
 
 
-def _eight_bits(path: str, picture: Picture, target: Target) -> Picture:
-    """`L`, `1` or `RGB`: greys of 16 bits rounded to 8, alpha laid on the background or, where opaque, left out."""
+def _eight_bits(path: str, picture: Picture, target: Target) -> tuple[Picture, bool]:
+    """`L`, `1` or `RGB`: greys of 16 bits rounded to 8, alpha laid on the background or, where opaque, left out.
+
+    And whether that shows something else.
+    """
     from PIL import Image
 
     if picture.mode in _DEEP:
         values = np.asarray(picture).astype(np.int64)
         if values.min() < 0 or values.max() > 65535:
             raise DataError(f"{path}: holds values outside 16 bits: save it with 8 bits")
-        return Image.fromarray(np.rint(values / 257).astype(np.uint8))
+        return Image.fromarray(np.rint(values / 257).astype(np.uint8)), True
     if picture.mode not in _KINDS:
         raise DataError(f"{path}: is of mode {picture.mode}: save it as 8-bit grey or RGB")
     if picture.mode in ("LA", "PA", "RGBA") or "transparency" in picture.info:
@@ -334,6 +343,6 @@ def _eight_bits(path: str, picture: Picture, target: Target) -> Picture:
                 more = "" if target.model_takes else ", or add --background white"
                 raise DataError(f"{path}: is partly transparent: lay it on a background first{more}")
             ground = Image.new("RGBA", whole.size, target.background)
-            return Image.alpha_composite(ground, whole).convert("RGB")
-        return whole.convert("RGB")
-    return picture if picture.mode in ("1", "L") else picture.convert("RGB")
+            return Image.alpha_composite(ground, whole).convert("RGB"), True
+        return whole.convert("RGB"), False
+    return picture if picture.mode in ("1", "L") else picture.convert("RGB"), picture.mode not in _LOSSLESS

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from gpcnn_deploy.errors import DataError
 from gpcnn_deploy.pictures.arrays import Part
 from gpcnn_deploy.spec import MAX_CATEGORIES, MAX_PLANES, ModelSpec
+from gpcnn_deploy.text import counted, spanned
 
 MAPS: dict[Part, tuple[str, ...]] = {
     "train": ("maps", "train_maps"),
@@ -36,11 +37,13 @@ def checked_maps(source: str, maps: npt.NDArray[Any]) -> Maps:
         DataError: another shape or type, a category below 0 or above 4,095, or values that are not finite.
     """
     shape = list(maps.shape)
+    if maps.ndim in (3, 4) and 0 in shape:
+        raise DataError(f"{source}: empty, of shape {shape}: expected at least one map")
     if maps.ndim == 3:
         maps = maps[..., None]
-    if maps.dtype.kind not in "iubf" or maps.ndim != 4 or 0 in maps.shape or maps.shape[3] > MAX_PLANES:
+    if maps.dtype.kind not in "iubf" or maps.ndim != 4 or maps.shape[3] > MAX_PLANES:
         raise DataError(
-            f"{source} are {maps.dtype} of shape {shape}: expected integers (categories) or floats (values) "
+            f"{source}: {maps.dtype} of shape {shape}: expected integers (categories) or floats (values) "
             f"of shape [N, h, w], or [N, h, w, M] of up to {MAX_PLANES} planes"
         )
     maps = maps.transpose(0, 3, 1, 2)
@@ -48,14 +51,14 @@ def checked_maps(source: str, maps: npt.NDArray[Any]) -> Maps:
         low, high = int(maps.min()), int(maps.max())
         if low < 0 or high >= MAX_CATEGORIES:
             raise DataError(
-                f"{source} are integers from {low} to {high}: expected categories 0 to {MAX_CATEGORIES - 1}, or floats"
+                f"{source}: integers, {spanned(low, high)}: expected categories 0 to {MAX_CATEGORIES - 1}, or floats"
             )
         return np.ascontiguousarray(maps, np.int32)
     with np.errstate(over="ignore"):
         values = np.ascontiguousarray(maps, np.float32)
     wrong = np.flatnonzero(~np.isfinite(values).all(axis=(1, 2, 3)))
     if len(wrong):
-        raise DataError(f"{source} hold nan or infinite numbers, first in map {wrong[0]}: expected finite ones")
+        raise DataError(f"{source}: nan or infinite numbers, first in map {wrong[0]}: expected finite ones")
     return values
 
 
@@ -69,7 +72,8 @@ def fitting_maps(source: str, maps: Maps, spec: ModelSpec) -> Maps:
     if maps.shape[1:] != (planes, height, width):
         m, h, w = maps.shape[1:]
         raise DataError(
-            f"{source}: {h} rows × {w} columns × {m} planes: expected {height} × {width} × {planes}, as the model takes"
+            f"{source}: {counted(h, 'row')} × {counted(w, 'column')} × {counted(m, 'plane')}: expected {height} × "
+            f"{width} × {planes}, as the model takes"
         )
     if spec.map_kind != "categories":
         return np.ascontiguousarray(maps, np.float32)
@@ -78,7 +82,7 @@ def fitting_maps(source: str, maps: Maps, spec: ModelSpec) -> Maps:
     high = int(maps.max())
     if high >= spec.map_categories or int(maps.min()) < 0:
         low = int(maps.min())
-        raise DataError(f"{source}: runs from {low} to {high}: expected categories 0 to {spec.map_categories - 1}")
+        raise DataError(f"{source}: holds {spanned(low, high)}: expected categories 0 to {spec.map_categories - 1}")
     return np.ascontiguousarray(maps, np.int32)
 
 

@@ -33,6 +33,7 @@ const RELAXED = [
 // (module (import "e" "f" (func (param i32 i32))) (export "f" (func 0))): makes a JavaScript function one of a table.
 const TRAMPOLINE = [0, 97, 115, 109, 1, 0, 0, 0, 1, 6, 1, 96, 2, 127, 127, 0, 2, 7, 1, 1, 101, 1, 102, 0, 0, 7, 5, 1, 1, 102, 0, 0];
 
+const counted = (number, one) => `${number} ${one}${number === 1 ? "" : "s"}`;
 const instantiate = (bytes, imports) => new WebAssembly.Instance(new WebAssembly.Module(Uint8Array.from(bytes)), imports);
 
 /** @returns {boolean} whether WebAssembly with 128-bit SIMD, which the kernel needs, is here. */
@@ -112,7 +113,7 @@ export class Kernel {
   /** Uniforms of images first .. first+count-1 of a seed. @returns {Float32Array} [count, C, H, W] in [0, 1). */
   noise(seed, first, count) {
     const size = count * this.subpixels, spec = this.free, to = align(spec + INFO.modelBytes);
-    this.#reserve(to + 4 * size, `the noise of ${count} images`);
+    this.#reserve(to + 4 * size, `the noise of ${counted(count, "image")}`);
     const shape = new Uint32Array(this.c.memory.buffer, spec, INFO.modelBytes / 4).fill(0); // all that a struct gpcnn_spec needs here
     shape.set([this.spec.height, this.spec.width, this.spec.channels]);
     this.#check(this.c.gpcnn_noise(spec, BigInt.asIntN(64, seed), BigInt.asIntN(64, first), count, to));
@@ -143,7 +144,7 @@ export class Kernel {
   #drawWith(model, request, onRow) {
     const n = request.images, size = n * subpixelsOf(model.spec);
     const workspaceBytes = this.c.gpcnn_workspace_bytes(model.at, n) >>> 0;
-    if (!workspaceBytes) throw outOfMemory(`${n} images at a time`);
+    if (!workspaceBytes) throw outOfMemory(`${counted(n, "image")} at a time`);
     let at = this.free;
     const take = (bytes) => {
       const start = at;
@@ -154,7 +155,7 @@ export class Kernel {
     const image = take(4 * size), logProb = take(4 * size), workspace = take(workspaceBytes);
     const inputs = ["noise", "known", "mask", "label", "embedding", "map"].filter((name) => request[name]);
     const places = inputs.map((name) => take(request[name].byteLength));
-    this.#reserve(at, `${n} images at a time`);
+    this.#reserve(at, `${counted(n, "image")} at a time`);
     const { buffer } = this.c.memory;
     inputs.forEach((name, k) => new request[name].constructor(buffer, places[k], request[name].length).set(request[name]));
     const view = new DataView(buffer);
@@ -192,8 +193,8 @@ export class Kernel {
     const { channels, height, width } = this.metadata.vqvae, size = images * channels * height * width;
     const workspaceBytes = this.c.gpcnn_decoder_workspace_bytes(this.#decoder) >>> 0;
     const from = this.free, to = align(from + codes.byteLength), workspace = align(to + size);
-    if (!workspaceBytes) throw outOfMemory(`${images} pictures at a time`);
-    this.#reserve(workspace + workspaceBytes, `${images} pictures at a time`);
+    if (!workspaceBytes) throw outOfMemory(`${counted(images, "picture")} at a time`);
+    this.#reserve(workspace + workspaceBytes, `${counted(images, "picture")} at a time`);
     new Int32Array(this.c.memory.buffer, from, codes.length).set(codes);
     this.#check(this.c.gpcnn_decode(this.#decoder, images, from, to, workspace, workspaceBytes));
     return new Uint8Array(this.c.memory.buffer, to, size).slice();

@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from gpcnn_deploy.errors import DataError, UsageError
 from gpcnn_deploy.system.files import write_atomic
+from gpcnn_deploy.text import counted
 from gpcnn_runtime.scores import Binarization
 
 Method = Literal["likelihood", "ratio", "typicality"]
@@ -101,8 +102,8 @@ def calibrate(scores: npt.NDArray[np.float64], quantile: float) -> float:
     if rank > len(scores):
         needed = math.ceil(1 / quantile - 1e-9) - 1
         raise DataError(
-            f"a quantile of {quantile:g} needs at least {needed} usual {'picture' if needed == 1 else 'pictures'}, and "
-            f"there {'is' if len(scores) == 1 else 'are'} {len(scores)}: add pictures, or choose a larger --quantile"
+            f"a quantile of {quantile:g} needs at least {counted(needed, 'usual picture')}, and "
+            f"has {len(scores)}: add pictures, or choose a larger --quantile"
         )
     return float(np.sort(scores)[rank - 1])
 

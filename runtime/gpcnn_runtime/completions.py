@@ -19,6 +19,7 @@ import numpy.typing as npt
 from gpcnn_deploy.errors import UsageError
 from gpcnn_deploy.pictures.levels import compact, grid, pixels_from_levels
 from gpcnn_deploy.spec import ModelSpec
+from gpcnn_deploy.text import counted, spanned
 from gpcnn_runtime.conditions import check_conditions
 from gpcnn_runtime.engines.base import Strategy
 from gpcnn_runtime.sampler import MAX_IMAGES, Labels, Sampler
@@ -166,9 +167,9 @@ def complete(
     if rank_by == "known" and known_first(kept):
         raise UsageError("everything known comes before what is drawn, and is equally likely beside it: rank by image")
     if checked.embedding is not None and len(checked.embedding) > 1:
-        raise UsageError(f"{len(checked.embedding)} embeddings: an image is completed under one")
+        raise UsageError(f"{counted(len(checked.embedding), 'embedding')}: an image is completed under one")
     if checked.map is not None and len(checked.map) > 1:
-        raise UsageError(f"{len(checked.map)} maps: an image is completed under one")
+        raise UsageError(f"{counted(len(checked.map), 'map')}: an image is completed under one")
     possible = None if checked.label is None else list(dict.fromkeys(checked.label.tolist()))
     if possible is not None and len(possible) > 1 and known_first(kept):
         scored = sampler.sample(possible, seed, known=original, mask=kept, strategy=strategy)
@@ -176,7 +177,7 @@ def complete(
     options = 1 if possible is None else len(possible)
     total = count * candidates * options
     if total > MAX_IMAGES:
-        raise UsageError(f"{total} images in one call: expected at most 2**63 - 1")
+        raise UsageError(f"{counted(total, 'image')} in one call: expected at most 2**63 - 1")
 
     best: Samples | None = None
     # A few parts for each thread at a time: the memory that candidates take has a bound, however many there are.
@@ -253,7 +254,7 @@ def _image(spec: ModelSpec, levels: npt.ArrayLike) -> npt.NDArray[np.uint8] | np
     if image.dtype.kind not in "iu":
         raise UsageError(f"levels has dtype {image.dtype}: expected integers 0 to {spec.levels - 1}")
     if image.min() < 0 or image.max() >= spec.levels:
-        raise UsageError(f"levels holds {image.min()} to {image.max()}: expected 0 to {spec.levels - 1}")
+        raise UsageError(f"levels holds {spanned(image.min(), image.max())}: expected 0 to {spec.levels - 1}")
     return compact(image, spec.levels)
 
 

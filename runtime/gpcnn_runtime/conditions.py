@@ -14,6 +14,7 @@ from gpcnn_deploy.errors import DataError, UsageError
 from gpcnn_deploy.metadata import EngineMetadata
 from gpcnn_deploy.philox import MAX_SEED
 from gpcnn_deploy.pictures.maps import Maps, fitting_maps
+from gpcnn_deploy.text import counted, spanned
 
 MIN_TEMPERATURE = 1e-6
 """Below it, logits divided by the temperature would leave the range of float32."""
@@ -89,7 +90,7 @@ def check_conditions(
     conditions = Conditions(seed, first, count, temperature, label, vectors, None, None, same_noise, maps)
     total = conditions.total
     if first < 0 or first + total > MAX_SEED:
-        raise UsageError(f"noise streams {first} to {first + total - 1}: expected 0 to 2**64 - 2")
+        raise UsageError(f"noise streams {spanned(first, first + total - 1)}: expected 0 to 2**64 - 2")
     levels, kept = _known(metadata, known, mask, total)
     return dataclasses.replace(conditions, known=levels, mask=kept)
 
@@ -125,7 +126,9 @@ def _embedding(metadata: EngineMetadata, embedding: npt.ArrayLike | None) -> npt
             raise UsageError("this model is not conditioned on an embedding: leave it out")
         return None
     if embedding is None:
-        raise UsageError(f"this model is conditioned on an embedding: pass one, {spec.conditioning_size} numbers long")
+        raise UsageError(
+            f"this model is conditioned on an embedding: pass one, {counted(spec.conditioning_size, 'number')} long"
+        )
     vectors = np.ascontiguousarray(np.atleast_2d(np.asarray(embedding, np.float32)))
     if vectors.ndim != 2 or vectors.shape[1] != spec.conditioning_size or len(vectors) == 0:
         raise UsageError(f"embedding has shape {np.shape(embedding)}: expected [M, {spec.conditioning_size}]")

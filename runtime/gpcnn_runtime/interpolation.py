@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gpcnn_deploy.errors import UsageError
+from gpcnn_deploy.text import counted
 
 _PARALLEL = 1e-6
 """Radians: below, the great circle is the line; so near to a half turn, there is more than one circle."""
@@ -34,7 +35,7 @@ def interpolate(
     if a.ndim != 1 or a.shape != b.shape:
         raise UsageError(f"ends have shapes {list(a.shape)} and {list(b.shape)}: expected two vectors of one length")
     if steps < 2:
-        raise UsageError(f"{steps} steps: expected at least 2, the two ends")
+        raise UsageError(f"{counted(steps, 'step')}: expected at least 2, the two ends")
     share = np.linspace(0, 1, steps)[:, None]
     between = (1 - share) * a + share * b
     if spherical:

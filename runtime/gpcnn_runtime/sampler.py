@@ -22,6 +22,7 @@ from gpcnn_deploy.metadata import EngineMetadata
 from gpcnn_deploy.philox import noise
 from gpcnn_deploy.pictures.levels import compact
 from gpcnn_deploy.system.machine import default_threads, of_memory
+from gpcnn_deploy.text import counted, spanned
 from gpcnn_runtime.conditions import Conditions, check_conditions
 from gpcnn_runtime.engines.base import (
     EXPORT_ANEW,
@@ -213,7 +214,10 @@ class Sampler(Closing):
         if map is not None:
             conditions = len(map) if np.ndim(map) == 4 else 1  # type: ignore[arg-type]
         if conditions not in (1, len(known)):
-            raise UsageError(f"{conditions} conditions for {len(known)} images: expected 1, or one for each image")
+            raise UsageError(
+                f"{counted(conditions, 'condition')} for {counted(len(known), 'image')}: expected 1, or one for each "
+                "image"
+            )
         count = len(known) if conditions == 1 else 1
         mask = np.ones(known.shape, np.bool_)
         scored = self.sample(labels, count=count, known=known, mask=mask, embedding=embedding, map=map)
@@ -261,7 +265,7 @@ class Sampler(Closing):
         """
         self._check_open()
         if conditions.total > MAX_IMAGES:
-            raise UsageError(f"{conditions.total} images in one call: expected at most 2**63 - 1")
+            raise UsageError(f"{counted(conditions.total, 'image')} in one call: expected at most 2**63 - 1")
         if strategy not in get_args(Strategy):
             raise UsageError(f"strategy is '{strategy}': expected one of {', '.join(get_args(Strategy))}")
         if self.metadata.role != "step":
@@ -269,7 +273,7 @@ class Sampler(Closing):
         if positions is None:
             positions = range(conditions.total)
         elif len(positions) and (positions[0] < 0 or positions[-1] >= conditions.total):
-            raise UsageError(f"positions: expected each in 0 to {conditions.total - 1}")
+            raise UsageError(f"positions: expected each in {spanned(0, conditions.total - 1)}")
         return self._stream(conditions, positions, strategy)
 
     def run(self, request: Request, strategy: Strategy = "jacobi") -> Result:
@@ -377,7 +381,7 @@ class Sampler(Closing):
             advice = "try --threads 1"
         else:
             advice = "one image is the least there is: use a machine with more memory or a smaller model"
-        at_once = f"{count} image{'s' if count > 1 else ''}"
+        at_once = counted(count, "image")
         if self.threads > 1:
             at_once = f"{self.threads} × {at_once}"
         return OutOfMemoryError(f"not enough memory for {at_once} at a time{of_memory()}: {advice}")

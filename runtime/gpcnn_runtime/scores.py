@@ -15,6 +15,7 @@ import numpy.typing as npt
 from gpcnn_deploy.errors import UsageError
 from gpcnn_deploy.pictures.levels import levels_from_pixels
 from gpcnn_deploy.spec import ModelSpec
+from gpcnn_deploy.text import counted
 from gpcnn_runtime.sampler import Sampler
 
 Binarization = Literal["nearest", "stochastic"]
@@ -156,7 +157,7 @@ def to_levels(
     if spec.levels != 2 or spec.channels != 1:
         raise UsageError(
             f"stochastic binarization is for grey models with 2 levels; this one has {spec.levels} levels and "
-            f"{spec.channels} channels: leave it out"
+            f"{counted(spec.channels, 'channel')}: leave it out"
         )
     if not 0 <= seed < 2**64:
         raise UsageError(f"seed is {seed}: expected 0 to 2**64 - 1")

@@ -22,6 +22,7 @@ from gpcnn_deploy.errors import EngineError, UsageError
 from gpcnn_deploy.metadata import EngineMetadata
 from gpcnn_deploy.model_file import read_model_file
 from gpcnn_deploy.system.machine import of_memory
+from gpcnn_deploy.text import counted
 from gpcnn_runtime.conditions import Conditions, check_conditions
 from gpcnn_runtime.engines.base import Closing, OutOfMemoryError, Request, Result
 from gpcnn_runtime.engines.cancel import Cancellation
@@ -196,8 +197,8 @@ class BatchSampler(Closing):
             return self.sampler.run(_together(alone))
         except (OutOfMemoryError, MemoryError) as error:
             raise OutOfMemoryError(
-                f"not enough memory for {len(images)} images at a time{of_memory()}: lower max_batch_size in "
-                "config.pbtxt, or let the server have more memory"
+                f"not enough memory for {counted(len(images), 'image')} at a time{of_memory()}: lower max_batch_size "
+                "in config.pbtxt, or let the server have more memory"
             ) from error
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from gpcnn_deploy.errors import CheckpointError
 from gpcnn_deploy.schema import decode_versioned
-from gpcnn_deploy.text import bounded, exact_json, json_bytes, printable, read_exact_json, valid
+from gpcnn_deploy.text import bounded, counted, exact_json, json_bytes, printable, read_exact_json, spanned, valid
 
 BYTES = b"caf\xe9"
 NAME = os.fsdecode(BYTES)
@@ -60,3 +60,9 @@ def test_lines_are_bounded_and_keep_their_end() -> None:
 def test_printable_and_valid() -> None:
     assert printable("a\x1b[0m" + NAME) == "a\\x1b[0mcaf\\udce9"
     assert valid("日本\n" + NAME) == "日本\ncaf\\udce9"
+
+
+def test_counts_and_ranges_are_said_as_people_say_them() -> None:
+    assert [counted(n, "image") for n in (0, 1, 2, 1234)] == ["0 images", "1 image", "2 images", "1,234 images"]
+    assert [counted(n, "class", "classes") for n in (1, 2)] == ["1 class", "2 classes"]
+    assert [spanned(0, 9), spanned(-1, -1), spanned("nan", "nan")] == ["0 to 9", "-1", "nan"]

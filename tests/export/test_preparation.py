@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +78,7 @@ def test_from_photos_to_scores(photos: Path) -> None:
         assert said in " ".join(ok(inspect_main, name).output.split())
 
     scored = ok(score_main, photos, "--csv", "a.csv")
-    assert f"prepared as in training: {said}." in scored.stdout
+    assert f"10 pictures did not fit; prepared as in training: {said}." in scored.stdout
     assert "10 pictures in" in scored.stdout
     spec = inspect_engine("model.onnx").spec
     data = load_data(str(photos), None, kept)
@@ -87,7 +88,23 @@ def test_from_photos_to_scores(photos: Path) -> None:
     assert len(read) == 10
 
     completed = ok(sample_main, "--complete", photos / "dog" / "1.png", "--rows", 3, "--label", "dog")
-    assert said in completed.stdout
+    assert f"1 picture did not fit; prepared as in training: {said}" in completed.stdout
+
+    # What fits is not said to have been prepared, whatever mode it is stored in.
+    (photos.parent / "fit").mkdir()
+    grey = Image.fromarray(np.random.default_rng(1).integers(0, 256, (6, 5)).astype(np.uint8))
+    for mode in ("L", "RGB", "RGBA", "P"):
+        grey.convert(mode).save(f"fit/{mode}.png")
+    np.savez("fit/many.npz", images=np.stack([np.asarray(grey)] * 3))
+    scored = ok(score_main, "fit", "--json", "s.json")
+    assert "in training" not in scored.stdout
+    assert "prepared" not in json.loads(Path("s.json").read_text())["summary"]
+    assert "in training" not in ok(sample_main, "--complete", "fit/L.png", "--rows", 3, "--label", "dog").stdout
+    grey.convert("RGB").point(lambda level: level // 2).rotate(90, expand=True).save("fit/turned.png")
+    scored = ok(score_main, "fit", photos / "dog" / "1.png", "--json", "s.json")
+    assert f"2 pictures did not fit; prepared as in training: {said}." in scored.stdout
+    assert json.loads(Path("s.json").read_text())["summary"]["prepared"] == 2
+
     ok(evaluate_main, "r", "--data", photos)
     resumed = ok(train_main, "--resume", "r", "--max-steps", 3)
     assert said in resumed.stderr

@@ -14,10 +14,13 @@ import msgspec
 import numpy as np
 import onnx
 import pytest
+import small_vqvae
 from click.testing import CliRunner, Result
 from onnx import numpy_helper
 from small_engines import (
     EMBEDDED,
+    ENLARGED,
+    MAPPED,
     PLAIN,
     add_metadata,
     encoder_bytes_of,
@@ -44,6 +47,7 @@ from gpcnn_training.model import GatedPixelCNN
 DIGITS = ModelSpec(
     height=8, width=8, levels=17, features=6, layers=2, head_features=8, conditioning="label", conditioning_size=10
 )
+OTHER = msgspec.structs.replace(DIGITS, height=4, width=6, levels=7)
 NAMES = tuple(map(str, range(10)))
 
 
@@ -434,7 +438,7 @@ def test_json_has_standard_output_for_itself(checkpoint: Path, sound: Path) -> N
         (["{engine}", "--checkpoint", "none"], 1, "none: no such file: train one with gpcnn-train"),
         (["{engine}", "--checkpoint", "{engine}"], 1, "not a checkpoint, or a damaged one"),
         (["{engine}", "--checkpoint", "{other}"], 1, "a model of other dimensions than the engine's"),
-        (["{engine}", "--checkpoint", "{other}"], 1, "(height 4, engine 8, width 6, engine 8, channels 3, engine 1"),
+        (["{engine}", "--checkpoint", "{other}"], 1, "(height 4, engine 8, width 6, engine 8, levels 7, engine 17"),
         (["{engine}", "--checkpoint", "{checkpoint}", "--data", "nowhere"], 2, "--data nowhere: no such file or"),
         (["{engine}", "--checkpoint", "{checkpoint}", "--data", "{small}"], 1, "small: images of [1, 5, 5], but the"),
         (["{engine}", "--checkpoint", "{checkpoint}", "--data", "{classes}"], 1, "its classes are not the model's"),
@@ -452,7 +456,7 @@ def test_mistakes(tmp_path: Path, checkpoint: Path, sound: Path, arguments: list
     names = {
         "engine": sound,
         "checkpoint": checkpoint,
-        "other": save(tmp_path / "other.safetensors", PLAIN),
+        "other": save(tmp_path / "other.safetensors", OTHER),
         "small": tmp_path / "small.npz",
         "classes": tmp_path / "classes.npz",
         "folder": tmp_path,
@@ -460,6 +464,30 @@ def test_mistakes(tmp_path: Path, checkpoint: Path, sound: Path, arguments: list
     done = CliRunner().invoke(main, ["--images", "1", *(text.format(**names) for text in arguments)])
     assert (done.exit_code, message in done.stderr) == (code, True), done.output
     assert "Traceback" not in done.output
+
+
+@pytest.mark.parametrize(
+    ("spec", "kind"),
+    [
+        (PLAIN, "a model without conditioning"),
+        (EMBEDDED, "a model with embeddings"),
+        (MAPPED, "a model with maps of categories"),
+        (ENLARGED, "a model that enlarges pictures"),
+        (msgspec.structs.replace(DIGITS, architecture="pixelcnn"), "a PixelCNN of 2016 with labels"),
+        (None, "a VQ-VAE with labels"),
+    ],
+)
+def test_a_model_of_another_kind_is_named_without_its_dimensions(
+    tmp_path: Path, sound: Path, spec: ModelSpec | None, kind: str
+) -> None:
+    path = tmp_path / "other.safetensors"
+    other = small_vqvae.save(path) if spec is None else save(path, spec)
+    done = CliRunner().invoke(main, ["--images", "1", str(sound), "--checkpoint", str(other)])
+    assert done.exit_code == 1
+    assert done.stderr == (
+        f"Error: {other}: is {kind}, and the engine is a model with labels, so there is nothing to compare: name the "
+        "checkpoint that the engine was made from\n"
+    )
 
 
 @pytest.mark.parametrize("options", [{"images": 0}, {"test_images": 0}])

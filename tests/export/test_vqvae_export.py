@@ -131,6 +131,10 @@ def test_commands_export_inspect_draw_and_verify_it(checkpoint: Path) -> None:
     arguments = ("--checkpoint", checkpoint, "--data", "my.npz", "--images", 8, "--json", "v.json")
     result = run(gpcnn_export.commands.verify.cli.main, "model.onnx", *arguments)
     assert result.exit_code == 0, result.output
+    for words in ("nats/picture's codes, eager", "bits/code, log-prob", "nats per code", "codes"):
+        assert words in result.stdout
+    for words in ("nats/image", "bits/dim", "sub-pixel"):
+        assert words not in result.stdout
     found = json.loads(Path("v.json").read_text())
     assert found["proven"]
     assert found["pictures"]["images"] == 24

@@ -65,9 +65,9 @@ def test_the_threshold_is_an_order_statistic() -> None:
     assert calibrate(scores, 0.01) == 98  # of 99 pictures the largest: rank 99 of 100
     assert calibrate(scores, 0.1) == 89
     assert calibrate(scores, 0.5) == 49
-    with pytest.raises(DataError, match=r"a quantile of 0\.01 needs at least 99 usual pictures, and there are 98"):
+    with pytest.raises(DataError, match=r"a quantile of 0\.01 needs at least 99 usual pictures, and has 98"):
         calibrate(scores[:98], 0.01)
-    with pytest.raises(DataError, match="needs at least 1 usual picture, and there are 0"):
+    with pytest.raises(DataError, match="needs at least 1 usual picture, and has 0"):
         calibrate(scores[:0], 0.5)
     for quantile in (0.0, 1.0, -1.0, float("nan")):
         with pytest.raises(UsageError, match="expected above 0 and below 1"):

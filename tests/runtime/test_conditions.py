@@ -116,7 +116,7 @@ def test_any_number_of_images_is_answered_at_once(samplers: dict[str, Sampler]) 
         stream.close()
     with pytest.raises(UsageError, match="positions: expected each in 0 to"):
         samplers["plain"].stream(count=most - 1, positions=range(most))
-    with pytest.raises(UsageError, match=r"9223372036854775808 images in one call: expected at most 2\*\*63 - 1"):
+    with pytest.raises(UsageError, match=r"9,223,372,036,854,775,808 images in one call: expected at most 2\*\*63 - 1"):
         samplers["plain"].stream(count=most + 1)
 
 

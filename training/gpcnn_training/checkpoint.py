@@ -25,7 +25,7 @@ from gpcnn_deploy.model_file import PICTURES
 from gpcnn_deploy.schema import written
 from gpcnn_deploy.spec import EncoderSpec, ModelSpec, VqvaeSpec
 from gpcnn_deploy.system.files import sha256, write_atomic
-from gpcnn_deploy.text import exact_json
+from gpcnn_deploy.text import counted, exact_json
 from gpcnn_training.architectures import Prior, gated, make_network
 from gpcnn_training.network import Network
 from gpcnn_training.runs import checkpoint_path
@@ -226,7 +226,10 @@ def _plain_name(path: Path) -> Iterator[str | Path]:
 def _check(path: Path, header: Header) -> None:
     classes = header.spec.conditioning_size if header.spec.conditioning == "label" else 0
     if len(header.class_names) != classes:
-        raise CheckpointError(f"{path}: {len(header.class_names)} class names for {classes} classes: take another one")
+        raise CheckpointError(
+            f"{path}: {counted(len(header.class_names), 'class name')} for {counted(classes, 'class', 'classes')}: "
+            "take another one"
+        )
     if header.encoder is not None and header.spec.conditioning != "embedding":
         raise CheckpointError(f"{path}: an encoder, but conditioning is {header.spec.conditioning}: take another one")
     if header.preparation is not None and not header.preparation.fits(header.pictures):

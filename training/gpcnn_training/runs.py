@@ -39,6 +39,17 @@ def checkpoint_path(path: Path) -> Path:
     return path / CHECKPOINT
 
 
+def run_folder(resume: Path) -> Path:
+    """The folder of the run that `--resume` names, itself or by a file in it.
+
+    Raises:
+        CheckpointError: there is no such run.
+    """
+    if not resume.exists():
+        raise CheckpointError(f"{resume}: no such run: name a run folder, or the checkpoint in it")
+    return resume if resume.is_dir() else resume.parent
+
+
 def newest_run(folder: Path = RUNS, prefix: str = "") -> Path:
     """Path of the checkpoint that was written last among the runs in `folder` whose names begin with `prefix`.
 

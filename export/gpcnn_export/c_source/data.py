@@ -10,6 +10,7 @@ import numpy as np
 
 from gpcnn_deploy.metadata import EngineMetadata
 from gpcnn_deploy.spec import FIRST_FIELDS, ModelSpec
+from gpcnn_deploy.text import counted
 from gpcnn_runtime.engines.native.packing import PackedWeights
 
 _CONDITIONING: Final = {
@@ -147,7 +148,7 @@ def _file_array(content: bytes, name: str, function: str) -> str:
 def _about(spec: ModelSpec) -> str:
     condition = {
         "none": "",
-        "label": f", {spec.conditioning_size} labels",
+        "label": f", {counted(spec.conditioning_size, 'label')}",
         "embedding": ", an embedding",
         "map": ", a map",
     }
@@ -158,8 +159,8 @@ def _about(spec: ModelSpec) -> str:
             f"{condition[spec.conditioning]}"
         )
     return (
-        f"A Gated PixelCNN of {spec.layers} layers of {spec.features} features: {spec.height} x {spec.width} pixels, "
-        f"{spec.channels} channels, {spec.levels} levels{condition[spec.conditioning]}"
+        f"A Gated PixelCNN of {counted(spec.layers, 'layer')} of {counted(spec.features, 'feature')}: {spec.height} x "
+        f"{spec.width} pixels, {counted(spec.channels, 'channel')}, {spec.levels} levels{condition[spec.conditioning]}"
     )
 
 

@@ -20,6 +20,7 @@ from gpcnn_deploy.metadata import ParityReport
 from gpcnn_deploy.philox import noise as draw_noise
 from gpcnn_deploy.pictures.maps import some_maps
 from gpcnn_deploy.spec import ModelSpec
+from gpcnn_deploy.text import spanned
 from gpcnn_runtime.engines.base import Engine, Request, Strategy
 from gpcnn_training.conditionals import conditionals
 from gpcnn_training.divergence import NEAR_TIE, Divergence, first_divergences
@@ -75,7 +76,9 @@ def compare(model: Network, feed: Mapping[str, Array], image: Array, log_prob: A
     """
     spec = model.spec
     if image.min() < 0 or image.max() >= spec.levels:
-        raise ParityError(f"the engine drew levels {image.min()} to {image.max()}: expected 0 to {spec.levels - 1}")
+        raise ParityError(
+            f"the engine drew levels {spanned(image.min(), image.max())}: expected 0 to {spec.levels - 1}"
+        )
     if not np.array_equal(image[feed["mask"]], feed["known"][feed["mask"]]):
         raise ParityError("the engine changed known sub-pixels")
     levels, u = torch.from_numpy(image), torch.from_numpy(feed["noise"])

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from gpcnn_deploy.errors import EngineError
+from gpcnn_deploy.commands.paths import ENTRY, PATH
+from gpcnn_deploy.errors import EngineError, UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from click.shell_completion import CompletionItem
 
 
@@ -25,7 +27,7 @@ def complete_labels(ctx: click.Context, param: click.Parameter, incomplete: str)
 engine_option = click.option(
     "--engine",
     "engine_path",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Engine file (.gpcnn, .onnx or .plan), or zoo:NAME for a model that comes with the package.  [default: the "
     "newest of model.gpcnn, model.onnx and model.plan here]",
 )
@@ -58,7 +60,7 @@ provider_option = click.option(
 fallback_option = click.option(
     "--no-fallback",
     is_flag=True,
-    help="Fail if a .plan cannot run. Without this, the .gpcnn or .onnx beside it runs on the CPU.",
+    help="For a .plan: fail if it cannot run. Without this, the .gpcnn or .onnx beside it runs on the CPU.",
 )
 reproducible_option = click.option(
     "--reproducible",
@@ -99,7 +101,7 @@ like_option = click.option(
     "--like",
     "likes",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="PICTURE",
     help="Draw pictures like this one. Needs the engine of an autoencoder or a VQ-VAE. May be repeated.",
 )
@@ -115,6 +117,7 @@ embedding_option = click.option(
     "--embedding",
     "embeddings",
     multiple=True,
+    type=ENTRY,
     metavar="FILE[:ROW]",
     help="Draw under the vectors of an .npy or .npz file, or under one row of it. Needs a model that is conditioned on "
     "embeddings. May be repeated.",
@@ -123,6 +126,7 @@ map_option = click.option(
     "--map",
     "maps",
     multiple=True,
+    type=ENTRY,
     metavar="FILE[:ROW]",
     help="Draw under this map: a picture of its size, or an .npy or .npz with one map or several, or one of them. "
     "Needs a model that was trained with maps. May be repeated.",
@@ -131,7 +135,7 @@ upscale_option = click.option(
     "--upscale",
     "small",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="PICTURE",
     help="Enlarge this small picture. Needs a model of gpcnn-train --model upscale. May be repeated.",
 )
@@ -157,6 +161,20 @@ def loading_options(command: Decorated) -> Decorated:
     return command
 
 
+def check_fallback(no_fallback: bool, *engines: Path) -> None:
+    """Refuse `--no-fallback` where nothing could fall back.
+
+    Raises:
+        UsageError: none of the engines is a plan.
+    """
+    from gpcnn_runtime.inspection import PLANS
+
+    if no_fallback and not any(engine.suffix.lower() in PLANS for engine in engines):
+        named = " and ".join(map(str, engines))
+        none = "is none" if len(engines) == 1 else "are none"
+        raise UsageError(f"--no-fallback is for plans (.plan), and {named} {none}: leave it out, nothing else runs it")
+
+
 @contextlib.contextmanager
 def smaller_batches(batch_size: int) -> Iterator[None]:
     """Advise smaller ones where there is not enough memory.
@@ -177,14 +195,14 @@ def smaller_batches(batch_size: int) -> Iterator[None]:
 complete_option = click.option(
     "--complete",
     "picture",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="PICTURE",
     help="Keep a part of this picture and draw the rest. Say which part with --rows, --box or --mask.",
 )
 mask_option = click.option(
     "--mask",
     "mask_path",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="PICTURE",
     help="What to draw, as a grey picture of the image's size: white (128 and more) is drawn, black is kept.",
 )

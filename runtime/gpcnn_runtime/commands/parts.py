@@ -6,6 +6,7 @@ import dataclasses
 import re
 
 from gpcnn_deploy.errors import UsageError
+from gpcnn_deploy.text import counted
 
 _NUMBER = r"(\d{1,19})"
 
@@ -41,7 +42,7 @@ class Part:
         assert self.shard is not None
         number, shards = self.shard
         if shards > total:
-            raise UsageError(f"{self.option}: there are {total} {things}: expected at most {total} shards")
+            raise UsageError(f"{self.option}: there are {total} {things}: expected at most {counted(total, 'shard')}")
         return range(total * (number - 1) // shards, total * number // shards)
 
     def in_file_name(self) -> str:

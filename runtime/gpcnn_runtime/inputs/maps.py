@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import zipfile
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +15,8 @@ from gpcnn_deploy.pictures.files import Target, read_numbers, read_picture
 from gpcnn_deploy.pictures.maps import MAPS, Maps, checked_maps, fitting_maps, values_of_pixels
 from gpcnn_deploy.preparation import Preparation
 from gpcnn_deploy.spec import ModelSpec
-from gpcnn_runtime.inputs.vectors import read_array
+from gpcnn_deploy.text import counted, spanned
+from gpcnn_runtime.inputs.vectors import file_and_row, read_array
 
 NAMES: Final = ("map", *MAPS["train"], *MAPS["test"], *MAPS["validation"])
 """Arrays of an .npz that hold maps; the first that is there is taken."""
@@ -27,7 +27,6 @@ _BESIDE_PICTURES: Final = {
     "x_test": MAPS["test"],
 }
 _ARRAYS: Final = (".npy", ".npz")
-_ROW = re.compile(r"(.+):(\d+)", re.DOTALL)
 
 
 def read_maps(text: str | Path, spec: ModelSpec) -> Maps:
@@ -43,9 +42,9 @@ def read_maps(text: str | Path, spec: ModelSpec) -> Maps:
     Raises:
         DataError: no such file or row, no map in it, or one of another size, type or range.
     """
-    path, row = Path(text), None
-    if not path.exists() and (found := _ROW.fullmatch(str(text))):
-        path, row = Path(found[1]), int(found[2])
+    path, row = file_and_row(text)
+    if not path.exists():
+        raise DataError(f"{path}: no such file: expected a picture, or an .npy or .npz file of maps")
     if path.suffix.lower() not in _ARRAYS and row is None:
         return _of_picture(path, spec)
     name, array = read_array(path, NAMES)
@@ -55,7 +54,9 @@ def read_maps(text: str | Path, spec: ModelSpec) -> Maps:
     maps = _of_array(name, array, spec)
     if row is not None:
         if row >= len(maps):
-            raise DataError(f"{name} has {len(maps)} maps, so no map {row}: expected 0 to {len(maps) - 1}")
+            raise DataError(
+                f"{name}: {counted(len(maps), 'map')}, so no map {row}: expected {spanned(0, len(maps) - 1)}"
+            )
         maps = maps[row : row + 1]
     return maps
 

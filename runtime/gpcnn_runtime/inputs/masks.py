@@ -11,6 +11,7 @@ import numpy.typing as npt
 from gpcnn_deploy.errors import UsageError
 from gpcnn_deploy.preparation import Preparation
 from gpcnn_deploy.spec import PictureSpec
+from gpcnn_deploy.text import spanned
 
 MASK_WHITE = 128  # the darkest grey of a mask's picture that counts as white
 
@@ -22,7 +23,9 @@ def keep_rows(spec: PictureSpec, rows: int) -> npt.NDArray[np.bool_]:
         UsageError: so many rows keep nothing, or everything.
     """
     if not 1 <= rows < spec.height:
-        raise UsageError(f"--rows {rows}: expected 1 to {spec.height - 1}, the rows to keep of the {spec.height}")
+        raise UsageError(
+            f"--rows {rows}: expected {spanned(1, spec.height - 1)}, the rows to keep of the {spec.height}"
+        )
     mask = np.zeros((spec.height, spec.width), np.bool_)
     mask[:rows] = True
     return mask

@@ -30,6 +30,7 @@ from gpcnn_deploy.pictures.arrays import (
 from gpcnn_deploy.pictures.files import MAX_PICTURE_PIXELS, Target, fit
 from gpcnn_deploy.pictures.levels import pixels_from_levels
 from gpcnn_deploy.spec import PictureSpec
+from gpcnn_deploy.text import counted, spanned
 
 _LEVELS = "levels"
 _PLAIN = ("images", _LEVELS)  # of these arrays a picture is called by its number alone
@@ -88,7 +89,7 @@ def read_npz(
         yield name, error, None
     except _DAMAGE as error:
         why = getattr(error, "strerror", None) or error or type(error).__name__
-        rest = f" after {number} pictures" if number else ""
+        rest = f" after {counted(number, 'picture')}" if number else ""
         yield name, DataError(f"{name}: cannot be read{rest} ({why}): write the file anew"), None
 
 
@@ -187,7 +188,9 @@ class _Member:
         for length in self.shape[1:]:
             self.row_bytes *= length
         if min(self.shape) < 0 or stream.tell() + self.shape[0] * self.row_bytes != size:
-            raise DataError(f"{source} of shape {list(self.shape)} do not fit the file's {size} bytes: write it anew")
+            raise DataError(
+                f"{source} of shape {list(self.shape)} do not fit the file's {counted(size, 'byte')}: write it anew"
+            )
 
     def read(self, rows: int) -> npt.NDArray[Any]:
         """The next rows of the first axis."""
@@ -249,5 +252,5 @@ def _drawn(name: str, levels: npt.NDArray[Any], spec: PictureSpec) -> npt.NDArra
     """Pixels of levels that gpcnn-sample drew."""
     low, high = int(levels.min()), int(levels.max())
     if low < 0 or high >= spec.levels:
-        raise DataError(f"{name}: runs from {low} to {high}: expected 0 to {spec.levels - 1}")
+        raise DataError(f"{name}: holds {spanned(int(low), int(high))}: expected 0 to {spec.levels - 1}")
     return pixels_from_levels(levels, spec.levels)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from gpcnn_deploy.errors import DataError
 from gpcnn_deploy.pictures.arrays import EMBEDDINGS, checked_vectors
+from gpcnn_deploy.text import counted, spanned
 
 NAMES: Final = ("embedding", *EMBEDDINGS["train"], *EMBEDDINGS["test"], *EMBEDDINGS["validation"])
 """Arrays of an .npz that hold vectors; the first that is there is taken."""
@@ -25,7 +26,7 @@ BESIDE_PICTURES: Final = {
 }
 """Of an .npz, which pictures gpcnn-score reads, and the vectors that belong to them."""
 
-_ROW = re.compile(r"(.+):(\d+)", re.DOTALL)
+_ROW = re.compile(r"(.+):([^:]*)", re.DOTALL)
 _DAMAGE = (OSError, EOFError, ValueError, RuntimeError, MemoryError, SyntaxError, zipfile.BadZipFile, zlib.error)
 
 
@@ -40,20 +41,38 @@ def read_vectors(text: str | Path, length: int) -> npt.NDArray[np.float32]:
     Raises:
         DataError: no such file or row, no vectors in it, or vectors of another length or type.
     """
-    path, row = Path(text), None
-    if not path.exists() and (found := _ROW.fullmatch(str(text))):
-        path, row = Path(found[1]), int(found[2])
+    path, row = file_and_row(text)
     name, array = read_array(path, NAMES)
     if array.ndim == 1:
         array = array[None]
-    if array.ndim != 2 or array.shape[1] != length or len(array) == 0:
+    if array.ndim == 2 and len(array) == 0:
+        raise DataError(f"{name}: empty, of shape {list(array.shape)}: expected at least one row of {length} numbers")
+    if array.ndim != 2 or array.shape[1] != length:
         shape = list(array.shape[1:] if array.ndim == 2 and len(array) == 1 else array.shape)
         raise DataError(f"{name} has shape {shape}: expected [{length}] or [N, {length}], as the model takes")
     if row is not None:
         if row >= len(array):
-            raise DataError(f"{name} has {len(array)} rows, so no row {row}: expected 0 to {len(array) - 1}")
+            raise DataError(
+                f"{name}: {counted(len(array), 'row')}, so no row {row}: expected {spanned(0, len(array) - 1)}"
+            )
         array = array[row : row + 1]
     return checked_vectors(name, array)
+
+
+def file_and_row(text: str | Path) -> tuple[Path, int | None]:
+    """`FILE` or `FILE:ROW`, as users write it: the file, and the number of the row; None for all of them.
+
+    Raises:
+        DataError: what stands behind a file that is there is no number.
+    """
+    path, found = Path(text), _ROW.fullmatch(str(text))
+    if path.exists() or found is None:
+        return path, None
+    if re.fullmatch(r"\d+", found[2], re.ASCII):
+        return Path(found[1]), int(found[2])
+    if Path(found[1]).suffix.lower() in (".npy", ".npz") and Path(found[1]).is_file():
+        raise DataError(f"{text}: '{found[2]}' is no number of a row: expected FILE:ROW, such as {found[1]}:0")
+    return path, None
 
 
 def read_array(path: Path, names: Sequence[str]) -> tuple[str, npt.NDArray[Any]]:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gpcnn_deploy.errors import UsageError
+from gpcnn_deploy.text import counted, spanned
 from gpcnn_runtime.conditions import check_conditions
 from gpcnn_runtime.ray.engine import GivenEngine, load_sampler
 from gpcnn_runtime.sampler import BATCH_SIZE
@@ -134,7 +135,9 @@ class Drawer:
             raise UsageError(f"positions are {positions.dtype} of shape {list(positions.shape)}: expected integers [N]")
         low, high, total = int(positions.min()), int(positions.max()), self._conditions.total
         if low < 0 or high >= total:
-            raise UsageError(f"positions run from {low} to {high}: the job has {total} images, 0 to {total - 1}")
+            raise UsageError(
+                f"positions are {spanned(low, high)}: the job has {counted(total, 'image')}, {spanned(0, total - 1)}"
+            )
         return positions.astype(np.int64)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import msgspec
 
 from gpcnn_deploy.metadata import EncoderParity, ParityReport
+from gpcnn_deploy.text import counted
 
 CARD_SCHEMA = 1
 
@@ -147,7 +148,7 @@ def card_facts(card: Card) -> Iterator[tuple[str, str]]:
     yield "about", card.about
     yield "data", f"{card.data.name} ({card.data.licence}), {card.data.source}"
     yield "recipe", f"gpcnn-train --recipe {card.recipe}"
-    yield "trained", f"{card.trained.epochs:,.1f} epochs, {card.trained.steps:,} steps"
+    yield "trained", f"{card.trained.epochs:,.1f} epochs, {counted(card.trained.steps, 'step')}"
     nll = card.test_nll
     of_codes = card.reconstruction is not None
     image, pixel, dim = ("picture's codes", "code", "code") if of_codes else ("image", "pixel", "dim")
@@ -157,12 +158,12 @@ def card_facts(card: Card) -> Iterator[tuple[str, str]]:
         (nll.bits_per_dim, 4, f"bits/{dim}"),
     )
     yield "test NLL", ", ".join(f"{_figure(figure, digits)} {unit}" for figure, digits, unit in figures)
-    yield "protocol", f"{nll.test_images:,} test images, {nll.protocol}"
+    yield "protocol", f"{counted(nll.test_images, 'test image')}, {nll.protocol}"
     if (found := card.class_consistency) is not None:
         yield (
             "consistency",
             f"{found.accuracy:.1%} of {found.samples:,} samples are taken for their class by a classifier that takes "
-            f"{found.classifier_accuracy:.1%} of {found.test_images:,} test images for theirs",
+            f"{found.classifier_accuracy:.1%} of {counted(found.test_images, 'test image')} for theirs",
         )
     if (back := card.reconstruction) is not None:
         yield (
@@ -170,7 +171,7 @@ def card_facts(card: Card) -> Iterator[tuple[str, str]]:
             f"{back.psnr:.2f} dB of pictures from their codes, perplexity {back.perplexity:.0f} of {back.codes}",
         )
     for speed in card.speed:
-        threads = f"{speed.threads} thread{'s' if speed.threads > 1 else ''}"
+        threads = counted(speed.threads, "thread")
         where = f"{speed.runs_on}, {speed.machine}"
         yield "speed", f"{speed.ms_per_image:.1f} ms an image in batches of {speed.batch}, {threads}: {where}"
 

@@ -293,7 +293,7 @@ ADD = "name it with --complete PICTURE, or leave {0} out"
             "--complete picture.png --rows 3 --rank-by known",
         ),
         (
-            "9000002 images at scale 1 are too many for one picture: draw fewer, or add --output-format png",
+            "9,000,002 images at scale 1: too many pixels for one picture: draw fewer, or add --output-format png",
             "--complete picture.png --rows 3 --count 9000000",
         ),
         ("unknown label '7': expected one of 0 boot, 1 3, 2 bag, red", "--complete picture.png --rows 3 --label 7"),

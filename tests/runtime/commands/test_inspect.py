@@ -193,7 +193,7 @@ def entry(**change: Any) -> bytes:
     ("header", "length", "message"),
     [
         (b"", None, "not a checkpoint, or a damaged one"),
-        (entry(), 1 << 40, "a header of 1099511627776 bytes"),
+        (entry(), 1 << 40, "a header of 1,099,511,627,776 bytes"),
         (entry(), 10, "not a checkpoint, or a damaged one"),
         (b"[" * 100_000, None, "not a checkpoint, or a damaged one"),
         (b'{"a": {"dtype": "F32", "shape": [-5]}, ' + entry()[1:], None, "a tensor of no possible shape"),

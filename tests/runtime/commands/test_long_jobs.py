@@ -132,7 +132,7 @@ def test_an_interrupted_job_goes_on_and_ends_in_the_same_images(
         result = run(sampler_path, output_format, "-o", "broken/out")
     assert result.exit_code == 130
     kept = after + after % 2  # parts of two
-    line = f"Error: interrupted: {kept} of 20 images are kept for broken/out; the same command goes on from there\n"
+    line = f"Error: interrupted: kept {kept} of 20 images for broken/out; the same command goes on from there\n"
     assert result.stderr == line
     assert not (folder / "broken" / "out").is_file()
     assert len(list((folder / "broken").rglob("*-*.png"))) == (kept if output_format == "png" else 0)

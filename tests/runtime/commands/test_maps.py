@@ -157,8 +157,8 @@ def test_a_picture_is_completed_under_a_map(folder: Path, engine: str) -> None:
     expected = sample_cached(model, uniforms, given, torch.from_numpy(picture), mask)[0].numpy()
     with np.load("c.npz") as drawn:
         assert np.array_equal(drawn["levels"], expected)
-    fails(2, "4 maps: an image is completed under one", "--engine", engine, "--complete", "p.png", "--rows", 2, "--map",
-          "m.npy")  # fmt: skip
+    message = "m.npy: 4 maps: a picture is completed under one: name one of them"
+    fails(2, message, "--engine", engine, "--complete", "p.png", "--rows", 2, "--map", "m.npy")
 
 
 def test_scores_are_those_of_eager_pytorch(folder: Path) -> None:
@@ -200,25 +200,48 @@ def test_mistakes_are_one_line(folder: Path) -> None:
     map_, single = ("--engine", "map.gpcnn", "--map"), ("--engine", "single.gpcnn", "--map")
     fails(1, "no such file", *map_, "none.npy")
     fails(1, "2 rows × 4 columns × 2 planes: expected 2 × 2 × 2", *map_, "wide.npy")
-    fails(1, "runs from 1 to 3: expected categories 0 to 2", *map_, "high.npy")
+    fails(1, "holds 1 to 3: expected categories 0 to 2", *map_, "high.npy")
     fails(1, "holds floats: expected integers", *map_, "floats.npy")
-    fails(1, "of shape [4]", *map_, "flat.npy")
-    fails(1, "nan or infinite numbers, first in map 2", "--engine", "values.gpcnn", "--map", "nan.npy")
-    fails(1, "has 4 maps, so no map 4", *map_, "m.npy:4")
+    fails(1, "Error: flat.npy: int64 of shape [4]: expected", *map_, "flat.npy")
+    for row in ("x", "-1", "maps", "1.0", ""):
+        fails(1, f"Error: m.npy:{row}: '{row}' is no number of a row: expected FILE:ROW, such as m.npy:0", *map_,
+              f"m.npy:{row}")  # fmt: skip
+        fails(1, f"'{row}' is no number of a row", "both.npz", *map_, f"m.npy:{row}", score=True)
+    fails(1, "Error: none.npy: no such file", *map_, "none.npy:0")
+    fails(1, "Error: small0.png:x: no such file", *map_, "small0.png:x")
+    for shape in ((0, 2, 2), (0, 2, 2, 2), (3, 0, 2)):
+        np.save("empty.npy", np.zeros(shape, int))
+        empty = f"Error: empty.npy: empty, of shape {list(shape)}: expected at least one map"
+        fails(1, empty, *map_, "empty.npy")
+        fails(1, empty, "both.npz", *map_, "empty.npy", score=True)
+    np.save("empty.npy", np.zeros((0, 3, 2, 3), np.uint8))
+    fails(1, "Error: empty.npy are empty, of shape [0, 3, 2, 3]", "--engine", "up.gpcnn", "--map", "empty.npy")
+    fails(1, "Error: nan.npy: nan or infinite numbers, first in map 2", "--engine", "values.gpcnn", "--map", "nan.npy")
+    fails(1, "Error: m.npy: 4 maps, so no map 4: expected 0 to 3", *map_, "m.npy:4")
     fails(1, "maps have 2 planes: expected an .npy of [h, w, 2]", *map_, "small0.png")
     fails(1, "8-bit RGB: expected a picture that is grey", *single, "colour.png")
     fails(1, "the model takes 2×4 8-bit grey", "--engine", "values.gpcnn", "--map", "colour.png")
     Image.fromarray(np.full((2, 2), 5, np.uint8)).save("five.png")
-    fails(1, "runs from 5 to 5: expected categories 0 to 4", *single, "five.png")
+    fails(1, "holds 5: expected categories 0 to 4", *single, "five.png")
     fails(2, "draws from a map of 2×2: name one with --map FILE", "--engine", "map.gpcnn")
     fails(2, "name one with --upscale SMALL.png", "--engine", "up.gpcnn")
-    fails(2, "enlarges no picture: name one with --map", "--engine", "map.gpcnn", "--upscale", "small0.png")
-    fails(2, "takes no map: leave --map out", "--engine", "plain.gpcnn", "--map", "m.npy")
-    fails(2, "takes no map: leave --upscale out", "--engine", "label.gpcnn", "--upscale", "small0.png")
+    enlarges = "is for models that enlarge pictures (gpcnn-train --model upscale), and"
+    for option, file, engine, message in (
+        ("--upscale", "small0.png", "map", f"{enlarges} map.gpcnn draws from a map of 2×2: name one with --map FILE"),
+        ("--upscale", "small0.png", "plain", f"{enlarges} plain.gpcnn draws without being asked for anything: leave"),
+        ("--upscale", "small0.png", "label", f"{enlarges} label.gpcnn draws what a label says: name one with --label"),
+        ("--map", "m.npy", "plain", "is for models with maps, and plain.gpcnn draws without"),
+        ("--map", "m.npy", "label", "draws what a label says: name one with --label in place of --map"),
+        ("--like", "small0.png", "map", "draws from a map of 2×2: name one with --map FILE in place of --like"),
+        ("--like", "small0.png", "up", "enlarges a picture of 3×2 pixels: name one with --upscale SMALL.png in place"),
+        ("--embedding", "m.npy", "map", "name one with --map FILE in place of --embedding"),
+        ("--interpolate", "m.npy:0,m.npy:1", "map", "name one with --map FILE in place of --interpolate"),
+    ):
+        fails(2, message, "--engine", f"{engine}.gpcnn", option, file)
+        fails(2, f"Error: {option} is for ", "--engine", f"{engine}.gpcnn", option, file)
     fails(2, "--upscale and --map both say", *map_, "m.npy", "--upscale", "small0.png")
     fails(2, "not on labels: leave --label out", "--engine", "map.gpcnn", "--label", "3")
     fails(1, "is 3×2 8-bit RGB; the model takes 2×3 8-bit RGB", "--engine", "up.gpcnn", "--upscale", "colour.png")
-    fails(2, "conditioned on maps: --interpolate is for", "--engine", "map.gpcnn", "--interpolate", "m.npy:0,m.npy:1")
     scores = ("both.npz", "--engine", "map.gpcnn")
     fails(2, "without which it has no likelihood", *scores, score=True)
     for engine, more in (("map.gpcnn", ("--map", "m.npy")), ("up.gpcnn", ())):
@@ -233,7 +256,7 @@ def test_mistakes_are_one_line(folder: Path) -> None:
     fails(
         2, "3 maps for 4 pictures: expected one for each, or one map for all", *scores, "--map", "three.npy", score=True
     )
-    fails(1, "runs from 1 to 3", *scores, "--map", "high.npy", score=True)
+    fails(1, "holds 1 to 3", *scores, "--map", "high.npy", score=True)
     fails(2, "not conditioned on maps", "both.npz", "--engine", "plain.gpcnn", "--map", "m.npy", score=True)
 
 
@@ -243,7 +266,7 @@ def test_the_sampler_refuses_maps_that_do_not_fit(folder: Path) -> None:
         assert len(sampler.sample(map=good, count=2)) == 2
         for bad, message in (
             (None, "conditioned on a map: pass one"),
-            (good[:1], "2 rows × 2 columns × 1 planes"),
+            (good[:1], "2 rows × 2 columns × 1 plane"),
             (good + 1, "categories 0 to 2"),
             (good / 2, "holds floats"),
             (np.zeros((0, 2, 2, 2), np.int32), "of shape"),

@@ -325,7 +325,7 @@ def test_what_does_not_make_a_whole_is_not_joined(folder: Path, sampler_path: Pa
         return str(caught.value)
 
     one, two, three = parts
-    assert "images 6 to 12 of 20 are in no part" in refusal(one, three)
+    assert "no part holds images 6 to 12 of 20" in refusal(one, three)
     assert "gpcnn-sample --positions 13:20" in refusal(one, two)
     assert "images 0 to 5 of 20" in refusal(two, three)
     assert "both hold image 6: leave one of them out" in refusal(one, two, two, three)

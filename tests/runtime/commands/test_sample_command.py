@@ -172,7 +172,7 @@ def test_both_strategies_of_a_step_draw_the_samplers_image(folder: Path, sampler
         (2, "No such option", ["--label", "0", "--wat"]),
         (2, "'--threads'", ["--label", "0", "--threads", "0"]),
         (2, "images in one call: expected at most 2**63 - 1", ["--label", "0", "--count", "10000000000000000000"]),
-        (2, "too many for one picture: draw fewer, or add --output-format png", ["--label", "0", "--count", "9999999"]),
+        (2, "too many pixels for one picture: draw fewer, or add --output", ["--label", "0", "--count", "9999999"]),
     ],
 )
 def test_usage_errors(folder: Path, sampler_path: Path, code: int, message: str, arguments: list[str]) -> None:

@@ -403,7 +403,7 @@ def test_a_number_too_large_is_no_threshold(usual: Path, sampler_path: Path) -> 
 def test_calibration_needs_enough_pictures(digits: list[Path], sampler_path: Path, folder: Path) -> None:
     result = run("--engine", sampler_path, "pictures", "--calibrate")
     assert result.exit_code == 1
-    message = "a quantile of 0.01 needs at least 99 usual pictures, and there are 6: add pictures, or choose a larger"
+    message = "a quantile of 0.01 needs at least 99 usual pictures, and has 6: add pictures, or choose a larger"
     assert result.stderr.startswith(f"Error: {message}")
     assert not (folder / "threshold.json").exists()
     assert run("--engine", sampler_path, "pictures", "--calibrate", "--quantile", "0.2").exit_code == 0
@@ -558,7 +558,7 @@ def peak_mb(engine: Path, count: int) -> float:
     command = [sys.executable, "-c", STREAM, "--engine", str(engine), "many.npz", "--csv", "s.csv", "--json", "s.json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert f"{count} pictures in" in done.stdout
+    assert f"{count:,} pictures in" in done.stdout
     with Path("s.csv").open() as rows:
         assert sum(1 for _ in rows) == count + 1
     assert json.loads(Path("s.json").read_text())["summary"]["pictures"] == count

@@ -199,6 +199,7 @@ def test_mistakes_are_one_line_and_nothing_is_written(folder: Path) -> None:
     np.save("ints.npy", np.zeros((2, 5), np.int64))
     np.save("wide.npy", np.zeros((2, 6), np.float32))
     np.save("nan.npy", np.full((2, 5), np.nan))
+    np.save("empty.npy", np.zeros((0, 5)))
     np.save("zero.npy", np.zeros(5))
     np.save("objects.npy", np.array([{}]), allow_pickle=True)
     Path("cut.npy").write_bytes(Path("h.npy").read_bytes()[:-8])
@@ -207,10 +208,13 @@ def test_mistakes_are_one_line_and_nothing_is_written(folder: Path) -> None:
     fails(2, "name a file of them with --embedding FILE.npy", *h)
     for file, message in {
         "no.npy": "no such file",
-        "h.npy:4": "has 4 rows, so no row 4: expected 0 to 3",
-        "ints.npy": "are int64",
+        "h.npy:4": "Error: h.npy: 4 rows, so no row 4: expected 0 to 3",
+        "h.npy:x": "Error: h.npy:x: 'x' is no number of a row: expected FILE:ROW, such as h.npy:0",
+        "h.npy:-1": "'-1' is no number of a row",
+        "empty.npy": "Error: empty.npy: empty, of shape [0, 5]: expected at least one row of 5 numbers",
+        "ints.npy": "Error: ints.npy: int64 of shape [",
         "wide.npy": "has shape [2, 6]: expected [5] or [N, 5]",
-        "nan.npy": "nan or infinite numbers, first in row 0",
+        "nan.npy": "Error: nan.npy: nan or infinite numbers, first in row 0",
         "objects.npy": "cannot be read",
         "cut.npy": "cannot be read",
         "other.npz": "has no array 'embedding' (it holds images)",
@@ -218,10 +222,25 @@ def test_mistakes_are_one_line_and_nothing_is_written(folder: Path) -> None:
         ".": "is no file",
     }.items():
         fails(1, message, *h, "--embedding", file)
-    fails(2, "is conditioned on labels, not on an embedding", "--engine", "label.gpcnn", "--embedding", "h.npy")
-    fails(2, "is conditioned on nothing", "--engine", "plain.gpcnn", "--interpolate", "0,1")
+    fails(
+        2,
+        "--embedding is for models with embeddings, and label.gpcnn draws what a label says",
+        "--engine",
+        "label.gpcnn",
+        "--embedding",
+        "h.npy",
+    )
+    fails(
+        2,
+        "plain.gpcnn draws without being asked for anything: leave --interpolate out",
+        "--engine",
+        "plain.gpcnn",
+        "--interpolate",
+        "0,1",
+    )
     fails(2, "expected two ends A,B, such as h.npy:0,h.npy:5", *h, "--interpolate", "h.npy")
     fails(2, "has 4 rows: say which, as in h.npy:0", *h, "--interpolate", "h.npy,one.npy")
+    fails(1, "'x' is no number of a row", *h, "--interpolate", "h.npy:x,h.npy:1")
     fails(2, "expected at least 2 images on a way", *h, "--interpolate", "h.npy:0,h.npy:1", "--count", 1)
     fails(2, "a vector of zeros has no direction", *h, "--interpolate", "h.npy:0,zero.npy", "--spherical")
     fails(2, "unknown label 'x'", "--engine", "label.gpcnn", "--interpolate", "boot,x")

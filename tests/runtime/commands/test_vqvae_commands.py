@@ -115,13 +115,58 @@ def test_images_like_a_picture_have_a_share_of_its_codes(engine: str) -> None:
     assert "60 of them drawn before" in again.stdout
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_images_like_a_picture_are_drawn_under_the_labels_that_are_named(engine: str) -> None:
+    """Codes that stay are the picture's, and those drawn anew are what the same known codes give under the label."""
+    _, pictures, _ = load_vqvae(Path("my.safetensors"))
+    own = encode(pictures, PIXELS[[3, 6]])
+    likes = ("--engine", engine, "--like", "3.png", "--like", "6.png", "--count", 5, "--vary", 0.6, "--seed", 4)
+    npz = ("--output-format", "npz", "-o")
+    drawn: dict[str, Any] = {}
+    for name, labels in {"a": ["a"], "b": ["b"], "both": ["a", "b"], "all": ["all"]}.items():
+        chosen = [word for label in labels for word in ("--label", label)]
+        sampled(*likes, *chosen, *npz, f"{name}.npz")
+        with np.load(f"{name}.npz") as arrays:
+            drawn[name] = {key: arrays[key] for key in arrays}
+        each = 5 * (2 if name in ("both", "all") else 1)
+        kept = (drawn[name]["levels"].reshape(2, each, 1, 3, 2) == own[:, None]).mean()
+        assert 0.3 <= kept < 1
+    assert drawn["a"]["labels"].tolist() == [0] * 10
+    assert drawn["both"]["labels"].tolist() == ([0] * 5 + [1] * 5) * 2
+    assert not np.array_equal(drawn["a"]["levels"], drawn["b"]["levels"])
+    assert all(np.array_equal(drawn["both"][key], drawn["all"][key]) for key in drawn["both"] if key != "job")
+    assert np.array_equal(drawn["both"]["levels"][:5], drawn["a"]["levels"][:5])  # the first picture under a: both ways
+    with Sampler.load(engine) as sampler:
+        staying = drawn["b"]["levels"] == own.repeat(5, axis=0)
+        again = sampler.sample([1] * 10, 4, 1, known=own.repeat(5, axis=0), mask=staying)
+        assert np.array_equal(again.levels, drawn["b"]["levels"])  # a code that was drawn stays so if it is known
+    assert "20 of them drawn before" in sampled(*likes, "--label", "a,b", *npz, "both.npz").stdout
+    result = run(gpcnn_runtime.commands.sample.cli.main, *likes, "--label", "b", *npz, "a.npz")
+    assert result.exit_code == 1
+    assert "a.npz holds another job" in result.stderr
+    sampled(*likes, "--label", "a,b", "--shard", "2/4", *npz, "part.npz")
+    with np.load("part.npz") as arrays:
+        assert np.array_equal(arrays["levels"], drawn["both"]["levels"][5:10])
+        assert arrays["labels"].tolist() == [1] * 5
+    sampled(*likes, "--label", "a,b", "--output-format", "png", "-o", "folder")
+    assert {path.name for path in Path("folder").glob("*.png")} >= {"000000-a.png", "000005-b.png", "000019-b.png"}
+    sampled(*likes, "--label", "b", "-o", "sheet.png", "--scale", 1, "--json", "s.json")
+    report = json.loads(Path("s.json").read_text())
+    assert {image["class_name"] for image in report["images"]} == {"b"}
+    with Image.open("sheet.png") as sheet:
+        assert sheet.size == (7 * 10 + 2, 2 * 14 + 2)
+
+
 @pytest.mark.parametrize(
     ("message", "arguments"),
     [
+        ("unknown label 'x': expected one of", ("--like", "1.png", "--label", "x")),
+        ("--upscale and --label both say what to draw", ("--upscale", "1.png", "--label", "a")),
+        ("--map and --like both say what to draw", ("--like", "1.png", "--label", "a", "--map", "m.npy")),
         ("--interpolate is not for a VQ-VAE", ("--interpolate", "a,b")),
         ("--vary goes with --like", ("--label", "a", "--vary", 0.5)),
         ("--like and --complete both say which codes", ("--like", "1.png", "--complete", "1.png", "--rows", 6)),
-        ("not on an embedding: leave --embedding out", ("--embedding", "h.npy")),
+        ("name one with --label in place of --embedding", ("--embedding", "h.npy")),
         ("1.npz", ("--like", "1.npz")),
     ],
 )

@@ -416,7 +416,7 @@ def test_a_device_without_end(tmp_path: Path) -> None:
 def test_an_enormous_file_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / "model.onnx").open("wb") as stream:
         stream.truncate(1 << 40)  # takes no space
-    refused(tmp_path / "model.onnx", "1099511627776 bytes: expected an ONNX file of a few MB")
+    refused(tmp_path / "model.onnx", "1,099,511,627,776 bytes: expected an ONNX file of a few MB")
 
 
 METADATA = encode_metadata(metadata_of(LABELLED, 2))

@@ -352,8 +352,7 @@ def test_values_out_of_range_spoil_their_picture_alone(tmp_path: Path) -> None:
     good, (bad,) = listed(GREY, tmp_path / "a.npz")
     assert [item.name[-3:] for item in good] == ["[0]", "[2]"]
     assert (
-        str(bad.error)
-        == f"{tmp_path / 'a.npz'}[1]: pixels run from {PIXELS.ravel()[1:].min()} to 256: expected 0 to 255"
+        str(bad.error) == f"{tmp_path / 'a.npz'}[1]: pixels hold {PIXELS.ravel()[1:].min()} to 256: expected 0 to 255"
     )
 
 
@@ -392,7 +391,7 @@ def test_damage_in_the_middle_costs_what_comes_after(tmp_path: Path) -> None:
     path.write_bytes(content)
     good, (bad,) = listed(GREY, path)
     assert 0 < len(good) <= 100_000
-    assert f"a.npz: cannot be read after {len(good)} pictures (Bad CRC-32" in str(bad.error)
+    assert f"a.npz: cannot be read after {len(good):,} pictures (Bad CRC-32" in str(bad.error)
 
 
 def test_every_truncation_of_an_npz_is_an_error(tmp_path: Path) -> None:

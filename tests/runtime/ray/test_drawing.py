@@ -94,8 +94,8 @@ def test_other_columns_stay_with_their_rows(sampler_path: Path) -> None:
         ({"id": np.array([0.0])}, "positions are float64 of shape [1]: expected integers [N]"),
         ({"id": np.array([[0]])}, "positions are int64 of shape [1, 1]: expected integers [N]"),
         ({"id": np.arange(0)}, "positions are int64 of shape [0]: expected integers [N]"),
-        ({"id": np.array([3, 10])}, "positions run from 3 to 10: the job has 10 images, 0 to 9"),
-        ({"id": np.array([-1])}, "positions run from -1 to -1: the job has 10 images, 0 to 9"),
+        ({"id": np.array([3, 10])}, "positions are 3 to 10: the job has 10 images, 0 to 9"),
+        ({"id": np.array([-1])}, "positions are -1: the job has 10 images, 0 to 9"),
         ({"id": np.arange(1), "nats": np.zeros(1)}, "the batch has a column 'nats' already: rename it"),
     ],
 )

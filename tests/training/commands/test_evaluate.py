@@ -231,6 +231,9 @@ def test_an_autoencoder_is_scored_under_its_own_codes(stripes: DataSet, stripes_
     found = evaluated("c.safetensors", "--data", stripes_file, "--draws", 1)
     assert found["draws"] == [pytest.approx(by_hand(model, levels, codes), rel=1e-6)]
     assert found["draws"] != [pytest.approx(by_hand(model, levels, codes[::-1].copy()), rel=1e-6)]
+    assert found["own_code"]
+    shown = gpcnn_evaluate("c.safetensors", "--data", stripes_file, "--draws", 1).stdout
+    assert "nats/image of p(x | h(x)), given the picture's own code\n" in shown
 
 
 def test_json_alone_on_standard_output_and_the_newest_run() -> None:
@@ -329,6 +332,7 @@ def test_out_of_memory_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_missing_extra_is_named() -> None:
+    checkpoint("x", DIGITS, TEN, "digits")
     code = "import sys; sys.modules['torch'] = None; from gpcnn_training.commands.evaluate.cli import main; main(['x'])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 1

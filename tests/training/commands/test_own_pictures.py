@@ -51,9 +51,7 @@ def test_a_folder_of_pictures_alone_is_for_unconditional_models() -> None:
 
 def test_pixels_of_another_scale() -> None:
     np.savez("a.npz", images=(GREY % 17).astype(np.uint8))
-    refused(
-        "a: pixels run from 0 to 16, which --levels 4 makes level 0 alone", "--data", "a.npz", "--model=autoencoder"
-    )
+    refused("a: pixels are 0 to 16, which --levels 4 makes level 0 alone", "--data", "a.npz", "--model=autoencoder")
 
 
 def test_a_class_without_an_image_to_train_on() -> None:

@@ -136,8 +136,8 @@ def test_mistakes_are_one_line() -> None:
 
     nan = VECTORS.copy()
     nan[7, 1] = np.nan
-    refused("embeddings are int64 of shape [200, 3]", "--data", of(embeddings=np.zeros((200, 3), np.int64)))
-    refused("embeddings are float32 of shape [200]", "--data", of(embeddings=VECTORS[:, 0]))
+    refused("embeddings: int64 of shape [200, 3]", "--data", of(embeddings=np.zeros((200, 3), np.int64)))
+    refused("embeddings: float32 of shape [200]", "--data", of(embeddings=VECTORS[:, 0]))
     refused("have shape [7, 3]: expected [200, 3]", "--data", of(embeddings=VECTORS[:7]))
     refused("first in row 7", "--data", of(embeddings=nan))
     refused("has no array 'test_embeddings': expected [9, E]", "--data", of(test_images=IMAGES[:9]))

@@ -90,10 +90,11 @@ def test_a_model_learns_from_maps_alone_and_scores_and_draws_by_them() -> None:
     )
     assert evaluated.exit_code == 0, evaluated.output
     assert json.loads(evaluated.stdout)["nats_per_image"]["mean"] == pytest.approx(header.test_nll, abs=1e-3)
+    assert "given the map\n" in evaluated.stderr
     for file, arrays, message in (
         ("none.npz", {}, "has no array 'maps'"),
-        ("large.npz", {"maps": CATEGORIES.repeat(2, 1)}, "4 rows × 2 columns × 1 planes: expected 2 × 2 × 1"),
-        ("more.npz", {"maps": CATEGORIES + 1}, "runs from 1 to 3: expected categories 0 to 2"),
+        ("large.npz", {"maps": CATEGORIES.repeat(2, 1)}, "4 rows × 2 columns × 1 plane: expected 2 × 2 × 1"),
+        ("more.npz", {"maps": CATEGORIES + 1}, "holds 1 to 3: expected categories 0 to 2"),
         ("floats.npz", {"maps": CATEGORIES / 2}, "holds floats: expected integers, categories 0 to 2"),
     ):
         np.savez(file, images=IMAGES, **arrays)
@@ -115,6 +116,12 @@ def test_a_small_picture_is_enlarged() -> None:
     small, _ = conditions_of(data, spec, own_codes=False)
     assert np.array_equal(small, values_of_pixels(data.train_pixels[:, :, ::2, ::2]))
     assert data_digest(data, spec, False) == data.digest()
+    evaluated = CliRunner().invoke(gpcnn_training.commands.evaluate.cli.main, ["runs/rgb-upscale", "--data", "rgb.npz"])
+    assert "of p(x | small x), given the small picture\n" in evaluated.stdout
+    samples = ["runs/rgb-upscale", "--data", "rgb.npz", "--samples", "10"]
+    evaluated = CliRunner().invoke(gpcnn_training.commands.evaluate.cli.main, samples)
+    assert evaluated.exit_code == 2
+    assert "this model is one that enlarges pictures: leave it out" in evaluated.stderr
 
 
 def test_a_pixel_of_a_small_picture_is_the_mean_of_those_that_it_covers() -> None:
@@ -156,13 +163,13 @@ def test_mistakes_are_one_line() -> None:
     nan = CATEGORIES.astype(float)
     nan[7, 1] = np.nan
     upscale = ("--model", "upscale")
-    refused("maps are complex128 of shape [200, 2, 2]: expected", "--data", of(maps=CATEGORIES * 1j))
-    refused("maps are int64 of shape [200, 2]: expected", "--data", of(maps=CATEGORIES[:, 0]))
+    refused("maps: complex128 of shape [200, 2, 2]: expected", "--data", of(maps=CATEGORIES * 1j))
+    refused("maps: int64 of shape [200, 2]: expected", "--data", of(maps=CATEGORIES[:, 0]))
     refused("maps are 199 maps: expected 200", "--data", of(maps=CATEGORIES[:-1]))
-    refused("maps are integers from -1 to 1: expected categories 0 to 4095", "--data", of(maps=CATEGORIES - 1))
+    refused("maps: integers, -1 to 1: expected categories 0 to 4095", "--data", of(maps=CATEGORIES - 1))
     refused("first in map 7", "--data", of(maps=nan))
     refused(
-        "maps have 4 rows and 4 columns: expected divisors", "--data", of(maps=CATEGORIES.repeat(2, 1).repeat(2, 2))
+        ": maps have 4 rows and 4 columns: expected divisors", "--data", of(maps=CATEGORIES.repeat(2, 1).repeat(2, 2))
     )
     refused("has no array 'test_maps'", "--data", of(test_images=IMAGES))
     refused("expected int32 of [2, 2, 1]", "--data", of(test_images=IMAGES, test_maps=CATEGORIES / 2))

@@ -124,9 +124,9 @@ def test_pixels_of_another_scale_are_refused_with_their_range(tmp_path: Path, hi
     images = (GREY % (high + 1)).astype(np.uint8)
     images[0, 0, 0] = high
     data = load_data(npz(tmp_path / "a.npz", images=images))
-    with pytest.raises(DataError, match=rf"a: pixels run from 0 to {high}, which --levels 4 makes level 0 alone"):
+    with pytest.raises(DataError, match=rf"a: pixels are 0 to {high}, which --levels 4 makes level 0 alone"):
         data.check_levels(4)
-    with pytest.raises(DataError, match=rf"a: pixels run from 0 to {high}: .* multiply them by 255 / {high}"):
+    with pytest.raises(DataError, match=rf"a: pixels hold 0 to {high}: .* multiply them by 255 / {high}"):
         data.check_levels(256)
 
 

@@ -13,7 +13,9 @@ import safetensors.torch
 import torch
 from click.testing import CliRunner, Result
 
+import gpcnn_runtime.commands.inspect.cli
 import gpcnn_training.commands.evaluate.cli
+import gpcnn_training.trainer.display
 from gpcnn_deploy.checkpoint_header import CodesHeader
 from gpcnn_deploy.errors import CheckpointError
 from gpcnn_deploy.spec import ModelSpec, VqvaeSpec
@@ -56,12 +58,16 @@ def tensors(path: str) -> dict[str, torch.Tensor]:
     return safetensors.torch.load_file(path)
 
 
-def test_one_command_trains_both_stages_and_its_figures_can_be_measured_again() -> None:
+def test_one_command_trains_both_stages_and_its_figures_can_be_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpcnn_training.trainer.display, "_SECONDS_BETWEEN_LINES", 0.0)
     augmented = ("--mirror", "--shift", 1, "--dropout", 0.1)
     result = run(
         "--data", "my.npz", "--model", "vqvae", "--max-steps", 6, *SMALL, *STEPS, *augmented, "--json", "r.json"
     )
     assert result.exit_code == 0, result.output
+    assert "nats/picture's codes  " in result.stderr
+    assert "bits/code  " in result.stderr
+    assert not {"nats/image", "bits/dim"} & set(result.stderr.split())
     report = json.loads(Path("r.json").read_text())
     checkpoint = Path("runs/my-vqvae/checkpoint.safetensors")
     assert report["checkpoint"] == str(checkpoint)
@@ -100,8 +106,20 @@ def test_stages_are_trained_alone_and_a_prior_anew_on_the_codes_of_another_run()
         load_checkpoint(one / "codes.safetensors")
     with pytest.raises(CheckpointError, match=r"first stage of a VQ-VAE, .* gpcnn-train --resume runs/my-vqvae"):
         load_checkpoint(one)
+    for path in (one, one / "codes.safetensors"):
+        shown = run(path, "--json", "i.json", command=gpcnn_runtime.commands.inspect.cli.main)
+        assert shown.exit_code == 0, shown.output
+        found, header = json.loads(Path("i.json").read_text()), load_codes(one / "codes.safetensors")[1]
+        assert (found["kind"], found["psnr"], found["perplexity"]) == ("codes", header.psnr, header.perplexity)
+        assert (found["vqvae"]["codes"], found["vqvae"]["height"], found["step"]) == (5, 8, header.step)
+        words = " ".join(shown.stdout.split())
+        for fact in ("first stage of a VQ-VAE", "gpcnn-train --resume runs/my-vqvae trains", "8×8 RGB, of 2×2",
+                     "5 vectors of 64 numbers", "4 features, 2 residual blocks", f"{header.psnr:.2f} dB"):  # fmt: skip
+            assert fact in words
     result = run("--resume", one)
     assert result.exit_code == 0, result.output
+    shown = run(one, "--json", "i.json", command=gpcnn_runtime.commands.inspect.cli.main)
+    assert json.loads(Path("i.json").read_text())["kind"] == "checkpoint"
     assert (one / "codes.safetensors").read_bytes() == codes
     smaller = ("--layers", 2, "--features", 3, "--optimizer", "muon")
     arguments = ("--data", "my.npz", "--model", "vqvae", "--stage", "prior", "--max-steps", 3, *smaller, *STEPS)

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from gpcnn_deploy.errors import DataError
+from gpcnn_deploy.text import counted
 from gpcnn_training.data.dataset import DataSet, Labels, Pixels
 from gpcnn_training.data.download import download
 
@@ -71,7 +72,8 @@ def _check_archive(path: Path) -> None:
 
     if pooch.file_hash(str(path), alg="md5") != _MD5:
         raise DataError(
-            f"{path}: is not the published archive, or not all of it ({path.stat().st_size:,} bytes, MD5 differs): "
+            f"{path}: is not the published archive, or not all of it ({counted(path.stat().st_size, 'byte')}, MD5 "
+            "differs): "
             f"{_MEND}"
         )
 
@@ -124,7 +126,7 @@ def _records(source: str, content: bytes) -> tuple[Pixels, Labels]:
         raise DataError(f"{source}: holds more than {_RECORDS:,} records of {_RECORD:,} bytes: {_MEND}")
     if not content or len(content) % _RECORD:
         raise DataError(
-            f"{source}: holds {len(content):,} bytes: expected {_RECORDS:,} records of {_RECORD:,} bytes, "
+            f"{source}: holds {counted(len(content), 'byte')}: expected {_RECORDS:,} records of {_RECORD:,} bytes, "
             f"or fewer, but whole ones: {_MEND}"
         )
     records = np.frombuffer(content, np.uint8).reshape(-1, _RECORD)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from gpcnn_deploy.errors import DataError
 from gpcnn_deploy.pictures.maps import Maps, fitting_maps, maps_of_pictures
 from gpcnn_deploy.spec import ModelSpec
+from gpcnn_deploy.text import counted
 from gpcnn_training.data.dataset import DataSet
 
 Conditions = npt.NDArray[Any] | None
@@ -37,9 +38,10 @@ def conditions_of(data: DataSet, spec: ModelSpec, own_codes: bool) -> tuple[Cond
     if spec.conditioning == "embedding" and not own_codes:
         length = 0 if data.train_embeddings is None else data.train_embeddings.shape[1]
         if length != spec.conditioning_size:
-            found = f"embeddings of {length} numbers" if length else "no array 'embeddings'"
+            found = f"embeddings of {counted(length, 'number')}" if length else "no array 'embeddings'"
             raise DataError(
-                f"{data.name}: has {found}: expected embeddings of {spec.conditioning_size} numbers, as the model has"
+                f"{data.name}: has {found}: expected embeddings of {counted(spec.conditioning_size, 'number')}, as the "
+                "model has"
             )
         return data.train_embeddings, data.test_embeddings
     if spec.conditioning == "map":

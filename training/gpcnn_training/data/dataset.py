@@ -14,7 +14,7 @@ from gpcnn_deploy.pictures.arrays import check_range
 from gpcnn_deploy.pictures.levels import levels_from_pixels
 from gpcnn_deploy.pictures.maps import Maps
 from gpcnn_deploy.preparation import Preparation
-from gpcnn_deploy.text import valid
+from gpcnn_deploy.text import counted, spanned, valid
 
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
@@ -71,14 +71,21 @@ class DataSet:
             if len(pixels) == 0:
                 raise DataError(f"{self.name}: no {part} images: expected at least one")
             if len(pixels) != len(labels):
-                raise DataError(f"{self.name}: {len(pixels)} {part} images but {len(labels)} labels: expected one each")
+                raise DataError(
+                    f"{self.name}: {counted(len(pixels), part + ' image')} but {counted(len(labels), 'label')}: "
+                    "expected one each"
+                )
             top = max(1, len(self.class_names))
             if labels.min() < 0 or labels.max() >= top:
                 raise DataError(
-                    f"{self.name}: {part} labels run from {labels.min()} to {labels.max()}: expected 0 to {top - 1}"
+                    f"{self.name}: {part} labels are {spanned(labels.min(), labels.max())}: expected "
+                    f"{spanned(0, top - 1)}"
                 )
         if not 0 <= self.validation < len(self.train_pixels):
-            raise DataError(f"{self.name}: all {len(self.train_pixels)} images are validation images: add others")
+            raise DataError(
+                f"{self.name}: no image is left to train on, all {len(self.train_pixels)} are validation images: add "
+                "others"
+            )
         if self.train_pixels.shape[1:] != self.test_pixels.shape[1:]:
             raise DataError(
                 f"{self.name}: training images are {self.train_pixels.shape[1:]}, test images "
@@ -97,7 +104,8 @@ class DataSet:
         for part, pixels, vectors in (("training", self.train_pixels, train), ("test", self.test_pixels, test)):
             if len(vectors) != len(pixels):
                 raise DataError(
-                    f"{self.name}: {len(pixels)} {part} images but {len(vectors)} embeddings: expected one each"
+                    f"{self.name}: {counted(len(pixels), part + ' image')} but {counted(len(vectors), 'embedding')}: "
+                    "expected one each"
                 )
 
     def _check_maps(self) -> None:
@@ -111,7 +119,10 @@ class DataSet:
             )
         for part, pixels, maps in (("training", self.train_pixels, train), ("test", self.test_pixels, test)):
             if len(maps) != len(pixels):
-                raise DataError(f"{self.name}: {len(pixels)} {part} images but {len(maps)} maps: expected one each")
+                raise DataError(
+                    f"{self.name}: {counted(len(pixels), part + ' image')} but {counted(len(maps), 'map')}: expected "
+                    "one each"
+                )
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -153,7 +164,7 @@ class DataSet:
         one, other = levels_from_pixels(np.array([low, high], np.uint8), levels).tolist()
         if one == other:
             raise DataError(
-                f"{self.name}: pixels run from {low} to {high}, which --levels {levels} makes level {one} alone: "
+                f"{self.name}: pixels are {spanned(low, high)}, which --levels {levels} makes level {one} alone: "
                 "expected 0 (black) to 255 (white)"
             )
         check_range(f"{self.name}: pixels", low, high)
@@ -187,7 +198,7 @@ def split(
     """
     count = len(pixels) - validation
     if count < 2:
-        raise DataError(f"{name}: {count} images: expected at least 2, one to train on and one to test on")
+        raise DataError(f"{name}: {counted(count, 'image')}: expected at least 2, one to train on and one to test on")
     order = np.random.Generator(np.random.Philox(key=count)).permutation(count)
     test, train = np.split(order, [min(MAX_TEST_IMAGES, max(1, count // 10))])
     test, train = np.sort(test), np.sort(train)

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gpcnn_deploy.errors import DataError
+from gpcnn_deploy.text import counted
 from gpcnn_training.data.dataset import DataSet, split
 
 _MAX_BYTES = 1 << 34
@@ -50,7 +51,9 @@ def load_idx(folder: Path) -> DataSet:
         raise DataError(f"{images}: holds no images")
     numbers = np.zeros(len(pixels), np.uint8) if labels is None else read_idx(labels, 1)
     if labels is not None and len(numbers) != len(pixels):
-        raise DataError(f"{labels}: holds {len(numbers):,} labels for {len(pixels):,} images: expected one each")
+        raise DataError(
+            f"{labels}: holds {counted(len(numbers), 'label')} for {counted(len(pixels), 'image')}: expected one each"
+        )
     known = np.unique(numbers)
     names = () if labels is None else tuple(map(str, known.tolist()))
     positions = np.searchsorted(known, numbers).astype(np.int64)
@@ -80,13 +83,15 @@ def read_idx(path: Path, axes: int) -> npt.NDArray[np.uint8]:
             shape = tuple(int.from_bytes(stream.read(4), "big") for _ in range(axes))
             size = math.prod(shape)
             if size > _MAX_BYTES:
-                raise DataError(f"{path}: says that it holds {size:,} bytes: expected at most {_MAX_BYTES:,}")
+                raise DataError(f"{path}: says that it holds {counted(size, 'byte')}: expected at most {_MAX_BYTES:,}")
             content = stream.read(size + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read ({error}): replace it") from error
     if len(content) != size:
         more = "more than " if len(content) > size else ""
-        raise DataError(f"{path}: holds {more}{min(len(content), size):,} bytes, expected {size:,}: replace it")
+        raise DataError(
+            f"{path}: holds {more}{counted(min(len(content), size), 'byte')}, expected {size:,}: replace it"
+        )
     return np.frombuffer(content, np.uint8).reshape(shape)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gpcnn_deploy.errors import DataError
+from gpcnn_deploy.text import counted
 from gpcnn_training.data.dataset import DataSet
 from gpcnn_training.data.download import download
 from gpcnn_training.data.idx import spellings
@@ -164,7 +165,7 @@ def _read_idx(name: str, path: Path, file: _File) -> npt.NDArray[np.uint8]:
         raise DataError(f"{path}: cannot be read ({error}): {mend}") from error
     if len(content) != size:
         more = "more than " if len(content) > size else ""
-        raise DataError(f"{path}: holds {more}{min(len(content), size)} bytes, expected {size}: {mend}")
+        raise DataError(f"{path}: holds {more}{counted(min(len(content), size), 'byte')}, expected {size}: {mend}")
     if hashlib.sha256(content).hexdigest() != file.content:
         raise DataError(f"{path}: is not the {name} file of that name (its SHA-256 differs): {mend}")
     return np.frombuffer(content, np.uint8, offset=4 + 4 * len(file.shape)).reshape(file.shape)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
+
+from gpcnn_deploy.errors import UsageError
+from gpcnn_deploy.system.home import at_home
 
 NAMES = ("digits", "mnist", "fashion-mnist", "cifar10", "emoji")
 
@@ -15,6 +17,29 @@ _SPELLINGS = {
 }
 
 
+def check_data(text: str) -> None:
+    """Refuse a name of no data set, and a path where nothing is.
+
+    Raises:
+        UsageError: there is none.
+    """
+    name = data_name(text)
+    try:
+        there = name in NAMES or Path(name).exists()
+    except (OSError, ValueError):
+        there = False
+    if not there:
+        raise no_such_data(name)
+
+
+def no_such_data(name: str) -> UsageError:
+    """`--data` names nothing that is there."""
+    return UsageError(
+        f"--data {name}: no such file or folder; expected {', '.join(NAMES)}, or the path of an .npz file or picture "
+        "folder"
+    )
+
+
 def data_name(text: str) -> str:
     """The name of a data set as `NAMES` has it, or a path with the home folder put for its `~`.
 
@@ -22,12 +47,9 @@ def data_name(text: str) -> str:
     """
     if text in NAMES:
         return text
-    path = Path(text)
-    if text.startswith("~"):  # behind `--data=` no shell expands it
-        with contextlib.suppress(RuntimeError):
-            path = path.expanduser()
+    text = at_home(text)
     try:
-        there = path.exists()
+        there = Path(text).exists()
     except (OSError, ValueError):
         there = False
     if not there:
@@ -37,4 +59,4 @@ def data_name(text: str) -> str:
                 return name
         if plain in _SPELLINGS:
             return _SPELLINGS[plain]
-    return str(path) if text.startswith("~") else text
+    return text

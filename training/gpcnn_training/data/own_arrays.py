@@ -26,6 +26,7 @@ from gpcnn_deploy.pictures.arrays import (
 )
 from gpcnn_deploy.pictures.files import SUFFIXES
 from gpcnn_deploy.pictures.maps import MAPS
+from gpcnn_deploy.text import counted, spanned
 from gpcnn_training.data.dataset import DataSet, Labels, Pixels, shortened, split
 from gpcnn_training.data.own_conditions import embeddings_of, joined, maps_of
 
@@ -147,7 +148,7 @@ def _numbers(path: Path, arrays: Arrays, keys: Keys) -> Labels | None:
     labels_shape(source, labels.shape, labels.dtype, images)
     numbers = label_numbers(source, labels)
     if images and (numbers.min() < 0 or numbers.max() >= MAX_CLASSES):
-        raise DataError(f"{source} run from {numbers.min()} to {numbers.max()}: expected 0 to {MAX_CLASSES - 1}")
+        raise DataError(f"{source} hold {spanned(numbers.min(), numbers.max())}: expected 0 to {MAX_CLASSES - 1}")
     return numbers
 
 
@@ -159,7 +160,7 @@ def _class_names(path: Path, arrays: Arrays, numbers: Labels) -> tuple[str, ...]
     if names.dtype.kind != "U" or names.ndim != 1 or not classes <= len(names) <= MAX_CLASSES:
         raise DataError(
             f"{path}: class_names are {names.dtype} of shape {list(names.shape)}: expected text, one name for each of "
-            f"{classes} classes"
+            f"{counted(classes, 'class', 'classes')}"
         )
     unique = tuple(normalized(str(name)) for name in names)
     if len(set(unique)) != len(unique) or not all(unique):

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from gpcnn_deploy.errors import DataError
 from gpcnn_deploy.pictures.arrays import EMBEDDINGS, Part, checked_vectors
 from gpcnn_deploy.pictures.maps import MAPS, Maps, checked_maps
+from gpcnn_deploy.text import counted
 from gpcnn_training.data.dataset import Embeddings
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -68,7 +69,7 @@ def maps_of(path: Path, arrays: Arrays, part: Part, images: int, train: Maps | N
         raise DataError(f"{path}: has no array '{MAPS[part][0]}': expected [{images}, h, w, M], a map for each image")
     maps = checked_maps(f"{path}: {found}", arrays[found])
     if len(maps) != images:
-        raise DataError(f"{path}: {found} are {len(maps)} maps: expected {images}, one for each image")
+        raise DataError(f"{path}: {found} are {counted(len(maps), 'map')}: expected {images}, one for each image")
     if train is not None and (maps.shape[1:], maps.dtype) != (train.shape[1:], train.dtype):
         wanted, held = ([x.shape[2], x.shape[3], x.shape[1]] for x in (train, maps))
         raise DataError(

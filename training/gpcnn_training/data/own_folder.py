@@ -12,6 +12,7 @@ from gpcnn_deploy.class_names import MAX_CLASSES, natural_order, normalized
 from gpcnn_deploy.errors import DataError
 from gpcnn_deploy.pictures.files import SUFFIXES, Target, is_clutter, read_picture
 from gpcnn_deploy.preparation import Preparation
+from gpcnn_deploy.text import counted
 from gpcnn_training.data.dataset import DataSet, Pixels, shortened, split
 from gpcnn_training.data.prepare import target_of
 
@@ -175,7 +176,7 @@ def _listed(reader: _Reader, folder: Path, classes: tuple[str, ...] | None = Non
         by_name.setdefault(_class_name(entry), []).append(entry)
     names = tuple(sorted(by_name, key=natural_order)) if classes is None else classes
     if len(names) > MAX_CLASSES:
-        raise DataError(f"{folder}: holds {len(names):,} folders: expected at most {MAX_CLASSES:,} classes")
+        raise DataError(f"{folder}: holds {counted(len(names), 'folder')}: expected at most {MAX_CLASSES:,} classes")
     part = _Part([], [], names)
     for name, entries in by_name.items():
         if name not in names:

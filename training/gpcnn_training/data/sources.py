@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from gpcnn_deploy.errors import DataError, UsageError
+from gpcnn_deploy.errors import DataError
 from gpcnn_deploy.pictures.levels import pixels_from_levels
 from gpcnn_deploy.preparation import Preparation
 from gpcnn_training.data.dataset import DataSet
-from gpcnn_training.data.names import NAMES, data_name
+from gpcnn_training.data.names import NAMES, data_name, no_such_data
 from gpcnn_training.data.prepare import prepared
 
 DIGITS_LEVELS = 17
@@ -63,10 +63,7 @@ def _arrays(name: str, data_dir: Path | None) -> DataSet:
         from gpcnn_training.data.own_arrays import load_npz
 
         return load_npz(Path(name))
-    names = ", ".join(NAMES)
-    raise UsageError(
-        f"--data {name}: no such file or folder; expected {names}, or the path of an .npz file or picture folder"
-    )
+    raise no_such_data(name)
 
 
 def _digits() -> DataSet:

@@ -19,6 +19,7 @@ from torch import nn
 
 from gpcnn_deploy.errors import TrainingError
 from gpcnn_deploy.system.machine import available_cores
+from gpcnn_deploy.text import counted
 
 PrecisionChoice = Literal["auto", "fp32", "bf16"]
 CompileChoice = Literal["auto", "on", "off"]
@@ -48,8 +49,7 @@ class Compute(msgspec.Struct, frozen=True, kw_only=True):
 
     def describe(self) -> str:
         """In words: `2 threads, fp32, compiled`."""
-        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
-        return f"{threads}, {self.precision}" + (", compiled" if self.compiled else "")
+        return f"{counted(self.threads, 'thread')}, {self.precision}" + (", compiled" if self.compiled else "")
 
 
 @contextlib.contextmanager

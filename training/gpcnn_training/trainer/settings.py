@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from gpcnn_deploy.text import counted
+
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
@@ -86,9 +88,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """The limits in words."""
         words = []
         if self.epochs is not None:
-            words.append(f"{self.epochs} epochs")
+            words.append(counted(self.epochs, "epoch"))
         if self.max_steps is not None:
-            words.append(f"{self.max_steps} steps")
+            words.append(counted(self.max_steps, "step"))
         if self.time_limit is not None:
             words.append(duration(self.time_limit))
         return " or ".join(words) + (", whichever comes first" if len(words) > 1 else "")

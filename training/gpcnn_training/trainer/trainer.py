@@ -25,7 +25,8 @@ from torch.optim.swa_utils import AveragedModel
 from gpcnn_deploy.checkpoint_header import Header
 from gpcnn_deploy.errors import CheckpointError, OutputError, TrainingError, UsageError
 from gpcnn_deploy.spec import Quantization
-from gpcnn_deploy.text import bounded
+from gpcnn_deploy.text import bounded, counted
+from gpcnn_deploy.units import units_of
 from gpcnn_training.checkpoint import checkpoint_header, save_checkpoint, tool_versions
 from gpcnn_training.conditionals import conditionals
 from gpcnn_training.data.conditions import conditions_of, data_digest
@@ -105,7 +106,8 @@ class Trainer:
         self._fabric = fabric
         if self.batch_size % fabric.world_size:
             raise UsageError(
-                f"--batch-size {self.batch_size} cannot be shared by {fabric.world_size} processes: "
+                f"--batch-size {self.batch_size} cannot be shared by "
+                f"{counted(fabric.world_size, 'process', 'processes')}: "
                 f"expected a multiple, such as {-(-self.batch_size // fabric.world_size) * fabric.world_size}"
             )
         self.step = restored.state.checkpoint.step if restored else 0
@@ -455,7 +457,9 @@ class Trainer:
             learning_rate=self._pending[-1][1],
             images_per_second=round(speed, 1),
         )
-        text = f"{nll:.2f} nats/image  {bits_per_dim(nll, self.spec):.4f} bits/dim  {speed:.0f} images/s"
+        units = units_of(self.quantization == "codes")
+        bits = f"{bits_per_dim(nll, self.spec):.4f} bits/{units.dim}"
+        text = f"{nll:.2f} nats/{units.image}  {bits}  {speed:.0f} images/s"
         display.update(self.progress, f"{text}  {self._validation}".rstrip())
         self._pending, self._reported_at = [], now
 

@@ -13,9 +13,11 @@ from click.core import ParameterSource
 from gpcnn_deploy.commands.command import Command, json_option, say, write_json
 from gpcnn_deploy.commands.extras import require
 from gpcnn_deploy.commands.outputs import OUTPUT_EITHER, Output, check_outputs
+from gpcnn_deploy.commands.paths import PATH
 from gpcnn_deploy.errors import UsageError
 from gpcnn_deploy.metadata import encoder_path
 from gpcnn_deploy.schedule import Schedule
+from gpcnn_deploy.text import counted
 from gpcnn_export.commands.export.c_source import OPTIONS as C_OPTIONS
 from gpcnn_export.commands.export.c_source import c_options
 
@@ -48,7 +50,7 @@ class WindowType(click.ParamType):  # type: ignore[type-arg]  # generic from cli
 
 
 @click.command(cls=Command, context_settings={"show_default": True})
-@click.argument("source", required=False, type=click.Path(path_type=Path), metavar="[CHECKPOINT | MODEL]")
+@click.argument("source", required=False, type=PATH, metavar="[CHECKPOINT | MODEL]")
 @click.option(
     "--format",
     "form",
@@ -272,19 +274,36 @@ def _is_model_file(source: Path | None) -> TypeGuard[Path]:
 
 def _checkpoint(source: Path | None, form: str) -> Path:
     """The checkpoint or model file that was named, or the newest run's checkpoint."""
+    found = _found(source)
     graph = () if form == "native" else ("onnx", "onnxscript")
     require("this export", "export", "torch", "safetensors", *graph)
-    from gpcnn_training.runs import checkpoint_path, newest_run
     from gpcnn_training.trainer.compute import limit_threads
 
     limit_threads()
+    if source is None:
+        click.echo(f"Exporting {found}, the newest run.", err=True)
+    return found
+
+
+def _found(source: Path | None) -> Path:
+    """The same, found out to be there, which needs no PyTorch.
+
+    Raises:
+        CheckpointError: no such checkpoint, or a damaged one, or there is no run.
+        EngineError, UsageError: no such model file, or none in the zoo.
+    """
+    from gpcnn_deploy.checkpoint_header import Header, read_header
+    from gpcnn_deploy.model_file import read_model_bytes
+    from gpcnn_runtime.zoo.catalogue import resolve_engine
+    from gpcnn_training.runs import checkpoint_path, newest_run
+
     if _is_model_file(source):
+        if not (path := resolve_engine(source)).is_file():
+            read_model_bytes(path)  # says so
         return source
-    if source is not None:
-        return checkpoint_path(source)
-    checkpoint = newest_run()
-    click.echo(f"Exporting {checkpoint}, the newest run.", err=True)
-    return checkpoint
+    path = newest_run() if source is None else checkpoint_path(source)
+    read_header(path, Header)
+    return path
 
 
 def _web(source: Path | None, out: Path, json_path: Path | None) -> None:
@@ -306,7 +325,10 @@ def _web(source: Path | None, out: Path, json_path: Path | None) -> None:
     site.write(out)
     write_json(json_path, of_site(out, site))
     parameters = f"{site.metadata.parameters:,} parameters"
-    say(json_path, f"Wrote {out}: a page of {len(site.files) + 1} files, {parameters}, {site.size / 1e6:.1f} MB.")
+    say(
+        json_path,
+        f"Wrote {out}: a page of {counted(len(site.files) + 1, 'file')}, {parameters}, {site.size / 1e6:.1f} MB.",
+    )
     say(json_path, f"Next: python3 -m http.server --bind 127.0.0.1 --directory {shlex.quote(str(out))}")
 
 
@@ -351,7 +373,7 @@ def _report(out: Path, engine: OnnxEngine | ModelFile, json_path: Path | None) -
     ties = f" ({parity.near_ties} differ by a proven near-tie)" if parity.near_ties else ""
     say(
         json_path,
-        f"Checked against eager PyTorch: {parity.identical} of {parity.images} images identical{ties}, "
+        f"Checked against eager PyTorch: {parity.identical} of {counted(parity.images, 'image')} identical{ties}, "
         f"log-probabilities within {parity.log_prob_error:.1e} nats.",
     )
     if (shown := metadata.picture_parity) is not None:
@@ -373,11 +395,13 @@ def _report_encoder(out: Path, encoder: OnnxEngine | bytes, json_path: Path | No
     metadata = onnx_metadata(path, content)
     if (codes := metadata.codes_parity) is not None:
         ties = f"{codes.near_ties} of them near-ties" if codes.near_ties else "all of them equal"
-        proof = f"{codes.codes:,} codes of {codes.images} pictures are eager PyTorch's, {ties}"
+        proof = f"{codes.codes:,} codes of {counted(codes.images, 'picture')} are eager PyTorch's, {ties}"
     else:
         parity = metadata.encoder_parity
         assert parity is not None
-        proof = f"embeddings of {parity.images} images within {parity.embedding_error:.1e} of eager PyTorch's"
+        proof = (
+            f"embeddings of {counted(parity.images, 'image')} within {parity.embedding_error:.1e} of eager PyTorch's"
+        )
     size = f"{metadata.parameters:,} parameters, {len(content) / 1e6:.1f} MB"
     say(json_path, f"Wrote {path}: encoder, {size}; {proof}.")
 

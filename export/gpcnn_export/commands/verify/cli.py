@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gpcnn_deploy.commands.command import Command, data_dir_option, json_option, write_json
+from gpcnn_deploy.commands.paths import PATH
 from gpcnn_runtime.commands.options import batch_size_option, provider_option, seed_option, threads_option
 
 if TYPE_CHECKING:
@@ -15,10 +16,10 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Command)
-@click.argument("engine", type=click.Path(path_type=Path))
+@click.argument("engine", type=PATH)
 @click.option(
     "--checkpoint",
-    type=click.Path(path_type=Path),
+    type=PATH,
     required=True,
     help="What the engine was made from: a checkpoint, or the folder of its run.",
 )

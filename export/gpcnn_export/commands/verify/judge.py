@@ -14,6 +14,7 @@ from gpcnn_deploy.class_names import same_names
 from gpcnn_deploy.commands.command import Command
 from gpcnn_deploy.commands.extras import require
 from gpcnn_deploy.errors import CheckpointError, DataError, UsageError
+from gpcnn_deploy.kinds import kind_in_words
 from gpcnn_deploy.text import exact_json, read_exact_json
 from gpcnn_export.commands.verify.protocol import INPUTS, Prepared, VerifyJob
 
@@ -90,6 +91,12 @@ def prepare(
 
 
 def _check_spec(job: VerifyJob, header: Header) -> None:
+    theirs, ours = kind_in_words(header.spec, header.vqvae), kind_in_words(job.spec, job.vqvae)
+    if theirs != ours:
+        raise CheckpointError(
+            f"{job.checkpoint}: is {theirs}, and the engine is {ours}, so there is nothing to compare: name the "
+            "checkpoint that the engine was made from"
+        )
     fields = [name for name in job.spec.__struct_fields__ if getattr(job.spec, name) != getattr(header.spec, name)]
     if fields:
         differ = ", ".join(f"{name} {getattr(header.spec, name)}, engine {getattr(job.spec, name)}" for name in fields)

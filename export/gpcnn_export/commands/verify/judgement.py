@@ -15,6 +15,8 @@ from gpcnn_deploy.checkpoint_header import Header
 from gpcnn_deploy.errors import ParityError
 from gpcnn_deploy.metadata import Precision
 from gpcnn_deploy.spec import ModelSpec
+from gpcnn_deploy.text import counted
+from gpcnn_deploy.units import Units, units_of
 from gpcnn_export.commands.verify.protocol import (
     INPUTS,
     Coded,
@@ -91,7 +93,7 @@ def judge(
     real = None if prepared.data is None else _real_data(prepared.data, model, request, drawn)
     rows = tuple(_row(model.spec, case, limits) for case in cases)
     reached = _reached(cases, rows, real)
-    failures += _beyond(rows, limits, reached)
+    failures += _beyond(rows, limits, reached, units_of(pictures is not None))
     encoder = None
     shown = None if pictures is None else _pictured(pictures, drawn, failures)
     codes = None
@@ -270,20 +272,21 @@ def _largest(values: list[float | None]) -> float | None:
     return max(finite) if finite and len(finite) == len(values) else None
 
 
-def _beyond(rows: tuple[Compared, ...], limits: Limits, reached: Limits) -> list[str]:
+def _beyond(rows: tuple[Compared, ...], limits: Limits, reached: Limits, units: Units) -> list[str]:
     lines = []
     defects = sum(row.images - row.identical - row.explained for row in rows)
     if defects:
         images = sum(row.images for row in rows)
-        lines.append(f"{defects} of {images} images are not eager PyTorch's, and no rounding error explains it")
+        lines.append(f"not eager PyTorch's: {defects} of {counted(images, 'image')}, and no rounding error explains it")
     if reached.log_prob is None:
         lines.append("no log-probabilities that are all finite")
     elif limits.log_prob is not None and reached.log_prob > limits.log_prob:
         lines.append(
-            f"log-probabilities are off by up to {reached.log_prob:.2e} nats per sub-pixel, limit {limits.log_prob:.0e}"
+            f"log-probabilities are off by up to {reached.log_prob:.2e} nats per {units.subpixel}, limit "
+            f"{limits.log_prob:.0e}"
         )
     if limits.agreement is not None and (reached.agreement or 0) < limits.agreement:
-        lines.append(f"only {reached.agreement or 0:.2%} of the sub-pixels agree, limit {limits.agreement:.0%}")
+        lines.append(f"only {reached.agreement or 0:.2%} of the {units.subpixel}s agree, limit {limits.agreement:.0%}")
     if limits.drift is not None and reached.drift is not None and reached.drift > limits.drift:
-        lines.append(f"the likelihood drifts by {reached.drift:.2e} bits/dim, limit {limits.drift:.0e}")
+        lines.append(f"the likelihood drifts by {reached.drift:.2e} bits/{units.dim}, limit {limits.drift:.0e}")
     return lines

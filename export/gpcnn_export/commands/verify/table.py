@@ -6,6 +6,8 @@ from rich.table import Table
 
 from gpcnn_deploy.commands import console
 from gpcnn_deploy.schedule import Schedule
+from gpcnn_deploy.text import counted
+from gpcnn_deploy.units import Units, units_of
 from gpcnn_export.commands.verify.protocol import Limits
 from gpcnn_export.commands.verify.verification import Verification
 
@@ -19,7 +21,8 @@ def table(found: Verification) -> Table:
     result = console.table(title)
     result.add_column("inputs")
     result.add_column("strategy")
-    for heading in ("images", "identical", "explained", "defect", "sub-pixels\nagreeing", "log-prob error\nnats"):
+    agreeing = f"{units_of(found.pictures is not None).subpixel}s\nagreeing"
+    for heading in ("images", "identical", "explained", "defect", agreeing, "log-prob error\nnats"):
         result.add_column(heading, justify="right")
     for row in found.rows:
         defects = row.images - row.identical - row.explained
@@ -35,7 +38,7 @@ def table(found: Verification) -> Table:
 
 def notes(found: Verification) -> list[str]:
     """Origin, real data, the first divergence, limits, and the verdict."""
-    lines = []
+    lines, units = [], units_of(found.pictures is not None)
     digest = f"{found.checkpoint_digest[:12]}…"
     if found.same_checkpoint:
         lines.append(f"Origin: the engine names this checkpoint, {found.checkpoint} ({digest}).")
@@ -48,48 +51,50 @@ def notes(found: Verification) -> list[str]:
     else:
         engine, eager = (_figure(nll, ".4f") for nll in (data.engine_nll, data.eager_nll))
         lines.append(
-            f"Real data: {data.images} test images of {data.name}: {engine} nats/image, eager PyTorch {eager}; drift "
-            f"{_figure(data.drift)} bits/dim, log-probabilities within {_figure(data.log_prob_error)} nats."
+            f"Real data: {counted(data.images, 'test image')} of {data.name}: {engine} nats/{units.image}, eager "
+            f"PyTorch {eager}; drift {_figure(data.drift)} bits/{units.dim}, log-probabilities within "
+            f"{_figure(data.log_prob_error)} nats."
         )
     encoder = found.encoder
     if encoder is not None:
         lines.append(
-            f"Encoder: embeddings of {encoder.images} pictures within {_figure(encoder.error)} of eager PyTorch's, "
-            f"limit {_figure(encoder.limit)}."
+            f"Encoder: embeddings of {counted(encoder.images, 'picture')} within {_figure(encoder.error)} of eager "
+            f"PyTorch's, limit {_figure(encoder.limit)}."
         )
     if found.pictures is not None:
         shown = found.pictures
         lines.append(
-            f"Pictures: {shown.images} of the same codes, {1 - shown.differing_share:.3%} of all pixels identical, the "
-            f"others within {shown.error} of 255, limit {shown.limit}."
+            f"Pictures: {shown.images:,} of the same codes, {1 - shown.differing_share:.3%} of all pixels identical, "
+            f"the others within {shown.error} of 255, limit {shown.limit}."
         )
     if found.codes is not None:
         codes = found.codes
         lines.append(
-            f"Encoder: {codes.codes - codes.differing:,} of {codes.codes:,} codes of {codes.images} pictures equal, "
-            f"the others as near within {_figure(codes.error)}, limit {_figure(codes.limit)}."
+            f"Encoder: {codes.codes - codes.differing:,} of {codes.codes:,} codes of "
+            f"{counted(codes.images, 'picture')} equal, the others as near within {_figure(codes.error)}, limit "
+            f"{_figure(codes.limit)}."
         )
     if found.first_divergence is not None:
         lines.append(f"First divergence: {found.first_divergence}.")
-    lines.append(f"Limits ({found.precision}): {_limits(found.limits, found.limits)}.")
+    lines.append(f"Limits ({found.precision}): {_limits(found.limits, found.limits, units)}.")
     reached = "Reached" if found.proven else "Would pass with"
-    lines.append(f"{reached}: {_limits(found.reached, found.limits)}.")
+    lines.append(f"{reached}: {_limits(found.reached, found.limits, units)}.")
     if found.proven:
         equal = "draws the images" if found.precision == "fp32" else "is within its limits of the images"
         lines.append(f"PROVEN: the engine {equal} of eager PyTorch, and its log-probabilities are the model's.")
     return lines
 
 
-def _limits(shown: Limits, limits: Limits) -> str:
+def _limits(shown: Limits, limits: Limits, units: Units) -> str:
     """Figures of `shown`, as far as `limits` has one."""
     parts = [
         f"u within {_figure(shown.near_tie)} of a CDF step where levels differ",
-        f"log-probabilities within {_figure(shown.log_prob)} nats per sub-pixel",
+        f"log-probabilities within {_figure(shown.log_prob)} nats per {units.subpixel}",
     ]
     if limits.agreement is not None:
-        parts.append(f"{_figure(shown.agreement, '.3%')} of the sub-pixels agreeing")
+        parts.append(f"{_figure(shown.agreement, '.3%')} of the {units.subpixel}s agreeing")
     if limits.drift is not None:
-        parts.append(f"likelihood within {_figure(shown.drift)} bits/dim")
+        parts.append(f"likelihood within {_figure(shown.drift)} bits/{units.dim}")
     return "; ".join(parts)
 
 

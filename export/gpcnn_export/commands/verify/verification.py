@@ -17,16 +17,19 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from gpcnn_deploy.checkpoint_header import Header, read_header
 from gpcnn_deploy.commands.child import run_child
 from gpcnn_deploy.errors import UsageError
 from gpcnn_deploy.metadata import Precision, Role
 from gpcnn_deploy.philox import MAX_SEED
-from gpcnn_deploy.text import exact_json
+from gpcnn_deploy.text import counted, exact_json
 from gpcnn_export.commands.verify.protocol import INPUTS, JUDGE_MODULE, Inputs, Prepared, Verdict, VerifyJob
 from gpcnn_runtime.engines.base import Strategy
 from gpcnn_runtime.engines.onnxruntime.providers import Provider
 from gpcnn_runtime.sampler import BATCH_SIZE, Sampler
 from gpcnn_runtime.samples import Samples
+from gpcnn_training.data.names import check_data
+from gpcnn_training.runs import checkpoint_path
 
 IMAGES = 16
 TEST_IMAGES = 500
@@ -104,10 +107,15 @@ def verify(
             spec, or `data` is damaged or does not fit the model.
     """
     if images < 1 or test_images < 1:
-        raise UsageError(f"{images} images, {test_images} test images: expected 1 or more of each")
+        raise UsageError(
+            f"{counted(images, 'image')}, {counted(test_images, 'test image')}: expected 1 or more of each"
+        )
     if not 0 <= seed <= MAX_SEED:
         raise UsageError(f"seed is {seed}: expected 0 to 2**64 - 1")
     tell("loading the engine")
+    read_header(checkpoint_path(Path(checkpoint)), Header)  # before the judge, who needs PyTorch
+    if data is not None:
+        check_data(data)
     with (
         Sampler.load(engine, threads, batch_size, provider=provider, fallback=False, warn=warn) as sampler,
         tempfile.TemporaryDirectory(prefix="gpcnn-verify-") as folder,
@@ -171,8 +179,8 @@ def _draw(sampler: Sampler, request: Arrays, seed: int, tell: Callable[[str], No
             else:
                 drawn["encoder.codes"] = encoder.encode(request["encoder.picture"])
     if "data.levels" in request:
-        tell(f"the engine scores {len(request['data.levels'])} test images")
         levels = request["data.levels"]
+        tell(f"the engine scores {counted(len(levels), 'test image')}")
         fed = {"known": levels, "mask": np.ones(levels.shape, np.bool_), "temperature": np.array(1, np.float32)}
         fed.update({key: request[f"data.{key}"] for key in ("label", "embedding", "map") if f"data.{key}" in request})
         drawn["data.log_prob"] = _sample(sampler, fed, len(levels), seed, "jacobi").log_prob

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from gpcnn_deploy.commands.command import Command, json_option, write_json
+from gpcnn_deploy.commands.paths import PATH
+from gpcnn_deploy.text import counted
 from gpcnn_runtime.commands.options import provider_option, strategy_option, threads_option
 
 if TYPE_CHECKING:
@@ -23,20 +25,20 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Command)
-@click.argument("engine", type=click.Path(path_type=Path))
+@click.argument("engine", type=PATH)
 @click.option(
     "--batch", "batches", type=click.IntRange(1), multiple=True, default=(1,), help="Images in a call. May be repeated."
 )
 @click.option(
     "--checkpoint",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Also time eager PyTorch, which runs the whole network once per sub-pixel, on the same weights and noise, and "
     "check that the images are identical: a checkpoint, a run folder, or a model file.",
 )
 @click.option(
     "--beside",
     metavar="ENGINE",
-    type=click.Path(path_type=Path),
+    type=PATH,
     multiple=True,
     help="Another engine of the same model, measured in the same run; may be repeated.  [default: of a model file with "
     "--checkpoint, the ONNX engine of the same weights, where the packages that make and run it are installed]",
@@ -199,7 +201,7 @@ def _measure(
         differing = compare_images(name, images, other, drawn)
         if differing and eager is None:
             raise ParityError(
-                f"{differing} of {job.batch} images of {other} are not those of {name}: take engines of one "
+                f"{differing} of {counted(job.batch, 'image')} of {other} are not those of {name}: take engines of one "
                 "checkpoint; if these are, name it with --checkpoint, to see whether a rounding error explains it"
             )
         if differing and eager is not None:  # eager PyTorch raises unless a rounding error explains it

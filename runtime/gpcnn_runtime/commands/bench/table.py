@@ -8,6 +8,7 @@ from rich.table import Table
 
 from gpcnn_deploy.baseline import BaselineReport
 from gpcnn_deploy.commands import console
+from gpcnn_deploy.text import counted
 from gpcnn_runtime.commands.bench.report import BenchReport, BenchRow
 
 EXTRAPOLATED = "≈"
@@ -83,7 +84,7 @@ def notes(report: BenchReport, baselines: Sequence[BaselineReport]) -> list[str]
         lines.append("cold: from the start of a process to its first batch, noise included.")
     if baselines:
         compared = sum(baseline.identical + baseline.near_ties for baseline in baselines)
-        images = f"all {compared} images" if compared > 1 else "the image"
+        images = f"all {counted(compared, 'image')}" if compared > 1 else "the image"
         ties = f", {report.near_ties} of them up to a proven near-tie" if report.near_ties else ""
         lines.append(
             f"× eager: over {baselines[0].library}, the full network once per sub-pixel, on the same weights, "
@@ -97,7 +98,7 @@ def notes(report: BenchReport, baselines: Sequence[BaselineReport]) -> list[str]
         )
     machine = report.machine
     lines.append(
-        f"{machine['cpu']}, {machine['cores']} cores, {machine['system']}, Python {machine['python']}, "
+        f"{machine['cpu']}, {counted(int(machine['cores']), 'core')}, {machine['system']}, Python {machine['python']}, "
         f"gpcnn-deploy {machine['gpcnn-deploy']}."
     )
     return lines

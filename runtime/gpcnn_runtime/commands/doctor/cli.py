@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gpcnn_deploy.commands.command import Command, json_option, write_json
+from gpcnn_deploy.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -44,7 +45,7 @@ def tables(found: Diagnosis) -> Iterator[Table]:
 
     yield facts("This machine can", ((a.what, _yes(a.possible), a.how) for a in found.abilities))
     machine = found.machine
-    cores = "1 core" if machine["cores"] == 1 else f"{machine['cores']} cores"
+    cores = counted(int(machine["cores"]), "core")
     rows = [
         ("CPU", "", f"{machine['cpu']}, {cores}, {int(machine['memory_mb']) / 1e3:.1f} GB of memory"),
         *_container(machine),

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from gpcnn_deploy.commands.command import Command, json_option, write_json
+from gpcnn_deploy.commands.paths import PATH
 from gpcnn_deploy.schedule import Schedule
+from gpcnn_deploy.text import counted, spanned
 
 if TYPE_CHECKING:
     from gpcnn_runtime.inspection import Inspection
@@ -18,10 +20,10 @@ SHOWN_CLASSES = 20
 
 
 @click.command(cls=Command)
-@click.argument("engine", type=click.Path(path_type=Path))
+@click.argument("engine", type=PATH)
 @json_option
 def main(engine: Path, json_path: Path | None) -> None:
-    """Show what ENGINE is: a .gpcnn, .onnx or .plan engine, or a checkpoint. Nothing in it is run.
+    """Show what ENGINE is: a .gpcnn, .onnx or .plan engine, a checkpoint, or a run folder. Nothing in it is run.
 
     \b
     gpcnn-inspect model.gpcnn
@@ -30,9 +32,14 @@ def main(engine: Path, json_path: Path | None) -> None:
     """
     from gpcnn_deploy.commands import console
     from gpcnn_deploy.errors import EngineError
+    from gpcnn_runtime.commands.inspect.codes import codes_facts, inspect_codes
     from gpcnn_runtime.engines.plan_file import metadata_path
     from gpcnn_runtime.inspection import inspect_engine
 
+    if (codes := inspect_codes(engine)) is not None:
+        write_json(json_path, codes)
+        console.show([console.facts(codes.path, codes_facts(codes))], stderr=console.taken(json_path))
+        return
     found = inspect_engine(engine)
     write_json(json_path, found)
     console.show([console.facts(found.path, facts(found))], stderr=console.taken(json_path))
@@ -64,9 +71,12 @@ def facts(found: Inspection) -> Iterator[tuple[str, str]]:
         coder = found.vqvae
         yield "pictures", f"{coder.height}×{coder.width} {colour}, of {grids_in_words(spec)} codes"
         each = " in each of two codebooks" if coder.code_levels == 2 else ""
-        vectors = f"{coder.codes} vectors of {coder.code_size} numbers{each}"
+        vectors = f"{coder.codes:,} vectors of {counted(coder.code_size, 'number')}{each}"
         yield "codes", f"{vectors}, which the prior reads as {spec.input_size}"
-        yield "decoder", f"{coder.features} features, {coder.blocks} residual blocks; the encoder has as many"
+        yield (
+            "decoder",
+            f"{counted(coder.features, 'feature')}, {counted(coder.blocks, 'residual block')}; the encoder has as many",
+        )
     if found.preparation is not None:
         yield "pictures", f"that do not fit are {found.preparation}, as in training"
     kernels = f"kernels {spec.first_kernel_size} and {spec.kernel_size}"
@@ -80,9 +90,9 @@ def facts(found: Inspection) -> Iterator[tuple[str, str]]:
         yield "classes", f"{spec.conditioning_size}: {', '.join(names)}{more}"
     elif spec.conditioning == "embedding":
         verb = "gives" if found.role == "encoder" else "is conditioned on"
-        yield "embedding", f"{verb} {spec.conditioning_size} numbers"
+        yield "embedding", f"{verb} {counted(spec.conditioning_size, 'number')}"
     elif spec.conditioning == "map":
-        yield "map", f"is conditioned on {map_in_words(spec)}, through {spec.map_features} features"
+        yield "map", f"is conditioned on {map_in_words(spec)}, through {counted(spec.map_features, 'feature')}"
     else:
         yield "conditioning", "none"
     yield "parameters", f"{found.parameters:,}"
@@ -106,7 +116,7 @@ def _plan(found: Inspection) -> Iterator[tuple[str, str]]:
         return
     yield "built by", f"{plan.flavor} {plan.tensorrt_version} on {plan.platform}; no other version runs it"
     yield "runs on", f"GPUs of compute capability {', '.join(plan.compute_capabilities)}"
-    yield "batch", f"1 to {plan.max_batch}, tuned for {plan.opt_batch}"
+    yield "batch", f"{spanned(1, plan.max_batch)}, tuned for {plan.opt_batch}"
     yield "digest", "as its metadata says" if plan.digest_matches else "NOT THAT OF ITS METADATA: changed or exchanged"
     yield (
         "elsewhere",
@@ -119,11 +129,11 @@ def _origin(found: Inspection) -> Iterator[tuple[str, str]]:
 
     checkpoint, parity = found.checkpoint, found.parity
     if checkpoint is not None:
-        length = f"{checkpoint.epoch:.2f} epochs, {checkpoint.step:,} steps"
+        length = f"{checkpoint.epoch:.2f} epochs, {counted(checkpoint.step, 'step')}"
         yield "trained", f"on {checkpoint.data} ({checkpoint.quantization}): {length}"
         if checkpoint.test_nll is not None:
             what = "an image" if checkpoint.psnr is None else "a picture's codes"
-            yield "test NLL", f"{checkpoint.test_nll:.2f} nats {what}, on {checkpoint.test_images:,} images"
+            yield "test NLL", f"{checkpoint.test_nll:.2f} nats {what}, on {counted(checkpoint.test_images, 'image')}"
         if checkpoint.psnr is not None:
             which = "test pictures" if checkpoint.test_images else "pictures held out from training"
             yield "PSNR", f"{checkpoint.psnr:.2f} dB of {which}, back from their codes"
@@ -137,7 +147,7 @@ def _origin(found: Inspection) -> Iterator[tuple[str, str]]:
         ties = f", {parity.near_ties} by proven near-ties not" if parity.near_ties else ""
         yield (
             "parity",
-            f"with eager PyTorch at export: {parity.identical} of {parity.images} images identical{ties}; "
+            f"with eager PyTorch at export: {parity.identical} of {counted(parity.images, 'image')} identical{ties}; "
             f"log-probabilities within {parity.log_prob_error:.1e} nats (limit {parity.log_prob_tolerance:.0e})",
         )
         if (shown := found.picture_parity) is not None:
@@ -156,7 +166,7 @@ def _origin(found: Inspection) -> Iterator[tuple[str, str]]:
         encoder = found.encoder_parity
         yield (
             "parity",
-            f"with eager PyTorch at export: embeddings of {encoder.images} images within "
+            f"with eager PyTorch at export: embeddings of {counted(encoder.images, 'image')} within "
             f"{encoder.embedding_error:.1e} (limit {encoder.embedding_tolerance:.0e})",
         )
     elif checkpoint is None:

@@ -9,12 +9,14 @@ import click
 from gpcnn_deploy.commands.command import STDOUT, Command, json_option, say, write_json
 from gpcnn_deploy.commands.console import taken
 from gpcnn_deploy.commands.outputs import OUTPUT_FILE, Output, check_outputs
+from gpcnn_deploy.commands.paths import PATH
+from gpcnn_deploy.text import counted
 
 DEFAULT_OUTPUT = Path("samples.npz")
 
 
 @click.command(cls=Command)
-@click.argument("parts", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("parts", nargs=-1, required=True, type=PATH)
 @click.option(
     "-o",
     "--output",
@@ -41,7 +43,7 @@ def main(parts: tuple[Path, ...], output: Path | None, json_path: Path | None) -
     write_json(json_path, joined)
     name = "standard output" if output == STDOUT else output
     said = STDOUT if taken(output, json_path) else None
-    say(said, f"{name}: {joined.images} images of {len(parts)} part{'s' if len(parts) > 1 else ''}")
+    say(said, f"{name}: {counted(joined.images, 'image')} of {counted(len(parts), 'part')}")
 
 
 if __name__ == "__main__":

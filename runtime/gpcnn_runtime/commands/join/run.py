@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from gpcnn_deploy.errors import DataError, UsageError
 from gpcnn_deploy.system.files import is_stream
+from gpcnn_deploy.text import spanned
 from gpcnn_runtime.commands.sample.jobs import (
     DAMAGED,
     ImageArrays,
@@ -102,8 +103,9 @@ def _check_complete(parts: Sequence[_Part], total: int) -> None:
 
 
 def _missing(start: int, stop: int, total: int) -> DataError:
+    images = "image" if stop - start == 1 else "images"
     return DataError(
-        f"images {start} to {stop - 1} of {total} are in no part: name the part that holds them, or draw them with "
+        f"no part holds {images} {spanned(start, stop - 1)} of {total}: name the part that does, or draw it with "
         f"gpcnn-sample --positions {start}:{stop}"
     )
 

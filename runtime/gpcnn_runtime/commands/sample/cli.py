@@ -13,9 +13,11 @@ from gpcnn_deploy.commands.command import Command, json_option
 from gpcnn_deploy.commands.console import warn
 from gpcnn_deploy.commands.outputs import OUTPUT_EITHER
 from gpcnn_deploy.errors import InterruptedRun, UsageError
+from gpcnn_deploy.text import counted
 from gpcnn_runtime.commands.options import (
     box_option,
     candidates_option,
+    check_fallback,
     complete_option,
     embedding_option,
     engine_option,
@@ -162,7 +164,7 @@ def main(
     it. The sheet shows the picture first. --embedding draws under vectors of your own, and --interpolate under vectors
     on the way from one to another. --map draws under a map, which says what is where, and --upscale enlarges a small
     picture. With the engine of a VQ-VAE, --like shows the picture, how it comes back from its codes, and images of
-    which --vary of the codes are drawn anew.
+    which --vary of the codes are drawn anew, under --label or the likeliest one.
 
     --complete keeps every known pixel and draws the rest. Images are drawn row by row, and a pixel depends on those
     before it: known pixels below a gap cannot guide what is drawn into it, but they can judge it. --candidates N draws
@@ -185,8 +187,10 @@ def main(
         )
     says = {"--label": labels, "--like": likes, "--embedding": embeddings, "--map": maps, "--upscale": small}
     says["--interpolate"] = ways
-    if len(both := [name for name, value in says.items() if value]) > 1:
-        raise UsageError(f"{both[1]} and {both[0]} both say what to draw: leave one of them out")
+    both = [name for name, value in says.items() if value]
+    contradict = f"{both[-1]} and {both[-2]} both say what to draw: leave one of them out" if len(both) > 1 else None
+    if contradict is not None and both != ["--label", "--like"]:  # which a VQ-VAE can draw
+        raise UsageError(contradict)
     if spherical and not ways:
         raise UsageError("--spherical says how to go from one end to the other: add --interpolate A,B")
     if ways and asked is not None:
@@ -205,12 +209,14 @@ def main(
     place = Place(path, output_format, scale, json_path)
     place.check()
     try:
+        from gpcnn_deploy.pictures.changes import counting_changes
         from gpcnn_runtime.conditions import check_conditions
         from gpcnn_runtime.engines.load import engine_or_default
         from gpcnn_runtime.sampler import Sampler
 
         engine = engine_or_default(engine_path, from_zoo=True)
-        with smaller_batches(batch_size), contextlib.ExitStack() as stack:
+        check_fallback(no_fallback, engine)
+        with smaller_batches(batch_size), counting_changes(), contextlib.ExitStack() as stack:
             sampler = stack.enter_context(
                 Sampler.load(
                     engine,
@@ -223,6 +229,8 @@ def main(
                 )
             )
             of_codes = sampler.metadata.vqvae is not None
+            if contradict is not None and not of_codes:
+                raise UsageError(contradict)
             _refuse_codes(sampler, bool(likes), bool(ways), asked is not None, vary)
             numbers = parse_labels(sampler.metadata, labels)
             given: Given | None = None
@@ -234,7 +242,7 @@ def main(
                 from gpcnn_runtime.commands.sample.given import read_embeddings
 
                 given = read_embeddings(sampler, embeddings)
-            elif maps or small or sampler.metadata.spec.conditioning == "map":
+            elif maps or small or (sampler.metadata.spec.conditioning == "map" and not likes):
                 from gpcnn_runtime.commands.sample.maps import read_given_maps
 
                 given = read_given_maps(sampler, maps, small, resize, invert)
@@ -247,11 +255,18 @@ def main(
                 from gpcnn_runtime.commands.sample.code_likes import VARY, encode_code_likes
 
                 share = VARY if vary is None else vary
-                given, conditions = encode_code_likes(sampler, likes, seed, count, temperature, share, resize, invert)
+                given, conditions = encode_code_likes(
+                    sampler, likes, seed, count, temperature, share, resize, invert, numbers
+                )
                 span = range(conditions.total) if part is None else part.of(conditions.total)
                 order = Order(conditions, strategy, given, from_zoo=from_zoo, span=span)
                 (draw_grid if output_format == "grid" else draw_job)(sampler, order, place)
                 return
+            if asked is not None and given is not None and len(given) > 1:
+                what = counted(len(given), "embedding" if given.map is None else "map")
+                raise UsageError(
+                    f"{', '.join(given.names)}: {what}: a picture is completed under one: name one of them"
+                )
             any_label = asked is not None and numbers is None
             if any_label and sampler.metadata.class_names:
                 numbers = list(range(len(sampler.metadata.class_names)))

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from gpcnn_deploy.errors import UsageError
 from gpcnn_deploy.pictures.levels import grid
+from gpcnn_deploy.text import counted
 from gpcnn_runtime.commands.sample.given import Given
 from gpcnn_runtime.conditions import Conditions, check_conditions
 from gpcnn_runtime.engines.codes import code_encoder, decode_codes
@@ -35,7 +36,7 @@ class CodeLikes(Given):
         pixels: uint8 [M, C, H, W], the pictures.
         back: the same, as they come back from their codes.
         codes: int32 [M, 1, h, w].
-        each: images of each.
+        each: images of each, under all labels.
         vary: share of the codes that are drawn anew.
     """
 
@@ -49,7 +50,7 @@ class CodeLikes(Given):
         return len(self.names)
 
     def __str__(self) -> str:
-        return f"like {self.names[0]}" if len(self) == 1 else f"like {len(self)} pictures"
+        return f"like {self.names[0]}" if len(self) == 1 else f"like {counted(len(self), 'picture')}"
 
     def digest(self) -> str:
         """Hexadecimal SHA-256 of the codes, and of how many of them stay."""
@@ -92,12 +93,13 @@ def encode_code_likes(
     vary: float,
     resize: bool = False,
     invert: bool = False,
+    labels: Sequence[int] | None = None,
 ) -> tuple[CodeLikes, Conditions]:
     """The pictures that `--like` names, and the request for images like them.
 
     Of each image, about the share `vary` of the codes is drawn anew; the others are those of the picture. Which ones
-    stay depends on the seed and the position alone. A model with labels draws under the one under which the picture's
-    codes are most likely.
+    stay depends on the seed and the position alone. A model with labels draws under each of `labels`, `count` images of
+    a picture and a label; where none is named, under the one under which the picture's codes are most likely.
 
     Raises:
         UsageError: the request cannot be drawn.
@@ -114,18 +116,22 @@ def encode_code_likes(
     if count < 1:
         raise UsageError(f"count is {count}: expected at least 1")
     codes = code_encoder(sampler.engine).encode(pixels)
-    total = len(paths) * count
+    each = count * (1 if labels is None else len(labels))
+    total = len(paths) * each
     key = [np.array([seed ^ _APART, position], np.uint64) for position in range(total)]
     stay = np.stack([np.random.Generator(np.random.Philox(key=one)).random(codes.shape[1:]) >= vary for one in key])
-    posterior = score(sampler, codes).posterior()
-    labels = None if posterior is None else posterior.argmax(axis=1).tolist()
+    drawn_under: list[int] | None = None
+    if labels is not None:
+        drawn_under = [*labels] * len(paths)
+    elif (posterior := score(sampler, codes).posterior()) is not None:
+        drawn_under = posterior.argmax(axis=1).tolist()
     conditions = check_conditions(
         metadata,
-        labels,
+        drawn_under,
         seed,
-        total if labels is None else count,
+        total if drawn_under is None else count,
         temperature,
-        known=codes.repeat(count, axis=0),
+        known=codes.repeat(each, axis=0),
         mask=stay,
     )
     likes = CodeLikes(
@@ -133,11 +139,10 @@ def encode_code_likes(
         embedding=np.zeros((len(paths), 0), np.float32),
         depth=metadata.spec.levels,
         shown=2 * len(paths),
-        reads_pictures=True,
         pixels=pixels,
         back=decode_codes(sampler.engine, codes),
         codes=codes,
-        each=count,
+        each=each,
         vary=vary,
     )
     return likes, conditions

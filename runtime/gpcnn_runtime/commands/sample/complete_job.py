@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from gpcnn_deploy.errors import OutputError, UsageError
+from gpcnn_deploy.text import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -213,12 +214,14 @@ def _write_folder(path: Path, job: Job, completions: Completions, class_names: t
 def in_words(asked: ToComplete, completions: Completions) -> str:
     """`4 completions of digit.png (3 distinct), the best of 32`."""
     count, distinct = len(completions), completions.distinct()
-    words = f"{count} completion{'s' if count > 1 else ''} of {asked.picture}"
+    words = f"{counted(count, 'completion')} of {asked.picture}"
     if distinct < count:
         words += f" ({distinct} distinct)"
     if completions.drawn > count:
         tried = completions.drawn // (count * asked.candidates)
-        words += f", the best of {count * asked.candidates}" + (f" under each of {tried} labels" if tried > 1 else "")
+        words += f", the best of {count * asked.candidates}" + (
+            f" under each of {counted(tried, 'label')}" if tried > 1 else ""
+        )
     return words
 
 

@@ -15,12 +15,14 @@ from gpcnn_deploy.errors import GpcnnError, UsageError
 from gpcnn_deploy.metadata import EngineMetadata
 from gpcnn_deploy.pictures.levels import compact, grid, pixels_from_levels
 from gpcnn_deploy.pictures.maps import Maps
+from gpcnn_deploy.system.home import at_home
+from gpcnn_deploy.text import counted
+from gpcnn_runtime.commands.sample.wants import not_for_it
 from gpcnn_runtime.engines.onnxruntime.encoder import Encoder
 from gpcnn_runtime.inputs.picture import read_levels
 from gpcnn_runtime.inputs.vectors import read_vectors
 from gpcnn_runtime.interpolation import interpolate
 from gpcnn_runtime.sampler import Sampler
-from gpcnn_runtime.zoo.catalogue import engine_name
 
 _ARRAYS = (".npy", ".npz")
 
@@ -36,7 +38,6 @@ class Given:
         depth: K, the number of levels.
         same_noise: so many images in a row share their noise.
         shown: how many pictures a sheet shows beside the images.
-        reads_pictures: whether they were made of pictures.
     """
 
     names: tuple[str, ...]
@@ -45,7 +46,6 @@ class Given:
     depth: int
     same_noise: int = 1
     shown: int = 0
-    reads_pictures: bool = False
 
     @property
     def vectors(self) -> npt.NDArray[np.float32]:
@@ -77,7 +77,7 @@ class Given:
         return grid(pixels_from_levels(drawn, self.depth), count if 1 < count < len(drawn) else None)
 
     def __str__(self) -> str:
-        return f"of {self.names[0]}" if len(self.names) == 1 else f"of {len(self.names)} files"
+        return f"of {self.names[0]}" if len(self.names) == 1 else f"of {counted(len(self.names), 'file')}"
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -110,7 +110,7 @@ class Ways(Given):
         return grid(pixels_from_levels(rows.reshape(-1, *drawn.shape[1:]), self.depth), rows.shape[1])
 
     def __str__(self) -> str:
-        return f"from {self.names[0]}" if len(self.names) == 1 else f"on {len(self.names)} ways"
+        return f"from {self.names[0]}" if len(self.names) == 1 else f"on {counted(len(self.names), 'way')}"
 
 
 def read_embeddings(sampler: Sampler, texts: Sequence[str]) -> Given:
@@ -122,8 +122,7 @@ def read_embeddings(sampler: Sampler, texts: Sequence[str]) -> Given:
     """
     spec = sampler.metadata.spec
     if spec.conditioning != "embedding":
-        engine, kind = engine_name(sampler.engine.info.path), _kind(sampler.metadata)
-        raise UsageError(f"{engine} is conditioned on {kind}, not on an embedding: leave --embedding out")
+        raise not_for_it(sampler, "--embedding")
     vectors = [read_vectors(text, spec.conditioning_size) for text in texts]
     return Given(names=tuple(texts), embedding=np.concatenate(vectors), depth=spec.levels)
 
@@ -154,15 +153,14 @@ def read_ways(
     metadata = sampler.metadata
     spec = metadata.spec
     if spec.conditioning != "embedding":
-        raise UsageError(
-            f"{engine_name(sampler.engine.info.path)} is conditioned on {_kind(metadata)}: --interpolate is for models "
-            "with labels, embeddings or codes; leave it out"
-        )
+        raise not_for_it(sampler, "--interpolate")
     if steps < 2:
         raise UsageError(f"--count is {steps}: expected at least 2 images on a way, the two ends")
     vectors, pictures = [], []
     for text in texts:
         ends = _ends(text, labels, has_encoder=metadata.encoder_digest is not None)
+        if labels is None:
+            ends = at_home(ends[0]), at_home(ends[1])
         if labels is not None:
             one, other = np.eye(spec.conditioning_size, dtype=np.float32)[[labels.label_number(end) for end in ends]]
         elif all(_is_array(end) for end in ends):
@@ -183,14 +181,9 @@ def read_ways(
         depth=spec.levels,
         same_noise=steps,
         shown=2 * len(pictures),
-        reads_pictures=bool(pictures),
         steps=steps,
         ends=np.stack(pictures) if pictures else None,
     )
-
-
-def _kind(metadata: EngineMetadata) -> str:
-    return {"label": "labels", "none": "nothing"}.get(metadata.spec.conditioning, metadata.spec.conditioning + "s")
 
 
 def _is_array(end: str) -> bool:
@@ -200,7 +193,7 @@ def _is_array(end: str) -> bool:
 
 def _only(end: str, vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     if len(vectors) != 1:
-        raise UsageError(f"--interpolate: {end} has {len(vectors)} rows: say which, as in {end}:0")
+        raise UsageError(f"--interpolate: {end} has {counted(len(vectors), 'row')}: say which, as in {end}:0")
     only: npt.NDArray[np.float32] = vectors[0]
     return only
 
@@ -217,6 +210,7 @@ def _ends(text: str, labels: EngineMetadata | None, has_encoder: bool) -> tuple[
 
 def _is_there(end: str, labels: EngineMetadata | None) -> bool:
     if labels is None:
+        end = at_home(end)
         return Path(end).exists() or Path(end.rpartition(":")[0]).is_file()
     try:
         labels.label_number(end)

@@ -35,6 +35,7 @@ from gpcnn_deploy.pictures.levels import level_dtype, png_bytes
 from gpcnn_deploy.spec import ModelSpec, VqvaeSpec
 from gpcnn_deploy.system.files import atomic_path, is_stream, write_atomic
 from gpcnn_deploy.system.lock import held
+from gpcnn_deploy.text import counted
 from gpcnn_runtime.inputs.stream import JOB_FILE
 
 if TYPE_CHECKING:
@@ -95,7 +96,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     @property
     def total(self) -> int:
-        """Images of the whole job."""
+        """Images of the whole job; with a picture's codes and labels, `labels` has one for each of both."""
+        if self.likes and self.labels is not None:
+            return self.count * len(self.labels)
         return self.count * (self.likes or self.given or (1 if self.labels is None else len(self.labels)))
 
     def json(self) -> bytes:
@@ -310,7 +313,9 @@ class NpzFile(JobOutput):
         self.keep()
         files, done = self._files()
         if done != self.span.stop:
-            raise OutputError(f"{self._parts} lost {self.span.stop - done} images on the way: run the command again")
+            raise OutputError(
+                f"{self._parts} lost {counted(self.span.stop - done, 'image')} on the way: run the command again"
+            )
         write_npz(self.path, self.job, self._arrays, self.span, self._more, files)
         shutil.rmtree(self._parts, ignore_errors=True)
 

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gpcnn_deploy.errors import UsageError
 from gpcnn_deploy.pictures.levels import compact, grid, pixels_from_levels
+from gpcnn_deploy.text import counted
 from gpcnn_runtime.commands.sample.given import Given
+from gpcnn_runtime.commands.sample.wants import not_for_it, nothing_given
 from gpcnn_runtime.engines.onnxruntime.encoder import Encoder
 from gpcnn_runtime.inputs.picture import read_levels
 from gpcnn_runtime.sampler import Sampler
-from gpcnn_runtime.zoo.catalogue import engine_name
 
 SHEET_COLUMNS = 10
 
@@ -37,7 +37,7 @@ class Likes(Given):
         return len(self.names)
 
     def __str__(self) -> str:
-        return f"like {self.names[0]}" if len(self) == 1 else f"like {len(self)} pictures"
+        return f"like {self.names[0]}" if len(self) == 1 else f"like {counted(len(self), 'picture')}"
 
     def digest(self) -> str:
         """Hexadecimal SHA-256 of what the encoder saw."""
@@ -86,16 +86,13 @@ def encode_likes(sampler: Sampler, paths: Sequence[Path], resize: bool = False, 
         EngineError: the encoder is missing, damaged, or that of another engine.
         DataError: a picture cannot be read, or does not fit the model.
     """
-    spec, engine = sampler.metadata.spec, engine_name(sampler.engine.info.path)
+    spec = sampler.metadata.spec
     if not paths:
         if spec.conditioning != "embedding":
             return None
-        if sampler.metadata.encoder_digest is None:
-            raise UsageError(
-                f"{engine} draws from an embedding of {spec.conditioning_size} numbers: name a file of them with "
-                "--embedding FILE.npy"
-            )
-        raise UsageError(f"{engine} draws from the code of a picture: name one with --like PICTURE")
+        raise nothing_given(sampler)
+    if spec.conditioning == "map":
+        raise not_for_it(sampler, "--like")
 
     def _read(path: Path) -> npt.NDArray[np.int32]:
         return read_levels(path, spec, resize=resize, invert=invert, preparation=sampler.metadata.preparation)
@@ -107,6 +104,5 @@ def encode_likes(sampler: Sampler, paths: Sequence[Path], resize: bool = False, 
             embedding=encoder.embed(levels),
             depth=spec.levels,
             shown=len(paths),
-            reads_pictures=True,
             levels=levels,
         )

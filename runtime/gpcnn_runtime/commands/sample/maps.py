@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gpcnn_deploy.errors import UsageError
 from gpcnn_deploy.pictures.levels import grid, pixels_from_levels
 from gpcnn_deploy.pictures.maps import Maps, enlarged, values_of_pixels
 from gpcnn_runtime.commands.sample.given import Given
+from gpcnn_runtime.commands.sample.wants import not_for_it, nothing_given
 from gpcnn_runtime.inputs.maps import read_maps, read_small_picture
 from gpcnn_runtime.sampler import Sampler
-from gpcnn_runtime.zoo.catalogue import engine_name
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -79,20 +78,14 @@ def read_given_maps(
         UsageError: the model takes no map, or another kind of one, or needs one and none is named.
         DataError: a file cannot be read, or does not fit the model.
     """
-    spec, engine = sampler.metadata.spec, engine_name(sampler.engine.info.path)
-    if spec.conditioning != "map":
-        name = "--upscale" if small else "--map"
-        raise UsageError(f"{engine} takes no map: leave {name} out, or name a model that was trained with maps")
-    size = f"{spec.map_height}×{spec.map_width}"
+    spec = sampler.metadata.spec
+    if spec.conditioning != "map" or (small and spec.map_kind != "picture"):
+        raise not_for_it(sampler, "--upscale" if small else "--map")
     if not small and not maps:
-        if spec.map_kind == "picture":
-            raise UsageError(f"{engine} enlarges a picture of {size} pixels: name one with --upscale SMALL.png")
-        raise UsageError(f"{engine} draws from a map of {size}: name one with --map FILE")
+        raise nothing_given(sampler)
     if not small:
         found = [read_maps(text, spec) for text in maps]
         return GivenMaps(names=tuple(maps), map=np.concatenate(found), depth=spec.levels)
-    if spec.map_kind != "picture":
-        raise UsageError(f"{engine} draws from a map of {size}, and enlarges no picture: name one with --map FILE")
     preparation = sampler.metadata.preparation
     pixels = np.stack([read_small_picture(path, spec, resize, invert, preparation) for path in small])
     return GivenMaps(

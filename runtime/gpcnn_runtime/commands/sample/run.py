@@ -13,6 +13,8 @@ from gpcnn_deploy.commands.command import STDOUT, say, write_json
 from gpcnn_deploy.commands.console import progress, taken
 from gpcnn_deploy.commands.outputs import Output, check_outputs
 from gpcnn_deploy.errors import InterruptedRun, UsageError
+from gpcnn_deploy.pictures.changes import changed_so_far
+from gpcnn_deploy.text import counted, spanned
 
 if TYPE_CHECKING:
     from gpcnn_runtime.commands.sample.complete_job import ToComplete
@@ -137,7 +139,8 @@ def _refuse_large(sampler: Sampler, images: int, place: Place) -> None:
     spec, scale = sampler.metadata.pictures, place.scale or 1
     if images * spec.height * spec.width * scale**2 > MAX_SHEET_PIXELS:
         raise UsageError(
-            f"{images} images at scale {scale} are too many for one picture: draw fewer, or add --output-format png"
+            f"{counted(images, 'image')} at scale {scale}: too many pixels for one picture: draw fewer, or add "
+            "--output-format png"
         )
 
 
@@ -177,8 +180,8 @@ def draw_job(sampler: Sampler, order: Order, place: Place) -> None:
             if is_stream(path):
                 raise InterruptedRun("interrupted: nothing was written") from None
             raise InterruptedRun(
-                f"interrupted: {output.keep()} of {total} images are kept for {path}; the same command goes on from "
-                "there"
+                f"interrupted: kept {output.keep()} of {counted(total, 'image')} for {path}; the same command goes on "
+                "from there"
             ) from None
         except Exception:
             with contextlib.suppress(Exception):  # what was drawn is kept, and the error told is the first one
@@ -262,7 +265,6 @@ def draw_completions(sampler: Sampler, order: Order, place: Place, asked: ToComp
         completions.seconds,
         listed,
         completion=report,
-        reads_picture=True,
     )
     say(place.said, complete_job.ranking(asked, sampler.metadata, completions))
 
@@ -286,8 +288,8 @@ def _images(order: Order, sampler: Sampler) -> str:
     given = "" if order.given is None else f" {order.given}"
     part = ""
     if order.part is not None:
-        part = f", positions {order.part[0]} to {order.part[1] - 1} of {order.conditions.total}"
-    return f"{count} image{'s' if count > 1 else ''} of {spec.height}×{spec.width}{given}{part}"
+        part = f", positions {spanned(order.part[0], order.part[1] - 1)} of {order.conditions.total}"
+    return f"{counted(count, 'image')} of {spec.height}×{spec.width}{given}{part}"
 
 
 def _tell(
@@ -300,7 +302,6 @@ def _tell(
     listed: Sequence[ImageReport],
     there: int = 0,
     completion: CompletionReport | None = None,
-    reads_picture: bool = False,
 ) -> None:
     """Say what was written, in which time and by what; and as JSON, where that is asked for."""
     from gpcnn_runtime.zoo.catalogue import engine_name
@@ -336,7 +337,10 @@ def _tell(
     say(
         place.said,
         f"engine: {engine_name(info.path)} ({role}) on {info.runtime} {info.version}, {info.provider}, "
-        f"{threads} thread{'s' if threads > 1 else ''}",
+        f"{counted(threads, 'thread')}",
     )
-    if metadata.preparation is not None and (reads_picture or (order.given is not None and order.given.reads_pictures)):
-        say(place.said, f"pictures that do not fit are prepared as in training: {metadata.preparation}")
+    if metadata.preparation is not None and (prepared := changed_so_far()):
+        say(
+            place.said,
+            f"{counted(prepared, 'picture')} did not fit; prepared as in training: {metadata.preparation}",
+        )

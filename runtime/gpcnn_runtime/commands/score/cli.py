@@ -13,8 +13,10 @@ import click
 from gpcnn_deploy.commands.command import STDOUT, Command, json_option
 from gpcnn_deploy.commands.console import progress, show, taken, warn
 from gpcnn_deploy.commands.outputs import OUTPUT_FILE, OUTPUT_FOLDER, Output, check_outputs
+from gpcnn_deploy.commands.paths import PATH
 from gpcnn_deploy.errors import InterruptedRun, UsageError
 from gpcnn_runtime.commands.options import (
+    check_fallback,
     complete_labels,
     engine_option,
     invert_option,
@@ -38,7 +40,7 @@ ANOMALOUS_EXIT = 3
 
 
 @click.command(cls=Command)
-@click.argument("pictures", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("pictures", nargs=-1, required=True, type=PATH)
 @engine_option
 @click.option(
     "--label",
@@ -49,14 +51,14 @@ ANOMALOUS_EXIT = 3
 @click.option(
     "--embeddings",
     "embeddings_path",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="FILE",
     help="For a model with embeddings: an .npy or .npz with one row for each picture in order, or one row for all.",
 )
 @click.option(
     "--map",
     "maps_path",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="FILE",
     help="For a model with maps: an .npy or .npz with a map for each picture in order, or one map for all, which may "
     "be a picture. A model that enlarges makes each picture small by itself.",
@@ -92,14 +94,14 @@ ANOMALOUS_EXIT = 3
 @click.option(
     "--threshold",
     "threshold_path",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="FILE",
     help="Flag pictures that lie above this threshold. --calibrate makes one.",
 )
 @click.option(
     "--background",
     "background_path",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="ENGINE",
     help="Judge by the likelihood ratio against this second model.",
 )
@@ -190,7 +192,9 @@ def main(
     threshold: Threshold | None = None if threshold_path is None else load_threshold(threshold_path)
     try:
         with smaller_batches(batch_size), contextlib.ExitStack() as stack:
-            sampler = stack.enter_context(load(engine_or_default(engine_path)))
+            engine = engine_or_default(engine_path)
+            check_fallback(no_fallback, engine, *([] if background_path is None else [background_path]))
+            sampler = stack.enter_context(load(engine))
             background = None if background_path is None else stack.enter_context(load(background_path))
             options = Options(
                 label=None if label is None else sampler.metadata.label_number(label),
@@ -236,6 +240,7 @@ def _run(
     csv_path: Path | None,
 ) -> tuple[Tally, Summary]:
     """Score everything and write the files; returns what there is to show."""
+    from gpcnn_deploy.pictures.changes import counting_changes
     from gpcnn_runtime.commands.score.rows import CsvRows, JsonRows
     from gpcnn_runtime.commands.score.tally import Tally
     from gpcnn_runtime.inputs.stream import count_pictures
@@ -243,6 +248,7 @@ def _run(
     begin, head = time.perf_counter(), scoring.head()
     tally = Tally(has_threshold=head.threshold is not None)
     with contextlib.ExitStack() as stack:
+        changes = stack.enter_context(counting_changes())
         rows_json = None if json_path is None else stack.enter_context(JsonRows(json_path, head))
         rows_csv = None if csv_path is None else stack.enter_context(CsvRows(csv_path, head))
         rows_on_screen = taken(json_path, csv_path) and sys.stdout.isatty()
@@ -255,7 +261,8 @@ def _run(
                     if place is not None:
                         place.add(row)
                 advance(1)
-        summary = tally.summary(time.perf_counter() - begin)
+        prepared = 0 if head.preparation is None else changes.pictures
+        summary = tally.summary(time.perf_counter() - begin, prepared)
         if rows_json is not None:
             rows_json.finish(summary)
     return tally, summary

@@ -105,6 +105,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     Attributes:
         pictures: how many were scored.
         errors: how many could not be read.
+        prepared: how many did not fit, and were prepared as in training.
         mean_nats, std_nats: of -log p(x), in nats an image; None where nothing was scored.
         mean_bits_per_dim: in bits a sub-pixel.
         anomalies: how many are above the threshold; None without one.
@@ -114,6 +115,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     pictures: int
     errors: int
+    prepared: int = 0
     mean_nats: float | None = None
     std_nats: float | None = None
     mean_bits_per_dim: float | None = None

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from gpcnn_deploy.errors import DataError, UsageError
 from gpcnn_deploy.pictures.maps import Maps, maps_of_pictures
+from gpcnn_deploy.text import counted
 from gpcnn_runtime.anomaly import Method, Threshold, anomaly_scores, calibrate
 from gpcnn_runtime.commands.score.heatmap import save_heatmap
 from gpcnn_runtime.commands.score.rows import Head, Row
@@ -114,9 +115,9 @@ class Scoring:
             other = background.metadata.spec
             if (other.image_shape, other.levels) != (spec.image_shape, spec.levels):
                 raise UsageError(
-                    f"{background.engine.info.path}: is for {other.height}×{other.width} images of {other.channels}"
-                    f" channel(s) and {other.levels} levels; expected {spec.height}×{spec.width}, {spec.channels} and"
-                    f" {spec.levels}, as the other engine has"
+                    f"{background.engine.info.path}: is for {other.height}×{other.width} images of"
+                    f" {counted(other.channels, 'channel')} and {other.levels} levels; expected "
+                    f"{spec.height}×{spec.width}, {spec.channels} and {spec.levels}, as the other engine has"
                 )
         if options.threshold is not None:
             self._check(options.threshold)
@@ -145,7 +146,7 @@ class Scoring:
                 continue
             if (count := count_pictures(paths)) != len(given):
                 raise UsageError(
-                    f"{option}: {len(given)} {what}s for {count} picture{'s' if count > 1 else ''}: expected one for "
+                    f"{option}: {counted(len(given), what)} for {counted(count, 'picture')}: expected one for "
                     f"each, or one {what} for all"
                 )
 

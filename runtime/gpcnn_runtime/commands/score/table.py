@@ -8,6 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from gpcnn_deploy.commands import console
+from gpcnn_deploy.text import counted
+from gpcnn_deploy.units import units_of
 from gpcnn_runtime.commands.score.rows import Head, Row, Summary
 from gpcnn_runtime.commands.score.tally import Tally
 
@@ -29,7 +31,7 @@ def table(rows: Sequence[Row], head: Head, title: str) -> Table:
     """One line for each picture that has a score."""
     result = console.table(title)
     result.add_column("picture", overflow="fold")
-    headings = ["nats", "bits/code", "PSNR, dB"] if head.of_codes else ["nats", "bits/dim"]
+    headings = ["nats", f"bits/{units_of(head.of_codes).dim}", *(["PSNR, dB"] if head.of_codes else [])]
     has_labels = bool(head.class_names) and head.label is None
     if has_labels:
         headings += ["label", "posterior"]
@@ -73,17 +75,17 @@ def lines(summary: Summary, head: Head) -> Iterator[str]:
     """The summary in words."""
     took = f"{summary.seconds:.1f} s"
     if summary.mean_nats is None:
-        yield f"No picture was scored; {_count(summary.errors, 'input')} could not be read."
+        yield f"No picture was scored; {counted(summary.errors, 'input')} could not be read."
         return
     spread = f" ± {summary.std_nats:.2f}" if summary.pictures > 1 else ""
     yield (
-        f"{_count(summary.pictures, 'picture')} in {took}: {summary.mean_nats:.2f}{spread} nats,"
-        f" {summary.mean_bits_per_dim:.4f} bits/{'code' if head.of_codes else 'dim'}."
+        f"{counted(summary.pictures, 'picture')} in {took}: {summary.mean_nats:.2f}{spread} nats,"
+        f" {summary.mean_bits_per_dim:.4f} bits/{units_of(head.of_codes).dim}."
     )
     if head.of_codes:
         yield "Nats are those of the pictures' codes. PSNR says how well a picture comes back from them."
-    if head.preparation is not None:
-        yield f"Pictures that did not fit were prepared as in training: {head.preparation}."
+    if summary.prepared:
+        yield f"{counted(summary.prepared, 'picture')} did not fit; prepared as in training: {head.preparation}."
     if head.own_code:
         yield "Each picture was scored under its own code: p(x | h(x)) of the autoencoder, not p(x)."
     if head.own_map:
@@ -92,12 +94,8 @@ def lines(summary: Summary, head: Head) -> Iterator[str]:
         yield f"The most likely label is the given one for {summary.label_accuracy:.2%} of the pictures with a label."
     if summary.anomalies is not None:
         yield (
-            f"{_count(summary.anomalies, 'anomaly', 'anomalies')} ({summary.anomalies / summary.pictures:.2%}):"
+            f"{counted(summary.anomalies, 'anomaly', 'anomalies')} ({summary.anomalies / summary.pictures:.2%}):"
             f" {head.method} above {head.threshold:.2f} nats."
         )
     if summary.errors:
-        yield f"{_count(summary.errors, 'input')} could not be read."
-
-
-def _count(number: int, one: str, many: str | None = None) -> str:
-    return f"{number} {one if number == 1 else many or one + 's'}"
+        yield f"{counted(summary.errors, 'input')} could not be read."

@@ -57,12 +57,13 @@ class Tally:
         """A few of them, the most surprising first."""
         return [row for _, _, row in sorted(self._top, key=lambda entry: entry[:2], reverse=True)]
 
-    def summary(self, seconds: float) -> Summary:
-        """Of the rows so far."""
+    def summary(self, seconds: float, prepared: int = 0) -> Summary:
+        """Of the rows so far, of whose pictures so many were prepared."""
         some = self.pictures > 0
         return Summary(
             pictures=self.pictures,
             errors=self.errors,
+            prepared=prepared,
             mean_nats=self._mean if some else None,
             std_nats=math.sqrt(self._squares / self.pictures) if some else None,
             mean_bits_per_dim=self._bits / self.pictures if some else None,

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from gpcnn_deploy.errors import EngineError
 from gpcnn_deploy.model_file import decoder_weights
 from gpcnn_deploy.spec import VqvaeSpec
+from gpcnn_deploy.text import counted
 from gpcnn_runtime.engines.base import OutOfMemoryError
 from gpcnn_runtime.engines.native.library import NativeModel, Pictures, aligned
 
@@ -77,7 +78,7 @@ class NativeDecoder:
                 workspace = aligned(self._need)
             pictures = np.empty((len(codes), *self._spec.image_shape), np.uint8)
         except MemoryError as error:
-            raise OutOfMemoryError(f"not enough memory for {len(codes)} images at a time") from error
+            raise OutOfMemoryError(f"not enough memory for {counted(len(codes), 'image')} at a time") from error
         codes = np.ascontiguousarray(codes, np.int32)
         status = self._prior.library.gpcnn_decode(
             self._decoder,

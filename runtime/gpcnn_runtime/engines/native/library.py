@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gpcnn_deploy.errors import EngineError
+from gpcnn_deploy.text import counted
 from gpcnn_runtime.engines.base import OutOfMemoryError
 
 ABI: Final = 4
@@ -353,7 +354,7 @@ def cancel_flag() -> tuple[c_int32, Callable[[], None]]:
 
 
 def _out_of_memory(count: int) -> OutOfMemoryError:
-    return OutOfMemoryError(f"not enough memory for {count} images at a time")
+    return OutOfMemoryError(f"not enough memory for {counted(count, 'image')} at a time")
 
 
 def aligned(size: int) -> npt.NDArray[np.uint8]:

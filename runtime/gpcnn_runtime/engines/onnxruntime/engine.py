@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from gpcnn_deploy.errors import EngineError, GpcnnError
 from gpcnn_deploy.metadata import EngineMetadata
+from gpcnn_deploy.text import counted
 from gpcnn_runtime.engines.base import (
     EXPORT_ANEW,
     Engine,
@@ -173,4 +174,4 @@ class _OnnxStepBatch:
 
 
 def _out_of_memory(count: int) -> OutOfMemoryError:
-    return OutOfMemoryError(f"not enough memory for {count} images at a time")
+    return OutOfMemoryError(f"not enough memory for {counted(count, 'image')} at a time")

@@ -11,6 +11,7 @@ from gpcnn_deploy.commands.extras import require
 from gpcnn_deploy.errors import EngineError
 from gpcnn_deploy.metadata import METADATA_KEY, EngineMetadata, decode_metadata
 from gpcnn_deploy.ports import Ports
+from gpcnn_deploy.text import counted
 from gpcnn_runtime.engines.base import EXPORT_ANEW
 from gpcnn_runtime.engines.onnx_file import EXTERNAL, MalformedError, properties, unsafe_part
 from gpcnn_runtime.engines.onnxruntime.providers import Placement
@@ -35,7 +36,7 @@ def read_onnx(path: Path) -> bytes:
         if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
             raise EngineError(f"{path} is a device or a pipe: expected an engine file (.onnx)")
         if status.st_size > MAX_BYTES:
-            raise EngineError(f"{path}: {status.st_size} bytes: expected an ONNX file of a few MB")
+            raise EngineError(f"{path}: {counted(status.st_size, 'byte')}: expected an ONNX file of a few MB")
         content = path.read_bytes()
     except FileNotFoundError:
         raise EngineError(f"{path}: no such file; {EXPORT_ANEW}, or name another") from None

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from gpcnn_deploy.errors import EngineError, OutputError
 from gpcnn_deploy.system.files import write_atomic
+from gpcnn_deploy.text import counted
 from gpcnn_runtime.engines.base import (
     Engine,
     EngineInfo,
@@ -97,7 +98,7 @@ class PlanEngine(Engine):
                 if count in self._batches:
                     self._batches.pop(count).close()
                 if out_of_memory(error):
-                    raise OutOfMemoryError(f"not enough GPU memory for {count} images at a time") from error
+                    raise OutOfMemoryError(f"not enough GPU memory for {counted(count, 'image')} at a time") from error
                 raise
 
     def launched(self, count: int) -> tuple[int, str | None]:

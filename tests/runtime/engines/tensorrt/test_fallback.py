@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image
 from small_engines import engine_bytes, model_of
 from small_plans import GREY, LABEL, write_plan
 from tensorrt_double import install
 
+import gpcnn_runtime.commands.score.cli
 from gpcnn_export.checkpoint_to_native import draft_model_file
 from gpcnn_runtime.commands.sample.cli import main
 from gpcnn_runtime.sampler import Sampler
@@ -61,6 +63,28 @@ def test_no_fallback_makes_it_an_error(tmp_path: Path, monkeypatch: pytest.Monke
     strict = sample(plan, "--no-fallback")
     assert (strict.exit_code, strict.stderr.count("\n")) == (1, 1)
     assert strict.stderr.startswith("Error: ")
+
+
+@pytest.mark.parametrize("name", ["model.gpcnn", "model.onnx", "zoo:digits"])
+def test_no_fallback_is_refused_where_nothing_could_fall_back(tmp_path: Path, name: str) -> None:
+    plan = write_plan(tmp_path, LABEL, None)
+    (tmp_path / "model.gpcnn").write_bytes(draft_model_file(model_of(LABEL), ("a", "b", "c")).content)
+    engine = name if name.startswith("zoo:") else str(tmp_path / name)
+    Image.fromarray(np.zeros((4, 5), np.uint8)).save(tmp_path / "p.png")
+    before = set(tmp_path.iterdir())
+    message = f"Error: --no-fallback is for plans (.plan), and {engine} is none: leave it out, nothing else runs it\n"
+    drawn = CliRunner().invoke(
+        main, ["--engine", engine, "--label", "1", "-o", str(tmp_path / "s.png"), "--no-fallback"]
+    )
+    assert (drawn.exit_code, drawn.stderr) == (2, message)
+    scored = [str(tmp_path / "p.png"), "--engine", engine, "--no-fallback", "--csv", str(tmp_path / "s.csv")]
+    result = CliRunner().invoke(gpcnn_runtime.commands.score.cli.main, scored)
+    assert (result.exit_code, result.stderr) == (2, message)
+    assert set(tmp_path.iterdir()) == before
+    result = CliRunner().invoke(gpcnn_runtime.commands.score.cli.main, [*scored, "--background", "other.onnx"])
+    assert "other.onnx are none: leave it out" in result.stderr
+    result = CliRunner().invoke(gpcnn_runtime.commands.score.cli.main, [*scored, "--background", str(plan)])
+    assert "--no-fallback" not in result.stderr  # it says something of the plan
 
 
 def test_a_refused_deserialization_falls_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

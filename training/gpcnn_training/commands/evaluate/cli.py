@@ -9,15 +9,17 @@ import click
 
 from gpcnn_deploy.commands.command import Command, data_dir_option, json_option, say, write_json
 from gpcnn_deploy.commands.extras import required
+from gpcnn_deploy.commands.paths import PATH
+from gpcnn_deploy.text import counted
+from gpcnn_deploy.units import units_of
 
 if TYPE_CHECKING:
-    from gpcnn_deploy.spec import Conditioning
     from gpcnn_training.commands.evaluate.run import Evaluation, Likelihood, Protocol, Reconstructions, Spread
     from gpcnn_training.evaluation.class_consistency import ClassConsistency
 
 
 @click.command(cls=Command)
-@click.argument("checkpoint", required=False, type=click.Path(path_type=Path))
+@click.argument("checkpoint", required=False, type=PATH)
 @click.option(
     "--data",
     metavar="NAME|PATH",
@@ -71,6 +73,7 @@ def main(json_path: Path | None, **flags: Any) -> None:
     gpcnn-evaluate runs/mnist-conditional --samples 1000 --json result.json
     gpcnn-evaluate runs/mnist-conditional --binarization both --mixture
     """
+    _check_given(flags["checkpoint"], flags["data"])
     with required("evaluating a checkpoint", "train"):
         from gpcnn_training.commands.evaluate.run import EvaluateRequest, evaluate
 
@@ -79,16 +82,31 @@ def main(json_path: Path | None, **flags: Any) -> None:
     say(json_path, describe(evaluation))
 
 
+def _check_given(checkpoint: Path | None, data: str | None) -> None:
+    """Refuse, before PyTorch is asked for, what is not there, or is no checkpoint.
+
+    Raises:
+        CheckpointError, UsageError: as the evaluation.
+    """
+    from gpcnn_deploy.checkpoint_header import Header, read_header
+    from gpcnn_training.data.names import check_data
+    from gpcnn_training.runs import checkpoint_path, newest_run
+
+    read_header(newest_run() if checkpoint is None else checkpoint_path(checkpoint), Header)
+    if data is not None:
+        check_data(data)
+
+
 def describe(evaluation: Evaluation) -> str:
     """The result in words."""
     lines = [
         f"checkpoint  {evaluation.checkpoint} (step {evaluation.step:,}, {evaluation.epoch:.1f} epochs)",
-        f"data        {evaluation.data}, {_of(evaluation.test_images, evaluation.all_test_images)} test images",
+        f"data        {evaluation.data}, {_of(evaluation.test_images, evaluation.all_test_images)}",
         *_describe_reconstruction(evaluation.reconstruction),
-        *_describe_protocol(evaluation, evaluation.conditioning, evaluation.reconstruction is not None),
+        *_describe_protocol(evaluation, _given(evaluation), evaluation.reconstruction is not None),
     ]
     if evaluation.fixed is not None:
-        lines += _describe_protocol(evaluation.fixed, evaluation.conditioning)
+        lines += _describe_protocol(evaluation.fixed, _given(evaluation))
     if evaluation.class_consistency is not None:
         lines += _describe_consistency(evaluation.class_consistency)
     return "\n".join(lines)
@@ -103,14 +121,23 @@ def _describe_reconstruction(found: Reconstructions | None) -> list[str]:
     ]
 
 
-def _describe_protocol(found: Protocol, conditioning: Conditioning, of_codes: bool = False) -> list[str]:
+def _given(evaluation: Evaluation) -> str:
+    """The likelihood that was measured: `p(x | y), given the label`."""
+    if evaluation.own_map:
+        return "p(x | small x), given the small picture"
+    if evaluation.own_code:
+        return "p(x | h(x)), given the picture's own code"
     of = {
         "none": "p(x)",
         "label": "p(x | y), given the label",
         "embedding": "p(x | h), given the embedding",
         "map": "p(x | h), given the map",
     }
-    lines = [f"protocol    {found.protocol}", *_describe_likelihood("test NLL", found, of[conditioning], of_codes)]
+    return of[evaluation.conditioning]
+
+
+def _describe_protocol(found: Protocol, given: str, of_codes: bool = False) -> list[str]:
+    lines = [f"protocol    {found.protocol}", *_describe_likelihood("test NLL", found, given, of_codes)]
     if found.mixture is not None:
         mean = "p(x), the mean of p(x | y) over the labels"
         lines += _describe_likelihood("mixture NLL", found.mixture, mean, of_codes)
@@ -119,11 +146,11 @@ def _describe_protocol(found: Protocol, conditioning: Conditioning, of_codes: bo
 
 def _describe_likelihood(name: str, likelihood: Likelihood, meaning: str, of_codes: bool) -> list[str]:
     """Of a VQ-VAE, x is the grid of a picture's codes."""
-    image, pixel, dim = ("picture's codes", "code", "code") if of_codes else ("image", "pixel", "dim")
+    units = units_of(of_codes)
     return [
-        f"{name:11} {_figure(likelihood.nats_per_image, 3)} nats/{image} of {meaning}",
-        f"            {_figure(likelihood.nats_per_pixel, 6)} nats/{pixel}",
-        f"            {_figure(likelihood.bits_per_dim, 5)} bits/{dim}",
+        f"{name:11} {_figure(likelihood.nats_per_image, 3)} nats/{units.image} of {meaning}",
+        f"            {_figure(likelihood.nats_per_pixel, 6)} nats/{units.pixel}",
+        f"            {_figure(likelihood.bits_per_dim, 5)} bits/{units.dim}",
     ]
 
 
@@ -133,8 +160,8 @@ def _describe_consistency(consistency: ClassConsistency) -> list[str]:
     return [
         f"consistency {consistency.accuracy:.1%} of {consistency.samples:,} samples are taken for their class "
         f"({rows[0].samples:,} of each, seed {consistency.seed}, temperature {consistency.temperature:g})",
-        f"classifier  takes {consistency.classifier_accuracy:.1%} of the {consistency.test_images:,} real test images "
-        "for their class",
+        f"classifier  takes {consistency.classifier_accuracy:.1%} of the "
+        f"{counted(consistency.test_images, 'real test image')} for their class",
         "",
         f"{'class':{width}}  samples  test images  samples most often mistaken for",
         *(
@@ -154,7 +181,8 @@ def _share(value: float | None) -> str:
 
 
 def _of(part: int, whole: int) -> str:
-    return f"{part:,}" if part == whole else f"{part:,} of {whole:,}"
+    images = counted(whole, "test image")
+    return images if part == whole else f"{part:,} of {images}"
 
 
 if __name__ == "__main__":

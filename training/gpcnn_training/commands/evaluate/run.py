@@ -126,6 +126,8 @@ class Evaluation(Protocol, frozen=True, kw_only=True):
         test_images: how many test images were scored: the first ones.
         all_test_images: how many there are.
         conditioning: what the likelihood is given: `none`, `label`, …
+        own_code: the embedding is the code that the autoencoder gives the picture.
+        own_map: the map is the picture itself, made small.
         fixed: the same images binarized at 0.5, with `--binarization both`; None otherwise.
         class_consistency: of samples; None if none were asked for.
         reconstruction: of a VQ-VAE, whose likelihood is that of codes: how the test pictures come back from them.
@@ -139,6 +141,8 @@ class Evaluation(Protocol, frozen=True, kw_only=True):
     test_images: int
     all_test_images: int
     conditioning: Conditioning = "none"
+    own_code: bool = False
+    own_map: bool = False
     fixed: Protocol | None = None
     class_consistency: ClassConsistency | None = None
     reconstruction: Reconstructions | None = None
@@ -210,6 +214,8 @@ def evaluate(request: EvaluateRequest) -> Evaluation:
         test_images=len(pixels),
         all_test_images=everything,
         conditioning=spec.conditioning,
+        own_code=model.encoder is not None,
+        own_map=spec.map_kind == "picture",
         fixed=results[1] if len(results) > 1 else None,
         class_consistency=consistency,
         reconstruction=reconstruction,
@@ -339,6 +345,8 @@ def _check_samples(request: EvaluateRequest, header: Header) -> None:
     if spec.conditioning != "label":
         kinds = {"none": "unconditional", "embedding": "conditioned on an embedding", "map": "conditioned on a map"}
         what = "an autoencoder" if header.encoder is not None else kinds[spec.conditioning]
+        if spec.map_kind == "picture":
+            what = "one that enlarges pictures"
         raise UsageError(
             f"--samples {request.samples} measures how samples fit their label, but this model is {what}: leave it out"
         )

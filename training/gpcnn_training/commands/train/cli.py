@@ -32,8 +32,12 @@ def main(ctx: click.Context, /, **flags: Any) -> None:
     gpcnn-train --recipe mnist-conditional          the model in the zoo
     gpcnn-train --resume runs/mnist-conditional --time-limit 2h
     """
+    from gpcnn_training.commands.train.given_files import check_given_files
+
+    request = TrainRequest(**flags)
+    check_given_files(request)
     with required("training", "train"):
         from gpcnn_training.commands.train.run import run
 
-        code = run(TrainRequest(**flags))
+        code = run(request)
     ctx.exit(code)

@@ -9,11 +9,11 @@ from pathlib import Path
 import click
 from lightning_fabric import Fabric
 
-from gpcnn_deploy.errors import CheckpointError
 from gpcnn_deploy.system.lock import held
 from gpcnn_training.commands.train.request import TrainRequest
 from gpcnn_training.data.names import NAMES, data_name
 from gpcnn_training.runs import LOCK
+from gpcnn_training.runs import run_folder as run_folder
 from gpcnn_training.trainer.settings import Settings
 
 
@@ -26,17 +26,6 @@ def hold(folder: Path, fabric: Fabric, stack: contextlib.ExitStack) -> None:
     """Let no second process train in the folder meanwhile."""
     if fabric.is_global_zero:
         stack.enter_context(held(folder / LOCK, folder))
-
-
-def run_folder(resume: Path) -> Path:
-    """The folder of the run that `--resume` names, itself or by a file in it.
-
-    Raises:
-        CheckpointError: there is no such run.
-    """
-    if not resume.exists():
-        raise CheckpointError(f"{resume}: no such run: name a run folder, or the checkpoint in it")
-    return resume if resume.is_dir() else resume.parent
 
 
 def remembered_name(text: str) -> str:

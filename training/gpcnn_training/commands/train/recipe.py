@@ -12,6 +12,7 @@ import click
 import msgspec
 
 from gpcnn_deploy.errors import UsageError
+from gpcnn_deploy.system.home import at_home
 from gpcnn_training.commands.train.flag import Flag, flags_of
 from gpcnn_training.commands.train.request import TrainRequest
 
@@ -71,7 +72,7 @@ def read_recipe(name: str) -> Recipe:
     Raises:
         UsageError: there is none, it is no TOML, or a key or value is not one that `gpcnn-train` knows.
     """
-    paths = [folder / f"{name}.toml" for folder in FOLDERS] + [Path(name)]
+    paths = [folder / f"{name}.toml" for folder in FOLDERS] + [Path(at_home(name))]
     path = next((path for path in paths if path.is_file()), None)
     if path is None:
         raise UsageError(f"--recipe {name}: no such recipe or file; there are: {', '.join(names())}")

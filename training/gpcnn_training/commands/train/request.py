@@ -14,6 +14,7 @@ import click
 
 from gpcnn_deploy.commands.command import data_dir_option, json_option
 from gpcnn_deploy.commands.outputs import OUTPUT_FOLDER
+from gpcnn_deploy.commands.paths import PATH
 from gpcnn_deploy.errors import UsageError
 from gpcnn_deploy.spec import MAX_CATEGORIES, MAX_FEATURES, MAX_LAYERS, MAX_MIXTURES
 from gpcnn_training.commands.train.duration import DURATION
@@ -175,7 +176,7 @@ class TrainRequest:
     grey: bool | None = flag(also=("--gray",), switch=True, help="Make all pictures grey, of 8 bits.")
     rgb: bool | None = flag(switch=True, help="Make all pictures RGB, of 8 bits a channel.")
     init: Path | None = flag(
-        click.Path(path_type=Path),
+        PATH,
         "Start from the weights of this checkpoint. It must have the same dimensions. With --stage prior, take its "
         "codes.",
     )
@@ -205,7 +206,7 @@ class TrainRequest:
         OUTPUT_FOLDER, "Folder of the run (default: runs/DATA-MODEL, then -2, -3, …).", no_key=_RESULT, samples=True
     )
     resume: Path | None = flag(
-        click.Path(path_type=Path),
+        PATH,
         "Go on with this run. With --epochs 0, draw samples from it.",
         no_key=_RESULT,
         resumed=True,
@@ -247,6 +248,17 @@ class TrainRequest:
             colour="grey" if self.grey else "rgb" if self.rgb else None,
         )
         return made or None
+
+    def refuse_what_runs_keep(self) -> None:
+        """Refuse the flags that a run which is gone on with, or drawn from, does not take.
+
+        Raises:
+            UsageError: names those that were given.
+        """
+        if self.epochs == 0:
+            self.refuse("samples", "--epochs 0 trains nothing, it only draws samples")
+        elif self.resume is not None:
+            self.refuse("resumed", f"--resume goes on with {self.resume} as it was begun")
 
     def refuse(self, run: Literal["resumed", "samples"], reason: str) -> None:
         """Refuse the flags that a run of this kind does not take.

@@ -27,6 +27,7 @@ from gpcnn_deploy.errors import (
 from gpcnn_deploy.spec import Conditioning, EncoderSpec, ModelSpec, layers_in_words, levels_in_words, map_in_words
 from gpcnn_deploy.system.files import check_file, check_folder
 from gpcnn_deploy.system.machine import of_memory
+from gpcnn_deploy.text import counted
 from gpcnn_training.architectures import make_network
 from gpcnn_training.checkpoint import checkpoint_header, load_checkpoint, save_checkpoint
 from gpcnn_training.commands.train.places import data_folder, hold, is_there, note, remembered_name, run_folder
@@ -189,8 +190,8 @@ def _map_fields(request: TrainRequest, data: DataSet, model: str) -> dict[str, A
         factor = request.factor or _FACTOR
         if height % factor or width % factor:
             raise SpecError(
-                f"--factor {factor} does not divide the {height} rows and {width} columns of the pictures: name "
-                "another, or resize them with --image-size"
+                f"--factor {factor} does not divide the {counted(height, 'row')} and {counted(width, 'column')} of the "
+                "pictures: name another, or resize them with --image-size"
             )
         size = {"map_height": height // factor, "map_width": width // factor}
         return {"conditioning_size": channels, **size, "map_features": features, "map_kind": "picture"}
@@ -201,7 +202,9 @@ def _map_fields(request: TrainRequest, data: DataSet, model: str) -> dict[str, A
     planes, rows, columns = data.train_maps.shape[1:]
     if rows > height or columns > width or height % rows or width % columns:
         raise SpecError(
-            f"maps have {rows} rows and {columns} columns: expected divisors of the images' {height} and {width}"
+            f"{data.name}: maps have {counted(rows, 'row')} and {counted(columns, 'column')}: expected divisors of the "
+            "images' "
+            f"{height} and {width}"
         )
     categories = 0
     if data.train_maps.dtype.kind != "f":
@@ -269,7 +272,7 @@ def _settings(request: TrainRequest, spec: ModelSpec, device: torch.device) -> S
 
 def _go_on(request: TrainRequest, fabric: Fabric, stack: contextlib.ExitStack) -> Trainer:
     assert request.resume is not None
-    request.refuse("resumed", f"--resume goes on with {request.resume} as it was begun")
+    request.refuse_what_runs_keep()
     folder = run_folder(request.resume)
     if fabric.is_global_zero:
         read_state(folder)  # says what is missing, before anything is written
@@ -298,7 +301,7 @@ def _go_on(request: TrainRequest, fabric: Fabric, stack: contextlib.ExitStack) -
 
 def _only_samples(request: TrainRequest, device: torch.device) -> int:
     """`--epochs 0`: draw a sheet of samples from a checkpoint that is there."""
-    request.refuse("samples", "--epochs 0 trains nothing, it only draws samples")
+    request.refuse_what_runs_keep()
     checkpoint = request.resume
     if checkpoint is None:
         checkpoint = newest_run(prefix=_prefix(request))
@@ -408,11 +411,12 @@ def _finish(trainer: Trainer, request: TrainRequest) -> None:
         compute=trainer.compute.describe(),
     )
     write_json(request.json_path, report)
-    of = f" of {everything:,}" if scored < everything else ""
+    of = f"{scored:,} of " if scored < everything else ""
     say(
         request.json_path,
-        f"trained {trainer.step:,} steps ({trainer.epoch:.1f} epochs) in {duration(trainer.seconds)}\n"
-        f"test NLL    {nll:.2f} nats/image, {report.test_bits_per_dim:.4f} bits/dim ({scored:,}{of} test images)\n"
+        f"trained {counted(trainer.step, 'step')} ({trainer.epoch:.1f} epochs) in {duration(trainer.seconds)}\n"
+        f"test NLL    {nll:.2f} nats/image, {report.test_bits_per_dim:.4f} bits/dim "
+        f"({of}{counted(everything, 'test image')})\n"
         f"samples     {report.samples}\n"
         f"checkpoint  {checkpoint}\n"
         f"next        gpcnn-export {shlex.quote(str(checkpoint))}"
@@ -435,9 +439,9 @@ def _announce(trainer: Trainer, request: TrainRequest) -> None:
     size = f"{spec.height}×{spec.width}" + (" RGB" if spec.channels == 3 else "")
     binarized = ", binarized anew each epoch" if trainer.quantization == "stochastic-binary" else ""
     kind = {
-        "label": f"conditional on {len(data.class_names)} classes",
+        "label": f"conditional on {counted(len(data.class_names), 'class', 'classes')}",
         "embedding": f"conditional on {'an embedding' if trainer.model.encoder is None else 'a code'} of "
-        f"{spec.conditioning_size} numbers",
+        f"{counted(spec.conditioning_size, 'number')}",
         "map": f"conditional on {map_in_words(spec)}",
         "none": "unconditional",
     }[spec.conditioning]
@@ -446,10 +450,10 @@ def _announce(trainer: Trainer, request: TrainRequest) -> None:
         weights += f", {parameter_count(trainer.model.encoder):,} of them the encoder's"
     place = f"{trainer.device} with {trainer.compute.describe()}"
     if trainer.processes > 1:
-        place += f", {trainer.processes} processes"
+        place += f", {counted(trainer.processes, 'process', 'processes')}"
     click.echo(
         f"{data.name}: {len(trainer.train_images):,} training, {len(trainer.validation_images):,} validation and "
-        f"{len(data.test_pixels):,} test images, {size}, {levels_in_words(spec)}{binarized}\n"
+        f"{counted(len(data.test_pixels), 'test image')}, {size}, {levels_in_words(spec)}{binarized}\n"
         f"model: {layers_in_words(spec)}, {weights}, {kind}\n"
         f"training on {place} for {settings.limits()}, in {trainer.run}; Ctrl-C saves",
         err=True,

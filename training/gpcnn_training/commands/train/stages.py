@@ -18,6 +18,7 @@ from gpcnn_deploy.errors import CheckpointError, InterruptedRun, SpecError, Usag
 from gpcnn_deploy.pictures.levels import save_png
 from gpcnn_deploy.spec import ModelSpec, VqvaeSpec, grids_in_words, layers_in_words
 from gpcnn_deploy.system.files import check_file, check_folder
+from gpcnn_deploy.text import counted
 from gpcnn_training.architectures import make_network
 from gpcnn_training.checkpoint import load_codes, load_vqvae, save_codes, save_vqvae
 from gpcnn_training.commands.train.places import data_folder, hold, is_there, note, remembered_name, run_folder
@@ -385,8 +386,8 @@ def _train_codes(trainer: CodesTrainer, request: TrainRequest) -> int:
     size = f"{spec.height}×{spec.width}" + (" RGB" if spec.channels == 3 else "")
     click.echo(
         f"{data.name}: {len(trainer.train_images):,} training, {len(trainer.validation_images):,} validation and "
-        f"{len(data.test_pixels):,} test pictures, {size}\n"
-        f"codes: {grids_in_words(spec)} of {spec.codes}, encoder and decoder of {spec.features} features, "
+        f"{counted(len(data.test_pixels), 'test picture')}, {size}\n"
+        f"codes: {grids_in_words(spec)} of {spec.codes}, encoder and decoder of {counted(spec.features, 'feature')}, "
         f"{parameter_count(trainer.network):,} weights\n"
         f"training on {trainer.device} with {trainer.compute.describe()} for {trainer.settings.limits()}, in "
         f"{trainer.run}; Ctrl-C saves",
@@ -434,7 +435,7 @@ def _finish_codes(run: Path, data: DataSet, request: TrainRequest, trainer: Code
     write_json(request.json_path, report)
     say(
         request.json_path,
-        f"trained codes, {header.step:,} steps ({header.epoch:.1f} epochs)\n"
+        f"trained codes, {counted(header.step, 'step')} ({header.epoch:.1f} epochs)\n"
         f"{_psnr_in_words(report, pictures.spec)}\n"
         f"pictures    {sheet}: test pictures, and what becomes of them\n"
         f"codes       {run / CODES}\n"
@@ -451,7 +452,7 @@ def _psnr_in_words(report: StagesReport, spec: VqvaeSpec) -> str:
     codes = spec.codes * spec.code_levels
     return (
         f"test PSNR   {report.test_psnr:.2f} dB, perplexity {report.test_perplexity:.0f} of {codes} codes "
-        f"({report.test_images:,} test pictures)"
+        f"({counted(report.test_images, 'test picture')})"
     )
 
 
@@ -482,7 +483,9 @@ def _train_prior(run: Path, plan: Plan, data: DataSet, request: TrainRequest, fa
         note=note(fabric),
     )
     spec = trainer.spec
-    kind = f"conditional on {len(data.class_names)} classes" if data.class_names else "unconditional"
+    kind = (
+        f"conditional on {counted(len(data.class_names), 'class', 'classes')}" if data.class_names else "unconditional"
+    )
     if spec.code_levels == 2:
         kind += "; then conditional on the top codes"
     click.echo(
@@ -538,7 +541,8 @@ def _finish_prior(trainer: PriorTrainer, data: DataSet, request: TrainRequest) -
     write_json(request.json_path, report)
     say(
         request.json_path,
-        f"trained the prior {trainer.step:,} steps ({trainer.epoch:.1f} epochs) in {duration(trainer.seconds)}; the "
+        f"trained the prior {counted(trainer.step, 'step')} ({trainer.epoch:.1f} epochs) in "
+        f"{duration(trainer.seconds)}; the "
         f"best is of step {header.step:,}\n"
         f"{_psnr_in_words(report, pictures.spec)}\n"
         f"test NLL    {nll:.2f} nats a picture's codes, {report.test_bits_per_code:.4f} bits a code\n"
