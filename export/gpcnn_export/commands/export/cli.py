@@ -14,7 +14,7 @@ from gpcnn_deploy.commands.command import Command, json_option, say, write_json
 from gpcnn_deploy.commands.extras import require
 from gpcnn_deploy.commands.outputs import OUTPUT_EITHER, Output, check_outputs
 from gpcnn_deploy.errors import UsageError
-from gpcnn_deploy.metadata import encoder_path
+from gpcnn_deploy.metadata import decoder_path, encoder_path
 from gpcnn_deploy.schedule import Schedule
 from gpcnn_export.commands.export.c_source import OPTIONS as C_OPTIONS
 from gpcnn_export.commands.export.c_source import c_options
@@ -171,10 +171,6 @@ def main(
         _plan(source, None, None, out, flavor, precision, max_batch, opt_batch, json_path)
         return
     checkpoint = _checkpoint(source, form)
-    if form == "trt":
-        from gpcnn_export.source import refuse_vqvae
-
-        refuse_vqvae(checkpoint)
     with _Telling() as tell:
         from gpcnn_export.checkpoint_to_native import make_model_file, write_model_file
 
@@ -203,7 +199,7 @@ def main(
         native = make_model_file(checkpoint, encoder=portable.encoder, tell=tell)
     with tempfile.TemporaryDirectory(prefix="gpcnn-export-") as folder:
         network_path, portable_path = Path(folder, "network.onnx"), Path(folder, "portable.onnx")
-        write_engine(network_path, network)  # its encoder goes along
+        write_engine(network_path, network)  # its encoder and decoder go along
         portable_path.write_bytes(portable.content)
         _plan(network_path, portable_path, native.content, out, flavor, precision, max_batch, opt_batch, json_path)
 
@@ -362,6 +358,8 @@ def _report(out: Path, engine: OnnxEngine | ModelFile, json_path: Path | None) -
         )
     if engine.encoder is not None:
         _report_encoder(out, engine.encoder, json_path)
+    if metadata.decoder_digest is not None:
+        say(json_path, f"Wrote {decoder_path(out)}: decoder, which makes pictures of the codes.")
     say(json_path, f"Next: gpcnn-sample --engine {out}{_condition(metadata)}")
 
 
@@ -430,6 +428,8 @@ def _plan(
     say(json_path, f"Wrote {report}.")
     if report.encoder is not None:
         say(json_path, f"Wrote {report.encoder}: encoder, which ONNX Runtime runs.")
+    if report.decoder is not None:
+        say(json_path, f"Wrote {report.decoder}: decoder, fp32, which makes pictures of the codes.")
     say(json_path, f"Next: gpcnn-sample --engine {out}{_condition(report.metadata.engine)}")
 
 
