@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
+import msgspec
 import torch
+from small_plans import write_plan_of
 
 from gpcnn_deploy.checkpoint_header import Header
+from gpcnn_deploy.metadata import decoder_path
 from gpcnn_deploy.spec import ModelSpec, VqvaeSpec
+from gpcnn_export.onnx_engine import OnnxEngine, draft_engine
+from gpcnn_runtime.engines.plan_file import read_plan_metadata
 from gpcnn_training.checkpoint import save_vqvae
 from gpcnn_training.model import GatedPixelCNN
 from gpcnn_training.vqvae_network import Vqvae
@@ -24,6 +30,33 @@ def models(spec: VqvaeSpec = SPEC, prior: ModelSpec = PRIOR) -> tuple[GatedPixel
         for weight in [pictures.decoder.up[-1].weight, *pictures.encoder.out.parameters()]:
             weight.mul_(200)
     return model, pictures
+
+
+@functools.cache
+def draft_step(batch: int | None = None) -> OnnxEngine:
+    """The step of `models()`, unproven, with its decoder."""
+    model, pictures = models()
+    names, digest = ("a", "b"), "0" * 64
+    decoder = draft_engine(
+        model, "decoder", class_names=names, checkpoint_digest=digest, batch=batch, pictures=pictures
+    )
+    return draft_engine(
+        model, "step", class_names=names, checkpoint_digest=digest, batch=batch, pictures=pictures, decoder=decoder
+    )
+
+
+def write_step_plan(folder: Path, flavor: str = "tensorrt", max_batch: int = 64) -> Path:
+    """Plans for the double of `draft_step()` and its decoder, their metadata, and both as ONNX engines."""
+    step, plan = draft_step(), folder / "model.plan"
+    assert step.decoder is not None
+    onnx, beside = plan.with_suffix(".onnx"), decoder_path(plan)
+    onnx.write_bytes(step.content)
+    decoder_path(onnx).write_bytes(step.decoder.content)
+    sizes = {"max_batch": max_batch, "opt_batch": min(8, max_batch)}
+    write_plan_of(beside, step.decoder.content, step.decoder.metadata, flavor, **sizes)
+    digest = read_plan_metadata(beside).digest
+    engine = msgspec.structs.replace(step.metadata, decoder_digest=digest)
+    return write_plan_of(plan, step.content, engine, flavor, **sizes)
 
 
 def save(path: Path, class_names: tuple[str, ...] = ("a", "b")) -> Path:

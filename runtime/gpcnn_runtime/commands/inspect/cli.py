@@ -110,10 +110,9 @@ def _plan(found: Inspection) -> Iterator[tuple[str, str]]:
     yield "runs on", f"GPUs of compute capability {', '.join(plan.compute_capabilities)}"
     yield "batch", f"1 to {plan.max_batch}, tuned for {plan.opt_batch}"
     yield "digest", "as its metadata says" if plan.digest_matches else "NOT THAT OF ITS METADATA: changed or exchanged"
-    yield (
-        "elsewhere",
-        f"{plan.portable} runs instead" if plan.portable else "nothing: there is no .gpcnn or .onnx beside it",
-    )
+    if found.role != "decoder":
+        instead = f"{plan.portable} runs instead" if plan.portable else "nothing: there is no .gpcnn or .onnx beside it"
+        yield "elsewhere", instead
 
 
 def _origin(found: Inspection) -> Iterator[tuple[str, str]]:
@@ -146,7 +145,7 @@ def _origin(found: Inspection) -> Iterator[tuple[str, str]]:
         )
         if found.picture_parity is not None:
             yield "pictures", _pictures(found.picture_parity)
-    elif found.picture_parity is not None:
+    elif found.role == "decoder" and found.picture_parity is not None:
         yield "parity", f"with eager PyTorch at export, {_pictures(found.picture_parity)}"
     elif (codes := found.codes_parity) is not None:
         yield (
