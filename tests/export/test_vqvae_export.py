@@ -149,7 +149,6 @@ def test_commands_export_inspect_draw_and_verify_it(checkpoint: Path) -> None:
     ("message", "arguments"),
     [
         ("--static goes without a VQ-VAE", ("--format", "c", "--static")),
-        ("Triton cannot draw a VQ-VAE yet", ("--format", "triton")),
     ],
 )
 def test_what_cannot_be_exported_yet_is_one_line_and_nothing_is_written(

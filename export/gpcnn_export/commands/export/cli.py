@@ -142,7 +142,7 @@ def main(
     if form == "c":
         from gpcnn_export.commands.export.c_source import run
 
-        run(output or Path(FOLDERS[form]), lambda: _model_file(source, of_pictures=True), json_path, **of_c)
+        run(output or Path(FOLDERS[form]), lambda: _model_file(source), json_path, **of_c)
         return
     if form == "triton":
         from gpcnn_export.commands.export.triton import run as write_triton
@@ -293,12 +293,10 @@ def _web(source: Path | None, out: Path, json_path: Path | None) -> None:
     if _is_model_file(source):
         path = resolve_engine(source)
         engine = engine_name(path)
-        site = make_site(
-            _model_file(source, of_pictures=True), engine, path.stem, engine if engine.startswith("zoo:") else path.name
-        )
+        site = make_site(_model_file(source), engine, path.stem, engine if engine.startswith("zoo:") else path.name)
     else:
         checkpoint = _checkpoint(source, "native")
-        site = make_site(_model_file(checkpoint, of_pictures=True), str(checkpoint), "model", "model.gpcnn")
+        site = make_site(_model_file(checkpoint), str(checkpoint), "model", "model.gpcnn")
     site.write(out)
     write_json(json_path, of_site(out, site))
     parameters = f"{site.metadata.parameters:,} parameters"
@@ -306,34 +304,18 @@ def _web(source: Path | None, out: Path, json_path: Path | None) -> None:
     say(json_path, f"Next: python3 -m http.server --bind 127.0.0.1 --directory {shlex.quote(str(out))}")
 
 
-def _model_file(source: Path | None, of_pictures: bool = False) -> bytes:
-    """The bytes of the model file that was named, or of one made of a checkpoint, proven.
-
-    Raises:
-        UsageError: a VQ-VAE, unless `of_pictures` are taken.
-    """
+def _model_file(source: Path | None) -> bytes:
+    """The bytes of the model file that was named, or of one made of a checkpoint, proven."""
     if _is_model_file(source):
-        from gpcnn_deploy.model_file import decode_model_file, read_model_bytes
+        from gpcnn_deploy.model_file import read_model_bytes
         from gpcnn_runtime.zoo.catalogue import resolve_engine
 
-        path = resolve_engine(source)
-        content = read_model_bytes(path)
-        if not of_pictures:
-            _refuse_pictures(decode_model_file(content, str(path))[0])
-        return content
+        return read_model_bytes(resolve_engine(source))
     checkpoint = _checkpoint(source, "native")
     with _Telling() as tell:
         from gpcnn_export.checkpoint_to_native import make_model_file
 
-        file = make_model_file(checkpoint, tell=tell)
-        if not of_pictures:
-            _refuse_pictures(file.metadata)
-        return file.content
-
-
-def _refuse_pictures(metadata: EngineMetadata) -> None:
-    if metadata.vqvae is not None:
-        raise UsageError("Triton cannot draw a VQ-VAE yet: add --format native, onnx, web or c")
+        return make_model_file(checkpoint, tell=tell).content
 
 
 def _report(out: Path, engine: OnnxEngine | ModelFile, json_path: Path | None) -> None:
