@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from gpcnn_deploy.metadata import EngineMetadata
-from gpcnn_deploy.spec import FIRST_FIELDS, ModelSpec
+from gpcnn_deploy.spec import FIRST_FIELDS, ModelSpec, VqvaeSpec
 from gpcnn_runtime.engines.native.packing import PackedWeights
 
 _CONDITIONING: Final = {
@@ -28,7 +28,8 @@ class StaticMemory:
     """Bytes that a program with static memory takes, for one image at a time.
 
     Attributes:
-        ram: model structs, workspace, noise and image; the stack and the program's own are not in it.
+        ram: model structs, workspace, noise, image, and of a VQ-VAE its picture; the stack and the program's own are
+            not in it.
         weights: read-only.
     """
 
@@ -36,12 +37,37 @@ class StaticMemory:
     weights: int
 
 
-def static_memory(spec: ModelSpec, packed: PackedWeights) -> StaticMemory:
-    """What the buffers of the program with static memory add up to."""
+@dataclass(frozen=True)
+class PackedDecoder:
+    """A VQ-VAE's decoder in a program with static memory.
+
+    Attributes:
+        spec: its dimensions.
+        weights: packed.
+    """
+
+    spec: VqvaeSpec
+    weights: PackedWeights
+
+    @property
+    def values(self) -> int:
+        """Bytes of a picture."""
+        return math.prod(self.spec.image_shape)
+
+
+def static_memory(spec: ModelSpec, packed: PackedWeights, decoder: PackedDecoder | None = None) -> StaticMemory:
+    """What the buffers of the program with static memory add up to; drawing and decoding share a workspace."""
     subpixels = spec.channels * spec.height * spec.width
-    return StaticMemory(
-        packed.memory + packed.workspace + 8 * subpixels + 4 * condition_numbers(spec), len(packed.content)
-    )
+    ram = packed.memory + workspace_bytes(packed, decoder) + 8 * subpixels + 4 * condition_numbers(spec)
+    if decoder is None:
+        return StaticMemory(ram, len(packed.content))
+    weights = decoder.weights
+    return StaticMemory(ram + weights.memory + decoder.values, len(packed.content) + len(weights.content))
+
+
+def workspace_bytes(packed: PackedWeights, decoder: PackedDecoder | None) -> int:
+    """Of one image, first drawn and then decoded."""
+    return max(packed.workspace, 0 if decoder is None else decoder.weights.workspace)
 
 
 def condition_numbers(spec: ModelSpec) -> int:
@@ -51,8 +77,8 @@ def condition_numbers(spec: ModelSpec) -> int:
     return spec.conditioning_size if spec.conditioning == "embedding" else 0
 
 
-def model_h(metadata: EngineMetadata, static: PackedWeights | None) -> str:
-    """`model.h`."""
+def model_h(metadata: EngineMetadata, static: PackedWeights | None, decoder: PackedDecoder | None = None) -> str:
+    """`model.h`; `static` and `decoder` as of `model_c`."""
     spec, vqvae = metadata.spec, metadata.vqvae
     of = "" if vqvae is None else f", the codes of pictures of {vqvae.height} x {vqvae.width}"
     about = f"/* {_about(spec)}{of}. Written by gpcnn-export; do not edit. */\n#ifndef MODEL_H\n#define MODEL_H\n"
@@ -65,12 +91,19 @@ def model_h(metadata: EngineMetadata, static: PackedWeights | None) -> str:
     else:
         about += (
             f"#define MODEL_MEMORY_BYTES {static.memory} /* of gpcnn_attach */\n"
-            f"#define MODEL_WORKSPACE_BYTES {static.workspace} /* of gpcnn_draw, for one image */\n"
+            f"#define MODEL_WORKSPACE_BYTES {workspace_bytes(static, decoder)} /* of gpcnn_draw"
+            f"{' and gpcnn_decode' if decoder else ''}, for one image */\n"
             f"#define MODEL_SUBPIXELS {spec.channels * spec.height * spec.width} /* numbers in an image */\n"
             f"#define MODEL_CONDITION {condition_numbers(spec)} /* numbers in an embedding or a map */\n\n"
             "extern const gpcnn_packed model_packed;\n"
         )
-    if vqvae is not None:
+    if decoder is not None:
+        about += (
+            f"\n#define MODEL_DECODER_BYTES {decoder.weights.memory} /* of gpcnn_decoder_attach */\n"
+            f"#define MODEL_PICTURE_BYTES {decoder.values} /* of the picture that gpcnn_decode makes */\n\n"
+            "extern const gpcnn_packed_pictures model_decoder;\n"
+        )
+    elif vqvae is not None:
         about += (
             "\n/* Its decoder: the weights, for gpcnn_decoder_load, and how many; NULL if they cannot be read. */\n"
             "extern const gpcnn_pictures model_pictures;\nconst float *model_decoder(uint64_t *floats);\n"
@@ -81,7 +114,11 @@ def model_h(metadata: EngineMetadata, static: PackedWeights | None) -> str:
 
 
 def model_c(
-    metadata: EngineMetadata, content: bytes, static: PackedWeights | None, in_file: bool, decoder: bytes = b""
+    metadata: EngineMetadata,
+    content: bytes,
+    static: PackedWeights | None,
+    in_file: bool,
+    decoder: bytes | PackedDecoder = b"",
 ) -> str:
     """`model.c`.
 
@@ -90,7 +127,7 @@ def model_c(
         content: the model file; of a VQ-VAE, its prior alone.
         static: its packed weights, for a program with static memory.
         in_file: the program reads `model.bin` and `decoder.bin`; else the weights are arrays.
-        decoder: weights of a VQ-VAE's decoder, float32; empty for other models.
+        decoder: weights of a VQ-VAE's decoder, float32, or packed, with `static`; empty for other models.
     """
     spec = metadata.spec
     parts = ['/* Written by gpcnn-export; do not edit. */\n#include "model.h"\n']
@@ -110,8 +147,15 @@ def model_c(
         parts.append(
             f"\nconst void *model_file(size_t *bytes) {{\n  *bytes = {len(content)};\n  return data.words;\n}}\n"
         )
-    if metadata.vqvae is not None:
-        fields = ", ".join(str(getattr(metadata.vqvae, name)) for name in metadata.vqvae.__struct_fields__)
+    if isinstance(decoder, PackedDecoder):
+        content = decoder.weights.content
+        parts.append("\n" + _array(content, "decoder"))
+        parts.append(
+            "\nconst gpcnn_packed_pictures model_decoder = {\n"
+            f"    {{{_fields(decoder.spec)}}}, GPCNN_PACKED_BLOCK, decoder.numbers, {len(content)}}};\n"
+        )
+    elif metadata.vqvae is not None:
+        fields = _fields(metadata.vqvae)
         parts.append(f"\nconst gpcnn_pictures model_pictures = {{{fields}}};\n")
         parts.append(_READ_DECODER if in_file else _array(decoder, "decoder"))
         if not in_file:
@@ -123,6 +167,11 @@ def model_c(
         names = ",\n".join(f"    {_c_text(name)}" for name in metadata.class_names)
         parts.append(f"\nconst char *const model_class_names[{len(metadata.class_names)}] = {{\n{names}}};\n")
     return "".join(parts)
+
+
+def _fields(vqvae: VqvaeSpec) -> str:
+    """Initializers of a `gpcnn_pictures`."""
+    return ", ".join(str(getattr(vqvae, name)) for name in vqvae.__struct_fields__)
 
 
 def _about(spec: ModelSpec) -> str:
