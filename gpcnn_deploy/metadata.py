@@ -25,7 +25,7 @@ MAX_METADATA_BYTES = 1 << 20
 MAX_BATCH = 65536
 """Most images in one call of an engine that is made for a number of them."""
 
-Role = Literal["sampler", "step", "encoder", "weights"]
+Role = Literal["sampler", "step", "encoder", "decoder", "weights"]
 Precision = Literal["fp32", "fp16"]
 
 
@@ -102,9 +102,10 @@ class EngineMetadata(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         schema: version of this layout; a reader refuses newer ones.
         role: `sampler` (the whole image in one call), `step` (one Jacobi step over the whole image), `weights` (no
-            graph but the weights themselves, which the native engine draws), or `encoder` (a picture → the embedding
-            that the engine beside it is conditioned on).
-        spec: the model's dimensions; of an encoder, those of the model that reads its embeddings.
+            graph but the weights themselves, which the native engine draws), `encoder` (a picture → the embedding
+            that the engine beside it is conditioned on, or its codes), or `decoder` (codes that a VQ-VAE's step beside
+            it drew → pictures).
+        spec: the model's dimensions; of an encoder or decoder, those of the model beside it.
         class_names: one name per label; empty without labels.
         preparation: how training made pictures of other sizes and modes fit; None if it took them as they are.
         precision: arithmetic of the network; the head and the sampling are fp32 always.
@@ -114,12 +115,14 @@ class EngineMetadata(msgspec.Struct, frozen=True, kw_only=True):
         parameters: number of trained weights in the engine.
         checkpoint_digest: SHA-256 of the checkpoint that the engine was made from.
         encoder_digest: SHA-256 of the encoder engine that was written beside a sampler or step; None without one.
+        decoder_digest: SHA-256 of the decoder that was written beside a VQ-VAE's step, a plan where this is one; None
+            for other engines, a VQ-VAE's sampler among them, whose graph decodes by itself.
         tools: package name → version used by the export.
         parity: the export's proof for a sampler or step; None only while the export has not finished.
         encoder_parity: the same for an encoder.
         vqvae: of a VQ-VAE, the dimensions of encoder, codebook and decoder; `spec` is then its prior's, over grids of
             codes, and the engine gives pictures beside them. None for other models.
-        picture_parity: of a VQ-VAE's sampler or model file, the proof of its pictures.
+        picture_parity: of a VQ-VAE's sampler, step, decoder or model file, the proof of its pictures.
         codes_parity: of a VQ-VAE's encoder, the proof of its codes.
     """
 
@@ -136,6 +139,7 @@ class EngineMetadata(msgspec.Struct, frozen=True, kw_only=True):
     parameters: int
     checkpoint_digest: str
     encoder_digest: str | None = None
+    decoder_digest: str | None = None
     tools: dict[str, str]
     parity: ParityReport | None = None
     encoder_parity: EncoderParity | None = None
@@ -193,6 +197,11 @@ def encoder_path(engine: Path) -> Path:
     return engine.with_name(engine.stem + ".encoder.onnx")
 
 
+def decoder_path(engine: Path) -> Path:
+    """`model.onnx` → `model.decoder.onnx`, and `model.plan` → `model.decoder.plan`, in the same folder."""
+    return engine.with_name(f"{engine.stem}.decoder{engine.suffix}")
+
+
 def encode_metadata(metadata: EngineMetadata) -> str:
     """JSON of the metadata, stable from run to run."""
     return msgspec.json.encode(written(metadata)).decode()
@@ -237,17 +246,20 @@ def check_metadata(metadata: EngineMetadata, source: str) -> None:
         raise EngineError(f"{source}: role {metadata.role} with a window of {window}: export it anew")
     if metadata.vqvae is not None and (reason := metadata.vqvae.refuse(spec)):
         raise EngineError(f"{source}: {reason}: export it anew")
-    if metadata.vqvae is not None and metadata.role == "step":
-        raise EngineError(f"{source}: a step of a VQ-VAE, which draws no pictures: export it anew")
+    if (metadata.decoder_digest is not None) != (metadata.vqvae is not None and metadata.role == "step"):
+        names = "no decoder, which a step of a VQ-VAE has" if metadata.decoder_digest is None else "a decoder too many"
+        raise EngineError(f"{source}: names {names}: export it anew")
+    if metadata.vqvae is None and metadata.role == "decoder":
+        raise EngineError(f"{source}: a decoder of a model that is no VQ-VAE: export it anew")
     if metadata.vqvae is None and metadata.role == "encoder" and spec.conditioning != "embedding":
         raise EngineError(f"{source}: an encoder of a model conditioned on: {spec.conditioning}: export it anew")
     encodes = metadata.vqvae is not None or spec.conditioning == "embedding"
-    if metadata.encoder_digest is not None and (metadata.role == "encoder" or not encodes):
+    if metadata.encoder_digest is not None and (metadata.role in ("encoder", "decoder") or not encodes):
         raise EngineError(f"{source}: an encoder for a model that takes no embeddings: export it anew")
     if metadata.role == "sampler" and not 1 <= (metadata.window or 0) <= spec.width:
         raise EngineError(f"{source}: window is {metadata.window}; expected {spanned(1, spec.width)}: export it anew")
     if metadata.batch is not None:
-        if metadata.role not in ("sampler", "step") or metadata.batch_window is not None:
+        if metadata.role not in ("sampler", "step", "decoder") or metadata.batch_window is not None:
             raise EngineError(f"{source}: role {metadata.role_words}, of a fixed batch: export it anew")
         if not 1 <= metadata.batch <= MAX_BATCH:
             raise EngineError(f"{source}: batch is {metadata.batch}; expected 1 to {MAX_BATCH}: export it anew")

@@ -35,11 +35,13 @@ def inputs(role: Role, spec: ModelSpec, batch: int | None = None, vqvae: VqvaeSp
     """Inputs of an engine by name; `batch` is its fixed number of images, None for any number.
 
     `image` (levels: the guess of a step, the picture of an encoder; of a VQ-VAE's encoder `picture`, 8-bit), `noise`
-    (uniforms in [0, 1)), `known` (levels
-    where `mask` is true), `temperature` (divides the logits before drawing), and the condition.
+    (uniforms in [0, 1)), `known` (levels where `mask` is true), `temperature` (divides the logits before drawing), and
+    the condition; of a decoder `codes` alone.
     """
     n: int | Literal["N"] = batch or "N"
     image = Port("int32", (n, *spec.image_shape))
+    if role == "decoder":
+        return {"codes": image}
     if role == "encoder":
         return {"image": image} if vqvae is None else {"picture": Port("uint8", (n, *vqvae.image_shape))}
     ports: Ports = {"image": image} if role == "step" else {}
@@ -61,10 +63,12 @@ def outputs(role: Role, spec: ModelSpec, batch: int | None = None, vqvae: VqvaeS
 
     `image` or `image_next` (levels), `log_prob` (nats of each sub-pixel at temperature 1, of the image that comes out
     of a sampler or goes into a step), `changed` (sub-pixels of each image that the step changed), `evaluations` (of the
-    sampler's windows), `embedding` (of an encoder). Of a VQ-VAE, whose `image` is of codes, a sampler has `picture`,
-    8-bit, and its encoder gives `codes`.
+    sampler's windows), `embedding` (of an encoder). Of a VQ-VAE, whose `image` is of codes, a sampler and a decoder
+    have `picture`, 8-bit, and its encoder gives `codes`.
     """
     n: int | Literal["N"] = batch or "N"
+    if role == "decoder" and vqvae is not None:
+        return {"picture": Port("uint8", (n, *vqvae.image_shape))}
     if role == "encoder" and vqvae is not None:
         return {"codes": Port("int32", (n, *spec.image_shape))}
     if role == "encoder":

@@ -131,7 +131,7 @@ def write_model_file(path: Path, file: ModelFile) -> None:
     Raises:
         OutputError: a file cannot be written.
     """
-    write_together(path, file.content, encoder_path(path), file.encoder)
+    write_together(path, file.content, (encoder_path(path), file.encoder))
 
 
 def _weights(model: Prior, pictures: Vqvae | None = None) -> dict[str, Any]:
@@ -142,7 +142,9 @@ def _weights(model: Prior, pictures: Vqvae | None = None) -> dict[str, Any]:
 
 
 def _encoder(source: Source, given: OnnxEngine | None, tell: Callable[[str], None]) -> bytes | None:
-    """The encoder engine of an autoencoder."""
+    """The encoder engine of an autoencoder. That of a VQ-VAE is in the model file itself."""
+    if source.pictures is not None:
+        return None
     if given is not None:
         return given.content
     if source.model.encoder is None:

@@ -7,6 +7,7 @@ import hashlib
 import platform
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,7 +16,7 @@ import msgspec
 
 from gpcnn_deploy.commands.extras import require
 from gpcnn_deploy.errors import EngineError, GpcnnError, MissingExtraError, NotHereError, OutputError, UsageError
-from gpcnn_deploy.metadata import MAX_BATCH, EngineMetadata, Precision, encoder_path
+from gpcnn_deploy.metadata import MAX_BATCH, EngineMetadata, Precision, decoder_path, encoder_path
 from gpcnn_deploy.system.files import atomic_path
 from gpcnn_deploy.text import spanned
 from gpcnn_runtime.engines.base import EXPORT_ANEW
@@ -48,9 +49,10 @@ class PlanReport:
         portable: the ONNX engine beside it.
         native: the model file beside it, if one was written.
         encoder: the encoder engine beside it; None if the model has none, or it was not beside the ONNX engine.
+        decoder: of a VQ-VAE's step, the plan of the decoder beside it; None for other models.
         metadata: what was written into `model.plan.json`.
         plan_bytes: size of the plan.
-        seconds: build time, in seconds.
+        seconds: build time of all plans, in seconds.
         gpu: this machine's GPU; None without one.
     """
 
@@ -58,6 +60,7 @@ class PlanReport:
     portable: Path
     native: Path | None
     encoder: Path | None
+    decoder: Path | None
     metadata: PlanMetadata
     plan_bytes: int
     seconds: float
@@ -94,7 +97,8 @@ def build_plan(
 ) -> PlanReport:
     """Build a plan and write it, its metadata and the portable engine beside it; all of them appear, or none.
 
-    An autoencoder's encoder is copied along from beside `onnx_path`; ONNX Runtime runs it on the CPU.
+    An autoencoder's encoder is copied along from beside `onnx_path`; ONNX Runtime runs it on the CPU. The decoder of a
+    VQ-VAE's step, which must be beside `onnx_path`, becomes a plan of its own, in fp32 always.
 
     Args:
         onnx_path: an ONNX engine of this project, role step or sampler; the plan gets its role, and of a sampler with
@@ -119,55 +123,77 @@ def build_plan(
     opt_batch = check_request(out, flavor, max_batch, opt_batch)
     content = read_onnx(onnx_path)
     metadata, model = onnx_metadata(onnx_path, content), _graph(content, onnx_path)
-    if metadata.vqvae is not None:
-        raise EngineError(f"{onnx_path} is of a VQ-VAE, which TensorRT cannot draw yet: ONNX Runtime runs it as it is")
     if metadata.spec.architecture == "pixelcnn":
         raise EngineError(
             f"{onnx_path} is of a PixelCNN of 2016, of which there is no plan: ONNX Runtime runs it as it is"
         )
     if metadata.role == "encoder":
         raise EngineError(f"{onnx_path} is an encoder, which ONNX Runtime runs as it is: name the engine beside it")
+    if metadata.role == "decoder":
+        raise EngineError(
+            f"{onnx_path} is a decoder, whose plan is built with that of its step: name the step beside it"
+        )
     if metadata.batch is not None:
         raise EngineError(
             f"{onnx_path} draws batches of {metadata.batch} in every call: plans are built from engines of any batch; "
             "export it without --static"
         )
     library, gpu = choose(flavor)
-    encoder = _encoder(onnx_path, metadata)
+    encoder, decoder_onnx = _encoder(onnx_path, metadata), _decoder(onnx_path, metadata)
     portable_bytes = _portable(portable, portable_path(out), onnx_path, content, metadata)
     if metadata.precision != "fp32":
         raise EngineError(f"{onnx_path}: is {metadata.precision} already; plans are built from fp32 engines")
+    network = content
     if metadata.batch_window is not None:
         from gpcnn_export.graphs.one_window import first_schedule
 
         model = first_schedule(model, str(onnx_path))
-        content = model.SerializeToString()
+        network = model.SerializeToString()
         metadata = msgspec.structs.replace(metadata, batch_window=None, batch_from=None)
     if precision == "fp16":
         from gpcnn_export.graphs.half import half_precision
 
-        content = half_precision(model)[0].SerializeToString()
+        network = half_precision(model)[0].SerializeToString()
         metadata = msgspec.structs.replace(metadata, precision=precision, parity=None)
+
+    def build(path: Path, content: bytes, engine: EngineMetadata) -> tuple[bytes, PlanMetadata]:
+        plan, tensors = library.build(content, str(path), opt_batch, max_batch, progress)
+        check_tensors(engine, tensors, str(path))
+        return plan, PlanMetadata(
+            engine=engine,
+            digest=hashlib.sha256(plan).hexdigest(),
+            flavor=library.flavor,
+            tensorrt_version=library.version,
+            platform=f"{sys.platform}-{platform.machine()}",
+            compute_capabilities=library.portable_capabilities() or ((gpu.compute_capability,) if gpu else ()),
+            max_batch=max_batch,
+            opt_batch=opt_batch,
+            tensors=tensors,
+        )
+
+    beside = {native_path(out): native, encoder_path(out): encoder, portable_path(out): portable_bytes}
     begin = time.perf_counter()
-    plan, tensors = library.build(content, str(onnx_path), opt_batch, max_batch, progress)
+    if decoder_onnx is not None:
+        decoder, decoder_metadata = build(decoder_path(onnx_path), *decoder_onnx)
+        metadata = msgspec.structs.replace(metadata, decoder_digest=decoder_metadata.digest)
+        beside[decoder_path(out)] = decoder
+        beside[metadata_path(decoder_path(out))] = encode_plan_metadata(decoder_metadata)
+        if portable_bytes is not None and onnx_metadata(onnx_path, portable_bytes).decoder_digest is not None:
+            beside[decoder_path(portable_path(out))] = decoder_onnx[0]
+    plan, plan_metadata = build(onnx_path, network, metadata)
     seconds = time.perf_counter() - begin
-    check_tensors(metadata, tensors, str(onnx_path))
-    capabilities = library.portable_capabilities() or ((gpu.compute_capability,) if gpu else ())
-    plan_metadata = PlanMetadata(
-        engine=metadata,
-        digest=hashlib.sha256(plan).hexdigest(),
-        flavor=library.flavor,
-        tensorrt_version=library.version,
-        platform=f"{sys.platform}-{platform.machine()}",
-        compute_capabilities=capabilities,
-        max_batch=max_batch,
-        opt_batch=opt_batch,
-        tensors=tensors,
+    _write(out, plan, encode_plan_metadata(plan_metadata), beside)
+    return PlanReport(
+        plan=out,
+        portable=portable_path(out),
+        native=None if native is None else native_path(out),
+        encoder=None if encoder is None else encoder_path(out),
+        decoder=None if decoder_onnx is None else decoder_path(out),
+        metadata=plan_metadata,
+        plan_bytes=len(plan),
+        seconds=seconds,
+        gpu=gpu,
     )
-    _write(out, plan, encode_plan_metadata(plan_metadata), portable_bytes, native, encoder)
-    encoder_out = None if encoder is None else encoder_path(out)
-    native_out = None if native is None else native_path(out)
-    return PlanReport(out, portable_path(out), native_out, encoder_out, plan_metadata, len(plan), seconds, gpu)
 
 
 def check_request(out: Path, flavor: FlavorChoice, max_batch: int, opt_batch: int | None) -> int:
@@ -239,6 +265,23 @@ def _encoder(onnx_path: Path, metadata: EngineMetadata) -> bytes | None:
     return content
 
 
+def _decoder(onnx_path: Path, metadata: EngineMetadata) -> tuple[bytes, EngineMetadata] | None:
+    """The decoder engine beside a VQ-VAE's step, and its metadata; None of other engines.
+
+    Raises:
+        EngineError: it is not there, or another file is in its place.
+    """
+    path = decoder_path(onnx_path)
+    if metadata.decoder_digest is None:
+        return None
+    if not path.exists():
+        raise EngineError(f"{path}: no such file, and {onnx_path.name} belongs with it: copy it there, too")
+    content = read_onnx(path)
+    if hashlib.sha256(content).hexdigest() != metadata.decoder_digest:
+        raise EngineError(f"{path} is not the decoder that {onnx_path} was exported with: export both anew")
+    return content, onnx_metadata(path, content)
+
+
 def _portable(
     portable: Path | None, target: Path, onnx_path: Path, content: bytes, metadata: EngineMetadata
 ) -> bytes | None:
@@ -247,7 +290,7 @@ def _portable(
         if target.exists():
             with contextlib.suppress(GpcnnError):
                 there = onnx_metadata(target, read_onnx(target))
-                if there.role != "encoder" and _origin(there) == _origin(metadata):
+                if there.role not in ("encoder", "decoder") and _origin(there) == _origin(metadata):
                     return None
         return content
     chosen = read_onnx(portable)
@@ -260,15 +303,12 @@ def _origin(metadata: EngineMetadata) -> tuple[str, str | None]:
     return metadata.checkpoint_digest, metadata.encoder_digest
 
 
-def _write(
-    out: Path, plan: bytes, metadata: bytes, portable: bytes | None, native: bytes | None, encoder: bytes | None
-) -> None:
+def _write(out: Path, plan: bytes, metadata: bytes, beside: Mapping[Path, bytes | None]) -> None:
     with contextlib.ExitStack() as stack:
         # Left in reverse: the metadata comes last, so that no reader finds it beside an older plan's missing engine.
         # Each is written while its own context is the innermost, which names it where it cannot be.
         stack.enter_context(atomic_path(metadata_path(out))).write_bytes(metadata)
         stack.enter_context(atomic_path(out)).write_bytes(plan)
-        beside = ((portable_path(out), portable), (native_path(out), native), (encoder_path(out), encoder))
-        for path, content in beside:
+        for path, content in beside.items():
             if content is not None:
                 stack.enter_context(atomic_path(path)).write_bytes(content)

@@ -12,7 +12,7 @@ from gpcnn_deploy.errors import EngineError, UsageError
 from gpcnn_deploy.metadata import encoder_path
 from gpcnn_deploy.model_file import PICTURES, SUFFIX, decode_model_file, read_model_bytes
 from gpcnn_deploy.preparation import Preparation
-from gpcnn_runtime.zoo.catalogue import PREFIX, resolve_engine
+from gpcnn_runtime.zoo.catalogue import resolve_engine
 from gpcnn_training.checkpoint import (
     build_model,
     build_vqvae,
@@ -71,17 +71,6 @@ def read_source(path: Path) -> Source:
     model = build_model(path, metadata.spec, None, tensors).eval()
     encoder = None if metadata.encoder_digest is None else _encoder(path, metadata.encoder_digest)
     return Source(model, metadata.class_names, metadata.preparation, metadata.checkpoint_digest, encoder, decodes)
-
-
-def refuse_vqvae(path: Path) -> None:
-    """Refuse to build a TensorRT plan of a VQ-VAE.
-
-    Raises:
-        UsageError: the checkpoint is of one.
-        CheckpointError: it cannot be read.
-    """
-    if path.suffix != SUFFIX and not str(path).startswith(PREFIX) and checkpoint_header(path).vqvae is not None:
-        raise UsageError(f"{path}: of a VQ-VAE, which TensorRT cannot draw yet: add --format onnx in place of trt")
 
 
 def _encoder(path: Path, digest: str) -> bytes:

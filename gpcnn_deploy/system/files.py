@@ -263,16 +263,17 @@ def write_atomic(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
-def write_together(path: Path, content: bytes, beside: Path, more: bytes | None) -> None:
-    """Write `content` to `path` and, where there is `more`, that to `beside`: both appear, or none, `path` last.
+def write_together(path: Path, content: bytes, *beside: tuple[Path, bytes | None]) -> None:
+    """Write `content` to `path` and, of what belongs beside it, all that is there: all appear, or none, `path` last.
 
     Raises:
         OutputError: as `atomic_path`.
     """
     with contextlib.ExitStack() as stack:  # left in reverse
         stack.enter_context(atomic_path(path)).write_bytes(content)
-        if more is not None:
-            stack.enter_context(atomic_path(beside)).write_bytes(more)
+        for place, more in beside:
+            if more is not None:
+                stack.enter_context(atomic_path(place)).write_bytes(more)
 
 
 def sha256(path: Path) -> str:

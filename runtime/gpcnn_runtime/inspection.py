@@ -23,7 +23,13 @@ from gpcnn_deploy.model_file import SUFFIX, decode_model_file, read_model_bytes
 from gpcnn_deploy.preparation import Preparation
 from gpcnn_deploy.spec import ModelSpec, VqvaeSpec
 from gpcnn_deploy.system.files import sha256
-from gpcnn_runtime.engines.plan_file import PlanMetadata, native_path, portable_path, read_plan_metadata
+from gpcnn_runtime.engines.plan_file import (
+    PlanMetadata,
+    native_path,
+    portable_path,
+    read_decoder,
+    read_plan_metadata,
+)
 from gpcnn_runtime.zoo.card import Card
 from gpcnn_runtime.zoo.catalogue import PREFIX, read_card, resolve_engine
 
@@ -37,6 +43,8 @@ class PlanFacts(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         flavor, tensorrt_version, platform, compute_capabilities, max_batch, opt_batch: as there.
         digest_matches: the plan is the one that its metadata was written for; if not, no command loads it.
+        decoder_matches: of a VQ-VAE's step, the decoder that it names is beside it; if not, no command loads it. None
+            for other plans.
         portable: the model file or ONNX engine beside it, which runs where it cannot; None without one.
     """
 
@@ -48,6 +56,7 @@ class PlanFacts(msgspec.Struct, frozen=True, kw_only=True):
     opt_batch: int
     digest_matches: bool
     portable: str | None
+    decoder_matches: bool | None = None
 
 
 class CheckpointFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,9 +95,9 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
         spec, class_names, preparation: the model's.
         parameters: number of weights.
         multiply_adds: of one image, each row and column evaluated once: the arithmetic floor of a sampler; None for an
-            encoder.
-        role, precision, window, batch_window, batch_from, batch, checkpoint_digest, encoder_digest, parity,
-            encoder_parity: of an engine, as in `EngineMetadata`; None for a checkpoint.
+            encoder or decoder.
+        role, precision, window, batch_window, batch_from, batch, checkpoint_digest, encoder_digest, decoder_digest,
+            parity, encoder_parity: of an engine, as in `EngineMetadata`; None for a checkpoint.
         tools: package → version that wrote the file.
         plan: a plan's own facts; None for other files.
         checkpoint: a checkpoint's own facts; None for engines.
@@ -114,6 +123,7 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     batch: int | None = None
     checkpoint_digest: str | None = None
     encoder_digest: str | None = None
+    decoder_digest: str | None = None
     parity: ParityReport | None = None
     encoder_parity: EncoderParity | None = None
     tools: dict[str, str]
@@ -217,6 +227,7 @@ def _engine(
             opt_batch=plan.opt_batch,
             digest_matches=digest == plan.digest,
             portable=str(beside[0]) if beside else None,
+            decoder_matches=_has_decoder(path, plan),
         )
     return Inspection(
         path=str(path),
@@ -227,7 +238,7 @@ def _engine(
         class_names=metadata.class_names,
         preparation=metadata.preparation,
         parameters=metadata.parameters,
-        multiply_adds=None if metadata.role == "encoder" else metadata.spec.multiply_adds(),
+        multiply_adds=None if metadata.role in ("encoder", "decoder") else metadata.spec.multiply_adds(),
         role=metadata.role,
         precision=metadata.precision,
         window=metadata.window,
@@ -236,6 +247,7 @@ def _engine(
         batch=metadata.batch,
         checkpoint_digest=metadata.checkpoint_digest,
         encoder_digest=metadata.encoder_digest,
+        decoder_digest=metadata.decoder_digest,
         parity=metadata.parity,
         encoder_parity=metadata.encoder_parity,
         tools=metadata.tools,
@@ -244,6 +256,13 @@ def _engine(
         picture_parity=metadata.picture_parity,
         codes_parity=metadata.codes_parity,
     )
+
+
+def _has_decoder(path: Path, plan: PlanMetadata) -> bool | None:
+    try:
+        return None if read_decoder(path, plan) is None else True
+    except EngineError:
+        return False
 
 
 def _checkpoint(path: Path) -> Inspection:

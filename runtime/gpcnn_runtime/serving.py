@@ -158,12 +158,15 @@ class BatchSampler(Closing):
         Images of one temperature are drawn at a time, by all threads: an engine takes one temperature for its batch.
 
         Returns:
-            Of each request its images in order, or why it has none; evaluations are not counted.
+            Of each request its images in order, and of a VQ-VAE their pictures, or why it has none; evaluations are
+            not counted.
         """
         images = [image for request in requests for image in request]
         owners = [owner for owner, request in enumerate(requests) for _ in request]
         shape = (len(images), *self.sampler.metadata.spec.image_shape)
         levels, log_prob = np.empty(shape, np.int32), np.empty(shape, np.float32)
+        vqvae = self.sampler.metadata.vqvae
+        pictures = None if vqvae is None else np.empty((len(images), *vqvae.image_shape), np.uint8)
         errors: dict[int, EngineError] = {}
         drawn = [(part, self._pool.submit(self._part, [images[k] for k in part])) for part in self._parts(images)]
         for part, future in drawn:
@@ -173,11 +176,14 @@ class BatchSampler(Closing):
                 errors.update(dict.fromkeys((owners[k] for k in part), error))
                 continue
             levels[part], log_prob[part] = result.levels, result.log_prob
+            if pictures is not None and result.pictures is not None:
+                pictures[part] = result.pictures
         answers: list[Result | EngineError] = []
         start = 0
         for owner, request in enumerate(requests):
             stop = start + len(request)
-            answers.append(errors.get(owner) or Result(levels[start:stop], log_prob[start:stop], None))
+            shown = None if pictures is None else pictures[start:stop]
+            answers.append(errors.get(owner) or Result(levels[start:stop], log_prob[start:stop], None, shown))
             start = stop
         return answers
 

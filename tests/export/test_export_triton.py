@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import pytest
+import small_vqvae
 from click.testing import CliRunner, Result
 from small_engines import EMBEDDED, LABELLED, PLAIN, model_of, names_of, write_checkpoint
 
@@ -27,6 +28,7 @@ from gpcnn_export.commands.export.result import ExportResult
 from gpcnn_export.triton.repository import MANIFEST, model_name
 from gpcnn_runtime.sampler import Sampler
 from gpcnn_runtime.zoo.catalogue import FOLDER
+from gpcnn_training.vqvae.pictures import decode
 
 ZOO = "zoo:mnist-unconditional"
 FILES = ["1/model.gpcnn", "1/model.py", "config.pbtxt", MANIFEST]
@@ -272,14 +274,14 @@ def backend(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     )
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", double)
 
-    def load(**parameters: str) -> Any:
+    def load(outputs: tuple[str, ...] = ("image", "log_prob"), **parameters: str) -> Any:
         spec = importlib.util.spec_from_file_location("exported_model", Path("models/a/1/model.py"))
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         config = {
-            "output": [{"name": "image"}, {"name": "log_prob"}],
+            "output": [{"name": name} for name in outputs],
             "parameters": {key: {"string_value": value} for key, value in parameters.items()},
         }
         model = module.TritonPythonModel()
@@ -337,6 +339,40 @@ def test_the_program_answers_each_request_with_its_images_or_its_error(backend: 
     model.finalize()
     with pytest.raises((GpcnnError, RuntimeError)):
         model.execute([Asked(label=column(1))])
+
+
+def test_a_vqvae_answers_with_codes_and_pictures(backend: Callable[..., Any]) -> None:
+    model, pictures = small_vqvae.models()
+    Path("a.gpcnn").write_bytes(draft_model_file(model, ("a", "b"), pictures=pictures).content)
+    assert run("a.gpcnn").exit_code == 0
+    text = Path("models/a/config.pbtxt").read_text()
+    assert re.findall(r'\{ name: "(\w+)"', text)[-3:] == ["image", "log_prob", "picture"]
+    assert '{ name: "image" data_type: TYPE_INT32 dims: [ 1, 3, 2 ] }' in text
+    assert '{ name: "picture" data_type: TYPE_UINT8 dims: [ 3, 12, 8 ] }' in text
+    every = ("image", "log_prob", "picture")
+    program = backend(every, threads="2")
+    codes = np.arange(6, dtype=np.int32).reshape(1, 1, 3, 2)
+    warm = column(0.5, 1.5, dtype=np.float32)
+    several, alone, decoded, none = program.execute(
+        [
+            Asked(every, label=column(0, 1), seed=column(4, 4, dtype=np.uint64), temperature=warm),
+            Asked(("picture",), label=column(1)),
+            Asked(every, label=column(0), known=codes, mask=np.ones(codes.shape, np.bool_)),
+            Asked(("image",), label=column(1)),
+        ]
+    )
+    with Sampler.load("a.gpcnn") as sampler:
+        pair = [sampler.sample(0, 4, temperature=0.5), sampler.sample(1, 4, temperature=1.5, first=1)]
+        one = sampler.sample(1)
+    assert np.array_equal(several.outputs["image"], np.concatenate([found.levels for found in pair]))
+    assert np.array_equal(several.outputs["picture"], np.concatenate([found.pixels() for found in pair]))
+    assert several.outputs["picture"].dtype == np.uint8
+    assert list(alone.outputs) == ["picture"]
+    assert np.array_equal(alone.outputs["picture"], one.pixels())
+    assert np.array_equal(decoded.outputs["image"], codes)
+    assert np.abs(decode(pictures, codes).astype(int) - decoded.outputs["picture"]).max() <= 1
+    assert list(none.outputs) == ["image"]
+    program.finalize()
 
 
 @pytest.mark.parametrize(

@@ -150,35 +150,6 @@ def test_commands_export_inspect_draw_and_verify_it(checkpoint: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("message", "arguments"),
-    [
-        ("a VQ-VAE is drawn by a sampler", ("--format", "onnx", "--graph", "step")),
-        ("of a VQ-VAE, which TensorRT cannot draw yet", ("--format", "trt")),
-        ("--static goes without a VQ-VAE", ("--format", "c", "--static")),
-        ("Triton cannot draw a VQ-VAE yet", ("--format", "triton")),
-    ],
-)
-def test_what_cannot_be_exported_yet_is_one_line_and_nothing_is_written(
-    message: str, arguments: tuple[str, ...], checkpoint: Path
-) -> None:
-    before = set(Path().iterdir())
-    result = run(gpcnn_export.commands.export.cli.main, checkpoint, *arguments)
-    assert result.exit_code == 2, result.output
-    assert message in result.stderr
-    assert len(result.stderr.strip().splitlines()) == 1
-    assert set(Path().iterdir()) == before
-
-
-def test_a_plan_of_its_onnx_engine_is_refused(checkpoint: Path) -> None:
-    write_engine(Path("model.onnx"), make_engine(checkpoint, "sampler", window=1))
-    before = set(Path().iterdir())
-    result = run(gpcnn_export.commands.export.cli.main, "model.onnx", "--format", "trt")
-    assert result.exit_code in (1, 2), result.output
-    assert len(result.stderr.strip().splitlines()) == 1
-    assert set(Path().iterdir()) == before
-
-
-@pytest.mark.parametrize(
     ("downsample", "blocks", "features", "code_size"), [(2, 0, 3, 2), (4, 2, 17, 33), (8, 1, 32, 1), (16, 1, 5, 16)]
 )
 def test_the_native_decoder_gives_the_pictures_of_eager_pytorch(

@@ -12,6 +12,7 @@ import onnx
 from small_engines import engine_bytes, metadata_of
 from tensorrt_double import MAGIC
 
+from gpcnn_deploy.metadata import EngineMetadata
 from gpcnn_deploy.schedule import Schedule
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_runtime.engines.plan_file import PlanMetadata, PlanTensor, encode_plan_metadata, metadata_path
@@ -50,11 +51,19 @@ def write_plan(
     folder: Path, spec: ModelSpec, window: int | Schedule | None, flavor: str = "tensorrt", **changes: Any
 ) -> Path:
     """A plan for the double, its metadata and the portable ONNX engine; `changes` go into the metadata."""
-    plan, content = folder / "model.plan", MAGIC + engine_bytes(spec, window)
+    plan, onnx_bytes = folder / "model.plan", engine_bytes(spec, window)
+    plan.with_suffix(".onnx").write_bytes(onnx_bytes)
+    return write_plan_of(plan, onnx_bytes, metadata_of(spec, window), flavor, **changes)
+
+
+def write_plan_of(
+    plan: Path, onnx_bytes: bytes, engine: EngineMetadata, flavor: str = "tensorrt", **changes: Any
+) -> Path:
+    """A plan for the double that computes an ONNX file, and its metadata; `changes` go into the metadata."""
+    content = MAGIC + onnx_bytes
     plan.write_bytes(content)
-    plan.with_suffix(".onnx").write_bytes(content[len(MAGIC) :])
     fields: dict[str, Any] = {
-        "engine": metadata_of(spec, window),
+        "engine": engine,
         "digest": hashlib.sha256(content).hexdigest(),
         "flavor": flavor,
         "tensorrt_version": "99.1",
@@ -62,7 +71,7 @@ def write_plan(
         "compute_capabilities": ("8.6", "8.9"),
         "max_batch": 64,
         "opt_batch": 8,
-        "tensors": tensors_of(onnx.load_model_from_string(engine_bytes(spec, window)), changes.get("max_batch", 64)),
+        "tensors": tensors_of(onnx.load_model_from_string(onnx_bytes), changes.get("max_batch", 64)),
     }
     metadata_path(plan).write_bytes(encode_plan_metadata(PlanMetadata(**{**fields, **changes})))
     return plan

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
+from small_plans import write_plan_of
 
 from gpcnn_deploy.checkpoint_header import Header
+from gpcnn_deploy.metadata import decoder_path
 from gpcnn_deploy.spec import ModelSpec, VqvaeSpec
 from gpcnn_export.checkpoint_to_native import make_model_file, write_model_file
 from gpcnn_export.checkpoint_to_onnx import make_engine, write_engine
+from gpcnn_export.onnx_engine import OnnxEngine, draft_engine
+from gpcnn_runtime.engines.plan_file import read_plan_metadata
 from gpcnn_training.architectures import Prior, gated, make_network
 from gpcnn_training.checkpoint import save_vqvae
 from gpcnn_training.code_pyramid import CodePyramid
@@ -53,6 +59,33 @@ def engines_in(folder: Path, pixels: npt.NDArray[np.uint8], spec: VqvaeSpec, pri
     for number, picture in enumerate(pixels):
         Image.fromarray(picture.transpose(1, 2, 0)).save(folder / f"{number}.png")
     return folder
+
+
+@functools.cache
+def draft_step(batch: int | None = None) -> OnnxEngine:
+    """The step of `models()`, unproven, with its decoder."""
+    model, pictures = models()
+    names, digest = ("a", "b"), "0" * 64
+    decoder = draft_engine(
+        model, "decoder", class_names=names, checkpoint_digest=digest, batch=batch, pictures=pictures
+    )
+    return draft_engine(
+        model, "step", class_names=names, checkpoint_digest=digest, batch=batch, pictures=pictures, decoder=decoder
+    )
+
+
+def write_step_plan(folder: Path, flavor: str = "tensorrt", max_batch: int = 64) -> Path:
+    """Plans for the double of `draft_step()` and its decoder, their metadata, and both as ONNX engines."""
+    step, plan = draft_step(), folder / "model.plan"
+    assert step.decoder is not None
+    onnx, beside = plan.with_suffix(".onnx"), decoder_path(plan)
+    onnx.write_bytes(step.content)
+    decoder_path(onnx).write_bytes(step.decoder.content)
+    sizes = {"max_batch": max_batch, "opt_batch": min(8, max_batch)}
+    write_plan_of(beside, step.decoder.content, step.decoder.metadata, flavor, **sizes)
+    digest = read_plan_metadata(beside).digest
+    engine = msgspec.structs.replace(step.metadata, decoder_digest=digest)
+    return write_plan_of(plan, step.content, engine, flavor, **sizes)
 
 
 def save(

@@ -33,8 +33,9 @@ _NUMPY = {
     "tensor(int32)": "int32",
     "tensor(bool)": "bool",
     "tensor(int64)": "int64",
+    "tensor(uint8)": "uint8",
 }
-_TRT = {"float32": "FLOAT", "int32": "INT32", "bool": "BOOL", "int64": "INT64"}
+_TRT = {"float32": "FLOAT", "int32": "INT32", "bool": "BOOL", "int64": "INT64", "uint8": "UINT8"}
 
 
 class Error(enum.IntEnum):

@@ -22,7 +22,7 @@ KINDS = {
     "known": "INT32",
     "mask": "BOOL",
 }
-ANSWERS = {"INT32": np.int32, "FP32": np.float32}
+ANSWERS = {"INT32": np.int32, "FP32": np.float32, "UINT8": np.uint8}
 
 
 @dataclasses.dataclass

@@ -20,12 +20,14 @@ from small_vqvae import SPEC, models
 from small_vqvae2 import SPEC as SPEC_OF_TWO
 from small_vqvae2 import models_of_two
 
+from gpcnn_deploy.errors import EngineError
 from gpcnn_deploy.spec import Conditioning, ModelSpec, VqvaeSpec
 from gpcnn_export.c_source import compile as compiling
 from gpcnn_export.checkpoint_to_native import draft_model_file
 from gpcnn_export.commands.export.cli import main as export
 from gpcnn_runtime import Sampler
 from gpcnn_runtime.commands.sample.cli import main as sample
+from gpcnn_runtime.engines.native.packing import pack_decoder
 
 DIGITS = ModelSpec(
     height=8, width=8, levels=17, features=16, layers=4, head_features=16, conditioning="label", conditioning_size=10
@@ -140,14 +142,12 @@ def test_the_program_draws_what_gpcnn_sample_draws(
     check_program(["./draw"], folder, spec, sampled(path, spec))
 
 
-@pytest.mark.parametrize("options", [(), ("--weights", "file")], ids=["array", "file"])
+@pytest.mark.parametrize("options", [(), ("--weights", "file"), ("--static",)], ids=["array", "file", "static"])
 def test_the_program_draws_the_pictures_of_a_vqvae(
     model: Model, tmp_path: Path, compiler: list[str], options: tuple[str, ...]
 ) -> None:
     """And an export of another model into the folder takes away what is only a VQ-VAE's."""
-    prior, pictures = models()
-    path = tmp_path / "model.gpcnn"
-    path.write_bytes(draft_model_file(prior, ("a", "b"), pictures=pictures).content)
+    path = vqvae_file(tmp_path)
     done = run_export(path, "--format", "c", "-o", tmp_path / "c", *options)
     assert done.exit_code == 0, done.output
     assert "./draw picture.ppm 0 0" in done.stdout
@@ -169,7 +169,7 @@ def test_the_program_draws_the_pictures_of_a_vqvae(
             ["./draw", "-", str(SEED), "1", str(position)], cwd=folder, capture_output=True, check=True
         )
         assert np.abs(read_picture(drawn.stdout, SPEC) - expected[position]).max() <= 1
-    if options:
+    if options == ("--weights", "file"):
         (folder / "decoder.bin").write_bytes((folder / "decoder.bin").read_bytes()[:-4])
         assert _stderr(folder) == "draw: decoder: an argument is missing or out of range\n"
         (folder / "decoder.bin").unlink()
@@ -262,6 +262,80 @@ def _stderr(folder: Path) -> str:
     return done.stderr
 
 
+def vqvae_file(folder: Path) -> Path:
+    prior, pictures = models()
+    path = folder / "model.gpcnn"
+    path.write_bytes(draft_model_file(prior, ("a", "b"), pictures=pictures).content)
+    return path
+
+
+def test_static_memory_of_a_vqvae_is_what_the_program_has(tmp_path: Path) -> None:
+    path, told = vqvae_file(tmp_path), tmp_path / "told.json"
+    folder = made(path, tmp_path / "c", "--static", "--json", str(told))
+    header = (folder / "model.h").read_text()
+    sizes = {name: int(number) for name, number in re.findall(r"#define (MODEL_\w+) (\d+)", header)}
+    buffers = ("MODEL_MEMORY_BYTES", "MODEL_WORKSPACE_BYTES", "MODEL_DECODER_BYTES", "MODEL_PICTURE_BYTES")
+    total = sum(sizes[name] for name in buffers) + 8 * sizes["MODEL_SUBPIXELS"]
+    result = json.loads(told.read_text())
+    assert result["ram"] == total
+    assert sizes["MODEL_PICTURE_BYTES"] == 3 * 12 * 8
+    text = (folder / "model.c").read_text()
+    assert result["read_only"] == 4 * sum(map(int, re.findall(r"uint32_t words\[(\d+)\];", text)))
+    refused = run_export(path, "--format", "c", "--static", "--max-ram", str(total - 1), "-o", tmp_path / "too-large")
+    assert refused.exit_code == 2
+    assert str(total) in refused.output
+    assert not (tmp_path / "too-large").exists()
+    assert "@" not in "".join((folder / name).read_text() for name in ("README.md", "main.c", "cortex-m/main.c"))
+
+
+ATTACH = """
+#include <stdio.h>
+#include "model.h"
+static _Alignas(GPCNN_ALIGNMENT) unsigned char memory[MODEL_MEMORY_BYTES], made[MODEL_DECODER_BYTES];
+int main(void) {
+  gpcnn_model *model;
+  gpcnn_decoder *decoder;
+  if (gpcnn_attach(&model_packed, memory, sizeof memory, &model)) return 1;
+  gpcnn_packed_pictures p[8];
+  for (int i = 0; i < 8; i++) p[i] = model_decoder;
+  p[1].bytes -= 64, p[2].block = 16, p[3].weights++, p[4].spec.codes++, p[5].spec.features = 0, p[6].spec.features++;
+  p[7].spec.width *= 2;
+  for (int i = 0; i < 8; i++) printf("%d", gpcnn_decoder_attach(model, &p[i], made, sizeof made, &decoder));
+  printf("%d", gpcnn_decoder_attach(model, p, made + 4, sizeof made, &decoder));
+  printf("%d", gpcnn_decoder_attach(model, p, made, sizeof(void *), &decoder));
+  printf("%d", gpcnn_decoder_attach(model, 0, made, sizeof made, &decoder));
+}
+"""
+
+
+def test_packed_weights_of_another_decoder_are_refused(tmp_path: Path) -> None:
+    """Statuses of gpcnn.h: 0 is OK, 2 a spec out of range or of other codes, 3 a bad argument, 4 too little memory."""
+    if shutil.which("gcc") is None:
+        pytest.skip("gcc is not installed")
+    folder = made(vqvae_file(tmp_path), tmp_path / "c", "--static")
+    (folder / "main.c").write_text(ATTACH)
+    sources = ["gpcnn.c", "model.c", "main.c"]
+    subprocess.run(["gcc", "-O0", *sources, "-o", "draw"], cwd=folder, check=True)
+    found = subprocess.run(["./draw"], cwd=folder, capture_output=True, text=True, check=True).stdout
+    assert found == "03332232443"
+
+
+def test_what_are_no_weights_of_a_decoder_are_not_packed() -> None:
+    count = pack_decoder(SPEC, np.ones(weight_count(), np.float32), "x")
+    assert count.workspace > count.memory > 0
+    wrong = np.ones(weight_count(), np.float32)
+    wrong[7] = np.nan
+    for weights in (wrong, wrong[:-1], np.ones(weight_count() + 1, np.float32)):
+        with pytest.raises(EngineError, match=r"x: its weights cannot be packed \(.*\): export it anew"):
+            pack_decoder(SPEC, weights, "x")
+
+
+def weight_count() -> int:
+    """Numbers of codebook and decoder of the small VQ-VAE."""
+    _, pictures = models()
+    return pictures.codebook.numel() + sum(weight.numel() for weight in pictures.decoder.parameters())
+
+
 def test_the_makefile_makes_a_program_and_cc_alone_does(model: Model, tmp_path: Path) -> None:
     if shutil.which("make") is None or shutil.which("cc") is None:
         pytest.skip("make or cc is not installed")
@@ -295,10 +369,11 @@ def test_an_embedding_is_read_from_a_file(model: Model, tmp_path: Path) -> None:
     assert pictures[0] != pictures[1]
 
 
-def test_the_kernel_of_static_memory_calls_nothing(model: Model, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["digits", "VQ-VAE"])
+def test_the_kernel_of_static_memory_calls_nothing(model: Model, tmp_path: Path, kind: str) -> None:
     if shutil.which("gcc") is None or shutil.which("nm") is None:
         pytest.skip("gcc or nm is not installed")
-    folder = made(model(DIGITS), tmp_path / "c", "--static")
+    folder = made(model(DIGITS) if kind == "digits" else vqvae_file(tmp_path), tmp_path / "c", "--static")
     for source in ("gpcnn.c", "model.c"):
         subprocess.run(["gcc", "-O2", "-c", source, "-o", "one.o"], cwd=folder, check=True)
         listed = subprocess.run(["nm", "-u", "one.o"], cwd=folder, capture_output=True, text=True, check=True).stdout
@@ -465,12 +540,12 @@ def test_shared_libraries_for_other_systems(
 
 
 @pytest.fixture
-def run_on_board() -> Callable[[Path], None]:
+def run_on_board() -> Callable[..., None]:
     if shutil.which("qemu-system-arm") is None:
         pytest.skip("qemu-system-arm is not installed: apt-get install qemu-system-arm")
 
-    def run(folder: Path, picture: str, position: int) -> None:
-        words = ["draw", picture, str(SEED), str(LABEL), str(position)]
+    def run(folder: Path, picture: str, position: int, label: int = LABEL) -> None:
+        words = ["draw", picture, str(SEED), str(label), str(position)]
         semihosting = ",".join(["enable=on", "target=native", *(f"arg={word}" for word in words)])
         board = ["qemu-system-arm", "-M", "mps2-an386", "-nographic", "-monitor", "none", "-serial", "none"]
         command = [*board, "-semihosting-config", semihosting, "-kernel", "cortex-m/draw.elf"]
@@ -483,7 +558,7 @@ def run_on_board() -> Callable[[Path], None]:
 @pytest.mark.slow
 @pytest.mark.parametrize("made_by", ["zig", "arm-none-eabi-gcc"])
 def test_a_bare_cortex_m_draws_the_same(
-    model: Model, tmp_path: Path, zig_cache: None, run_on_board: Callable[[Path, str, int], None], made_by: str
+    model: Model, tmp_path: Path, zig_cache: None, run_on_board: Callable[..., None], made_by: str
 ) -> None:
     path = model(DIGITS)
     if made_by == "zig":
@@ -500,3 +575,19 @@ def test_a_bare_cortex_m_draws_the_same(
         run_on_board(folder, "picture.pgm", position)
         picture = read_picture((folder / "picture.pgm").read_bytes(), DIGITS)
         assert np.array_equal(picture, values[expected[position]])
+
+
+@pytest.mark.slow
+def test_a_bare_cortex_m_draws_the_pictures_of_a_vqvae(
+    tmp_path: Path, zig_cache: None, run_on_board: Callable[..., None]
+) -> None:
+    zig()
+    path = vqvae_file(tmp_path)
+    folder = made(path, tmp_path / "c", "--static", "--target", "thumb-freestanding-eabihf")
+    with Sampler.load(path) as sampler:
+        expected = sampler.sample(["b"], SEED, 2).pictures
+    assert expected is not None
+    for position in (0, 1):
+        run_on_board(folder, "picture.ppm", position, 1)
+        found = read_picture((folder / "picture.ppm").read_bytes(), SPEC)
+        assert np.abs(found - expected[position]).max() <= 1

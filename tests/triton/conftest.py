@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import small_vqvae
 from small_engines import EMBEDDED, PLAIN, model_of
 from triton_server import Server
 
@@ -50,11 +51,13 @@ def triton() -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def server(triton: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server of three models, exported by the package that is installed in the server's own Python."""
+    """A server of four models, exported by the package that is installed in the server's own Python."""
     folder = tmp_path_factory.mktemp("triton")
     for name, spec in (("colour", PLAIN), ("embedded", EMBEDDED)):
         (folder / f"{name}.gpcnn").write_bytes(draft_model_file(model_of(spec), ()).content)
-    for source in ("zoo:mnist-conditional", "colour.gpcnn", "embedded.gpcnn"):
+    prior, pictures = small_vqvae.models()
+    (folder / "codes.gpcnn").write_bytes(draft_model_file(prior, ("a", "b"), pictures=pictures).content)
+    for source in ("zoo:mnist-conditional", "colour.gpcnn", "embedded.gpcnn", "codes.gpcnn"):
         command = [VENV / "bin/gpcnn-export", source, "--format", "triton", "-o", "models"]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr

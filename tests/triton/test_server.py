@@ -112,6 +112,15 @@ def test_models_in_colour_and_with_embeddings(server: Server) -> None:
         assert np.array_equal(found["image"], embedded.sample(embedding=vector, seed=1).levels)
 
 
+def test_a_vqvae_gives_codes_and_their_pictures(server: Server) -> None:
+    with Sampler.load(server.repository / "codes/1/model.gpcnn") as sampler:
+        expected = sampler.sample([0, 1], seed=4)
+    status, found = server.infer("codes", label=[[0], [1]], seed=[[4], [4]])
+    assert status == 200
+    assert np.array_equal(found["image"], expected.levels)
+    assert np.array_equal(found["picture"], expected.pixels())
+
+
 PIXELS = np.zeros((1, 1, 28, 28), np.int32)
 BAD = [
     ({"label": [[10]]}, "unknown label 10: expected one of 0, 1, 2"),

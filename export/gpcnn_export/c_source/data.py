@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from gpcnn_deploy.metadata import EngineMetadata
-from gpcnn_deploy.spec import FIRST_FIELDS, ModelSpec
+from gpcnn_deploy.spec import FIRST_FIELDS, ModelSpec, VqvaeSpec
 from gpcnn_deploy.text import counted
 from gpcnn_runtime.engines.native.packing import PackedWeights
 
@@ -29,7 +29,8 @@ class StaticMemory:
     """Bytes that a program with static memory takes, for one image at a time.
 
     Attributes:
-        ram: model structs, workspace, noise and image; the stack and the program's own are not in it.
+        ram: model structs, workspace, noise, image, and of a VQ-VAE its picture; the stack and the program's own are
+            not in it.
         weights: read-only.
     """
 
@@ -37,12 +38,37 @@ class StaticMemory:
     weights: int
 
 
-def static_memory(spec: ModelSpec, packed: PackedWeights) -> StaticMemory:
-    """What the buffers of the program with static memory add up to."""
+@dataclass(frozen=True)
+class PackedDecoder:
+    """A VQ-VAE's decoder in a program with static memory.
+
+    Attributes:
+        spec: its dimensions.
+        weights: packed.
+    """
+
+    spec: VqvaeSpec
+    weights: PackedWeights
+
+    @property
+    def values(self) -> int:
+        """Bytes of a picture."""
+        return math.prod(self.spec.image_shape)
+
+
+def static_memory(spec: ModelSpec, packed: PackedWeights, decoder: PackedDecoder | None = None) -> StaticMemory:
+    """What the buffers of the program with static memory add up to; drawing and decoding share a workspace."""
     subpixels = spec.channels * spec.height * spec.width
-    return StaticMemory(
-        packed.memory + packed.workspace + 8 * subpixels + 4 * condition_numbers(spec), len(packed.content)
-    )
+    ram = packed.memory + workspace_bytes(packed, decoder) + 8 * subpixels + 4 * condition_numbers(spec)
+    if decoder is None:
+        return StaticMemory(ram, len(packed.content))
+    weights = decoder.weights
+    return StaticMemory(ram + weights.memory + decoder.values, len(packed.content) + len(weights.content))
+
+
+def workspace_bytes(packed: PackedWeights, decoder: PackedDecoder | None) -> int:
+    """Of one image, first drawn and then decoded."""
+    return max(packed.workspace, 0 if decoder is None else decoder.weights.workspace)
 
 
 def condition_numbers(spec: ModelSpec) -> int:
@@ -52,8 +78,8 @@ def condition_numbers(spec: ModelSpec) -> int:
     return spec.conditioning_size if spec.conditioning == "embedding" else 0
 
 
-def model_h(metadata: EngineMetadata, static: PackedWeights | None) -> str:
-    """`model.h`."""
+def model_h(metadata: EngineMetadata, static: PackedWeights | None, decoder: PackedDecoder | None = None) -> str:
+    """`model.h`; `static` and `decoder` as of `model_c`."""
     spec, vqvae = metadata.spec, metadata.vqvae
     two = spec.code_levels == 2
     of = "" if vqvae is None else f", the codes of pictures of {vqvae.height} x {vqvae.width}"
@@ -73,12 +99,19 @@ def model_h(metadata: EngineMetadata, static: PackedWeights | None) -> str:
     else:
         about += (
             f"#define MODEL_MEMORY_BYTES {static.memory} /* of gpcnn_attach */\n"
-            f"#define MODEL_WORKSPACE_BYTES {static.workspace} /* of gpcnn_draw, for one image */\n"
+            f"#define MODEL_WORKSPACE_BYTES {workspace_bytes(static, decoder)} /* of gpcnn_draw"
+            f"{' and gpcnn_decode' if decoder else ''}, for one image */\n"
             f"#define MODEL_SUBPIXELS {spec.channels * spec.height * spec.width} /* numbers in an image */\n"
             f"#define MODEL_CONDITION {condition_numbers(spec)} /* numbers in an embedding or a map */\n\n"
             "extern const gpcnn_packed model_packed;\n"
         )
-    if vqvae is not None:
+    if decoder is not None:
+        about += (
+            f"\n#define MODEL_DECODER_BYTES {decoder.weights.memory} /* of gpcnn_decoder_attach */\n"
+            f"#define MODEL_PICTURE_BYTES {decoder.values} /* of the picture that gpcnn_decode makes */\n\n"
+            "extern const gpcnn_packed_pictures model_decoder;\n"
+        )
+    elif vqvae is not None:
         about += (
             "\n/* The decoder: the weights, for gpcnn_decoder_load, and how many; NULL if they cannot be read. */\n"
             "extern const gpcnn_pictures model_pictures;\nconst float *model_decoder(uint64_t *floats);\n"
@@ -93,7 +126,7 @@ def model_c(
     content: bytes,
     static: PackedWeights | None,
     in_file: bool,
-    decoder: bytes = b"",
+    decoder: bytes | PackedDecoder = b"",
     top: bytes = b"",
 ) -> str:
     """`model.c`.
@@ -103,7 +136,7 @@ def model_c(
         content: the model file; of a VQ-VAE, its prior alone; of a VQ-VAE-2, that of the bottom codes.
         static: its packed weights, for a program with static memory.
         in_file: the program reads `model.bin`, `decoder.bin` and `top.bin`; else the weights are arrays.
-        decoder: weights of a VQ-VAE's decoder, float32; empty for other models.
+        decoder: weights of a VQ-VAE's decoder, float32, or packed, with `static`; empty for other models.
         top: of a VQ-VAE-2, the model file of the top codes; empty for other models.
     """
     spec = metadata.spec
@@ -122,8 +155,15 @@ def model_c(
     else:
         parts.append(_file_array(content, "data", "model_file"))
         parts += [_file_array(top, "top", "model_top_file")] if top else []
-    if metadata.vqvae is not None:
-        fields = ", ".join(str(getattr(metadata.vqvae, name)) for name in metadata.vqvae.__struct_fields__)
+    if isinstance(decoder, PackedDecoder):
+        content = decoder.weights.content
+        parts.append("\n" + _array(content, "decoder"))
+        parts.append(
+            "\nconst gpcnn_packed_pictures model_decoder = {\n"
+            f"    {{{_fields(decoder.spec)}}}, GPCNN_PACKED_BLOCK, decoder.numbers, {len(content)}}};\n"
+        )
+    elif metadata.vqvae is not None:
+        fields = _fields(metadata.vqvae)
         parts.append(f"\nconst gpcnn_pictures model_pictures = {{{fields}}};\n")
         parts.append(_READ_DECODER if in_file else _array(decoder, "decoder"))
         if not in_file:
@@ -143,6 +183,11 @@ def _file_array(content: bytes, name: str, function: str) -> str:
         _array(content, name)
         + f"\nconst void *{function}(size_t *bytes) {{\n  *bytes = {len(content)};\n  return {name}.words;\n}}\n"
     )
+
+
+def _fields(vqvae: VqvaeSpec) -> str:
+    """Initializers of a `gpcnn_pictures`."""
+    return ", ".join(str(getattr(vqvae, name)) for name in vqvae.__struct_fields__)
 
 
 def _about(spec: ModelSpec) -> str:

@@ -9,7 +9,7 @@ from gpcnn_deploy.errors import OutputError
 from gpcnn_deploy.metadata import EngineMetadata
 from gpcnn_deploy.system.files import atomic_path
 from gpcnn_export.c_source.amalgamation import MARK, amalgamation, header, pictures_header
-from gpcnn_export.c_source.data import model_c, model_h, static_memory
+from gpcnn_export.c_source.data import PackedDecoder, model_c, model_h, static_memory
 from gpcnn_runtime.engines.native.packing import PackedWeights
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
@@ -48,7 +48,7 @@ def folder_files(
     content: bytes,
     static: PackedWeights | None,
     in_file: bool,
-    decoder: bytes = b"",
+    decoder: bytes | PackedDecoder = b"",
     top: bytes = b"",
 ) -> dict[str, bytes]:
     """Name → content of every file; `gpcnn.c` comes first, by which the folder is known.
@@ -58,18 +58,19 @@ def folder_files(
         content: the model file; of a VQ-VAE, its prior alone; of a VQ-VAE-2, that of the bottom codes.
         static: its packed weights, for a program with static memory; None for one that allocates.
         in_file: the weights go into a file that the program reads, and not into `model.c`.
-        decoder: weights of a VQ-VAE's decoder, float32; empty for other models.
+        decoder: weights of a VQ-VAE's decoder, float32, or packed, with `static`; empty for other models.
         top: of a VQ-VAE-2, the model file of the top codes; empty for other models.
     """
     pictures = metadata.vqvae is not None
+    packed = decoder if isinstance(decoder, PackedDecoder) else None
     texts = {
         "gpcnn.c": amalgamation(packed=static is not None, decoder=pictures),
         "gpcnn.h": header(),
-        "model.h": model_h(metadata, static),
+        "model.h": model_h(metadata, static, packed),
         "model.c": model_c(metadata, content, static, in_file, decoder, top),
         "main.c": _main(static is not None, pictures, two_levels=bool(top)),
         "Makefile": _makefile(static is not None, pictures),
-        "README.md": _readme(metadata, static, in_file),
+        "README.md": _readme(metadata, static, in_file, packed),
     }
     if static is not None:
         texts |= {name: _template(name) for name in CORTEX_M}
@@ -77,7 +78,7 @@ def folder_files(
         texts[PICTURES_HEADER] = pictures_header()
     files = {name: text.encode() for name, text in texts.items()}
     if in_file:
-        files |= {WEIGHTS_FILE: content} | ({DECODER_FILE: decoder} if pictures else {})
+        files |= {WEIGHTS_FILE: content} | ({DECODER_FILE: decoder} if isinstance(decoder, bytes) and pictures else {})
         files |= {TOP_FILE: top} if top else {}
     return files
 
@@ -111,12 +112,14 @@ def _main(static: bool, pictures: bool, two_levels: bool) -> str:
     begin, write = _template(memory), "  write_picture(arguments[1], spec, image);\n"
     prior, drawn = "model", "spec"
     if pictures:
-        write = _template("decode.c")
+        begin += _template("buffers.decoder.c") if static else ""
+        write = _template("attach.decoder.c" if static else "decode.c")
     if two_levels:
-        begin, load = begin + "\n" + _template("levels.c"), "load_levels.c"
+        begin, load = begin + "\n" + _template("load_two.c"), "load_levels.c"
         prior, drawn = "bottom", "&sheet"
         write = _template("draw_bottom.c") + "\n" + write
     text = _template("main.c").replace("@MODEL@\n", begin + "\n").replace("@LOAD@\n", _template(load))
+    text = text.replace("@PICTURE@\n", _template("pixels.c" if pictures else "levels.c"))
     return text.replace("@WRITE@\n", write).replace("@DRAWN@", drawn).replace("@PRIOR@", prior)
 
 
@@ -129,7 +132,9 @@ def _makefile(static: bool, pictures: bool) -> str:
     return text.replace("@CLEAN@", " cortex-m/draw.elf" if static else "")
 
 
-def _readme(metadata: EngineMetadata, static: PackedWeights | None, in_file: bool) -> str:
+def _readme(
+    metadata: EngineMetadata, static: PackedWeights | None, in_file: bool, decoder: PackedDecoder | None
+) -> str:
     spec = metadata.spec
     condition = {
         "none": "This model takes no condition: write 0.",
@@ -150,9 +155,11 @@ def _readme(metadata: EngineMetadata, static: PackedWeights | None, in_file: boo
     text = text.replace("@PICTURES@\n", row)
     if static is None:
         return text.replace("@STATIC@", "")
-    needs = static_memory(spec, static)
+    needs = static_memory(spec, static, decoder)
     return (
         text.replace("@STATIC@", _template("README.static.md"))
         .replace("@RAM@", f"{needs.ram:,}")
+        .replace("@CODE@", "35" if decoder is None else "42")
+        .replace("@FILE@", "picture.pgm" if metadata.pictures.channels == 1 else "picture.ppm")
         .replace("@FLASH@", f"{needs.weights:,}")
     )

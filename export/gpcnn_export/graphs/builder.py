@@ -156,7 +156,10 @@ class Graph:
         """Declare an output; a body's input or an outer value passes through an Identity."""
         known = {output for node in self.nodes for output in node.output}
         taken = {output.name for output in self.outputs}
-        if name is not None or value not in known or value in taken:
+        last = self.nodes[-1] if self.nodes else None
+        if name is not None and dtype == "uint8" and last is not None and list(last.output) == [value]:
+            last.output[0] = value = name  # TensorRT has 8-bit numbers in outputs alone: none goes on to an Identity
+        elif name is not None or value not in known or value in taken:
             target = name or self.fresh("output")
             self.nodes.append(helper.make_node("Identity", [value], [target]))
             value = target

@@ -2,7 +2,8 @@
 
 Every convolution and matrix product of the network reads fp16 and its result goes back to fp32, so residuals, gates and
 the skip sum add up in fp32, whichever loop body they are in; TensorRT fuses the casts into its kernels. The head is
-what lies behind the first Relu: no gate has one (equation 2 of the paper has tanh and sigmoid).
+what lies behind the first Relu: no gate has one (equation 2 of the paper has tanh and sigmoid). A VQ-VAE's decoder,
+which reads the image that was drawn, stays in fp32, too: it runs once.
 """
 
 from __future__ import annotations
@@ -123,15 +124,21 @@ def _graphs(graph: onnx.GraphProto) -> list[onnx.GraphProto]:
 
 def _network(graph: onnx.GraphProto) -> set[int]:
     """Indices of the matrix products in front of the head: those that lead to a first Relu; all, without a Relu."""
-    behind: set[str] = set()  # values that a Relu leads to
+    # Values that a Relu leads to, or the image that was drawn.
+    behind = {name for node in graph.node if "image" in node.output for name in node.input}
+    drawn = set(behind)
+    decoder: set[int] = set()
     first: list[int] = []
     for index, node in enumerate(graph.node):
         after = any(name in behind for name in node.input)
+        if any(name in drawn for name in node.input):
+            decoder.add(index)
+            drawn.update(node.output)
         if node.op_type == "Relu" and not after:
             first.append(index)
         if node.op_type == "Relu" or after:
             behind.update(node.output)
-    matrix = {index for index, node in enumerate(graph.node) if node.op_type in MATRIX_OPS}
+    matrix = {index for index, node in enumerate(graph.node) if node.op_type in MATRIX_OPS} - decoder
     if not first:
         return matrix
     producer = {name: index for index, node in enumerate(graph.node) for name in node.output}

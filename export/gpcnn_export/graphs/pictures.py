@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from gpcnn_deploy import ports
 from gpcnn_deploy.spec import ModelSpec
 from gpcnn_export.graphs.builder import Graph
+from gpcnn_export.graphs.shapes import with_all_shapes
 from gpcnn_export.graphs.weights import array
 from gpcnn_training.vqvae_network import ResidualBlock, Vqvae
 
@@ -40,6 +41,24 @@ def decoded(g: Graph, network: Vqvae, codes: str) -> str:
     scaled = g.op("Mul", g.op("Add", x, np.array(1, np.float32)), np.array(127.5, np.float32))
     cut = g.op("Clip", g.op("Round", scaled), np.array(0, np.float32), np.array(255, np.float32))
     return g.op("Cast", cut, to=onnx.TensorProto.UINT8)
+
+
+def picture_decoder_graph(network: Vqvae, prior: ModelSpec, batch: int | None = None) -> onnx.ModelProto:
+    """The codebook and decoder of a VQ-VAE.
+
+    Args:
+        network: the VQ-VAE.
+        prior: over its codes.
+        batch: pictures of every call, for a graph in which all shapes are numbers; None for any number.
+
+    Returns:
+        A model with input codes int32 [N, 1, h, w] and output picture uint8 [N, C, H, W]. Metadata is not set yet.
+    """
+    g = Graph("decoder", batch=batch)
+    g.take(ports.inputs("decoder", prior, batch, network.spec))
+    picture = ports.outputs("decoder", prior, batch, network.spec)["picture"]
+    g.output(decoded(g, network, "codes"), picture.dtype, picture.shape, "picture")
+    return g.model() if batch is None else with_all_shapes(g.model())
 
 
 def picture_encoder_graph(network: Vqvae, prior: ModelSpec) -> onnx.ModelProto:

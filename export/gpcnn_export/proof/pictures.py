@@ -10,7 +10,7 @@ import torch
 
 from gpcnn_deploy.errors import ParityError
 from gpcnn_deploy.metadata import CodesParity, PictureParity
-from gpcnn_deploy.spec import VqvaeSpec
+from gpcnn_deploy.spec import ModelSpec, VqvaeSpec
 from gpcnn_export.proof.encoder import check_levels
 from gpcnn_export.proof.parity import feeds, request_of
 from gpcnn_runtime.engines.base import Engine
@@ -21,6 +21,9 @@ from gpcnn_training.vqvae_network import Vqvae, vectors_of
 
 Encode = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.int32]]
 """Runs an encoder engine: uint8 [N, C, H, W] → codes int32 [N, 1, h, w]."""
+
+Decode = Callable[[npt.NDArray[np.int32]], npt.NDArray[np.uint8]]
+"""Runs a decoder engine: codes int32 [N, 1, h, w] → uint8 [N, C, H, W]."""
 
 PIXEL_TOLERANCE = 1
 """Largest difference of a pixel, of 255."""
@@ -55,6 +58,28 @@ def prove_pictures(prior: Prior, pictures: Vqvae, engine: Engine, images: int = 
         if result.pictures is None:
             raise ParityError("the engine gives codes and no pictures")
         found.append(pixel_error(pictures, result.levels, result.pictures))
+    return _parity(found, images)
+
+
+def prove_decoder(prior: ModelSpec, pictures: Vqvae, decode_codes: Decode, images: int = 8) -> PictureParity:
+    """The same of a decoder alone: of any codes at all, and of grids that have one code everywhere.
+
+    Args:
+        prior: over its codes.
+        pictures: the eager VQ-VAE.
+        decode_codes: runs the engine.
+        images: pictures of each kind.
+
+    Raises:
+        ParityError: a pixel differs by more than PIXEL_TOLERANCE; the message gives the numbers.
+    """
+    any_codes = check_levels(prior.image_shape, prior.levels, images)
+    one_code = np.empty_like(any_codes)
+    one_code[:] = np.linspace(0, prior.levels - 1, images, dtype=np.int32)[:, None, None, None]
+    return _parity([pixel_error(pictures, codes, decode_codes(codes)) for codes in (any_codes, one_code)], images)
+
+
+def _parity(found: list[tuple[int, float]], images: int) -> PictureParity:
     worst = max(error for error, _ in found)
     if worst > PIXEL_TOLERANCE:
         raise ParityError(

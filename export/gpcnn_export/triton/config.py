@@ -42,6 +42,8 @@ def config_text(metadata: EngineMetadata, name: str, max_batch: int) -> str:
         _Tensor("mask", "TYPE_BOOL", image),
     ]
     outputs = [_Tensor("image", "TYPE_INT32", image), _Tensor("log_prob", "TYPE_FP32", image)]
+    if metadata.vqvae is not None:  # `image` is of codes
+        outputs.append(_Tensor("picture", "TYPE_UINT8", metadata.vqvae.image_shape))
     parameters = {"levels": str(metadata.spec.levels)}
     if metadata.class_names:
         parameters["class_names"] = json.dumps(metadata.class_names)

@@ -62,7 +62,7 @@ class TritonPythonModel:
             if isinstance(drawn, GpcnnError):
                 answers[place] = _refusal(str(drawn), pb_utils.TritonError.INTERNAL)
                 continue
-            results = {"image": drawn.levels, "log_prob": drawn.log_prob}
+            results = {"image": drawn.levels, "log_prob": drawn.log_prob, "picture": drawn.pictures}
             wanted = requests[place].requested_output_names()
             answers[place] = pb_utils.InferenceResponse(
                 [pb_utils.Tensor(name, np.ascontiguousarray(results[name])) for name in self._names if name in wanted]

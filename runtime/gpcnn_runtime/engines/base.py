@@ -205,14 +205,26 @@ class StepBatch(Protocol):
         """
 
 
+class DecodesCodes(Protocol):
+    """What makes pictures of a VQ-VAE's codes."""
+
+    def decode(self, codes: npt.NDArray[np.int32]) -> npt.NDArray[np.uint8]:
+        """Codes int32 [N, 1, h, w] → pictures uint8 [N, C, H, W]."""
+
+    def close(self) -> None:
+        """Release everything that it holds; a second call does nothing."""
+
+
 class StepEngine(Engine):
     """An engine of role `step`: it opens batches, and the loop here drives them.
 
     Attributes:
         stride: steps between two looks at the count of changes; more hide the cost of a look behind the steps.
+        decoder: of a VQ-VAE, what the codes go through once they are drawn; None for other models.
     """
 
     stride: int = 1
+    decoder: DecodesCodes | None = None
 
     @abc.abstractmethod
     def open(self, request: Request) -> AbstractContextManager[StepBatch]:
@@ -230,7 +242,7 @@ class StepEngine(Engine):
             else:
                 evaluations = _jacobi(batch, request, self.stride, self.info.path)
             levels, log_prob = batch.read()
-        return Result(levels, log_prob, evaluations)
+        return Result(levels, log_prob, evaluations, None if self.decoder is None else self.decoder.decode(levels))
 
 
 def _jacobi(batch: StepBatch, request: Request, stride: int, path: Path) -> int:

@@ -57,6 +57,8 @@ def _portable(plan: Path, reason: EngineError | MissingExtraError, warn: Callabl
             continue
         same = wanted.precision == "fp32"
         images = "the same images" if same else "the fp32 model's images, which the plan's are close to"
+        if same and wanted.vqvae is not None:
+            images = "the same codes, and pictures that differ by one level at most"
         warn(f"{cannot}. {path.name} runs on the CPU instead: {images}, more slowly; --no-fallback makes this an error")
         return engine
     raise EngineError("; ".join([cannot, *problems])) from reason

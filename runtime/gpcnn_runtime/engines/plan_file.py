@@ -15,7 +15,7 @@ from typing import Literal
 import msgspec
 
 from gpcnn_deploy.errors import EngineError, NotHereError
-from gpcnn_deploy.metadata import MAX_METADATA_BYTES, EngineMetadata, check_metadata
+from gpcnn_deploy.metadata import MAX_METADATA_BYTES, EngineMetadata, check_metadata, decoder_path
 from gpcnn_deploy.model_file import SUFFIX
 from gpcnn_deploy.ports import Ports, inputs, outputs
 from gpcnn_deploy.schema import decode_versioned, written
@@ -49,7 +49,8 @@ class PlanMetadata(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         schema: version of this layout; a reader refuses newer ones.
-        engine: the metadata of the ONNX engine that the plan was built from, with the plan's own precision.
+        engine: the metadata of the ONNX engine that the plan was built from, with the plan's own precision, and of a
+            VQ-VAE's step the digest of the decoder's plan.
         digest: SHA-256 of the plan file.
         flavor: the TensorRT that built it, and the only one that runs it.
         tensorrt_version: exact version of that TensorRT; plans do not move between versions.
@@ -118,9 +119,10 @@ def read_plan_metadata(plan: Path) -> PlanMetadata:
 
     metadata = decode_versioned(text, PlanMetadata, PLAN_SCHEMA, f"{source}: written with plan", EngineError, damaged)
     check_metadata(metadata.engine, str(source))
-    if metadata.engine.role not in ("sampler", "step"):
+    if metadata.engine.role not in ("sampler", "step", "decoder"):
         raise EngineError(
-            f"{source}: a plan of role {metadata.engine.role}; expected one of a sampler or step: export the plan anew"
+            f"{source}: a plan of role {metadata.engine.role}; expected one of a sampler, step or decoder: export the "
+            "plan anew"
         )
     if not 1 <= metadata.opt_batch <= metadata.max_batch:
         raise EngineError(
@@ -136,8 +138,8 @@ def check_tensors(engine: EngineMetadata, tensors: tuple[PlanTensor, ...], sourc
         EngineError: names the tensor, what it is and what was expected.
     """
     sides: tuple[tuple[Mode, Ports], ...] = (
-        ("input", inputs(engine.role, engine.spec)),
-        ("output", outputs(engine.role, engine.spec)),
+        ("input", inputs(engine.role, engine.spec, vqvae=engine.vqvae)),
+        ("output", outputs(engine.role, engine.spec, vqvae=engine.vqvae)),
     )
     expected: dict[tuple[Mode, str], tuple[str, tuple[int, ...]]] = {
         (mode, name): (port.dtype, tuple(-1 if length == "N" else length for length in port.shape))
@@ -213,6 +215,40 @@ def read_plan(plan: Path, metadata: PlanMetadata) -> bytes:
     return content
 
 
+def read_decoder(plan: Path, metadata: PlanMetadata) -> tuple[Path, PlanMetadata, bytes] | None:
+    """The plan of the decoder that belongs beside the plan of a VQ-VAE's step, not deserialized; None without one.
+
+    Args:
+        plan: the step's plan.
+        metadata: what was read beside it.
+
+    Returns:
+        its path, its metadata and its bytes.
+
+    Raises:
+        EngineError: it is missing, damaged, changed, or the decoder of another plan.
+    """
+    digest, path = metadata.engine.decoder_digest, decoder_path(plan)
+    if digest is None:
+        return None
+    if not path.is_file():
+        raise EngineError(
+            f"{path}: no such file, but {plan.name} needs it to make pictures of codes: gpcnn-export wrote it beside "
+            f"the plan, copy it and {metadata_path(path).name} there too"
+        )
+    theirs = read_plan_metadata(path)
+    content = read_plan(path, theirs)
+    if theirs.digest != digest:
+        raise EngineError(
+            f"{path}: its digest {theirs.digest[:12]}… is not the {digest[:12]}… that {plan.name} was built with: "
+            "build both anew, or copy the one that belongs to it"
+        )
+    model, decodes = metadata.engine, theirs.engine
+    if decodes.role != "decoder" or (decodes.spec, decodes.vqvae) != (model.spec, model.vqvae):
+        raise EngineError(f"{path} is no decoder of the codes of {plan.name}: build both anew")
+    return path, theirs, content
+
+
 def check_here(plan: Path, metadata: PlanMetadata, compute_capability: str, version: str) -> None:
     """Refuse a plan that another GPU, platform or TensorRT was meant to run.
 
@@ -225,7 +261,9 @@ def check_here(plan: Path, metadata: PlanMetadata, compute_capability: str, vers
     Raises:
         NotHereError: names what differs and how to build the plan anew.
     """
-    if metadata.engine.role == "sampler":
+    if metadata.engine.role == "decoder":
+        again = "build it and the plan beside it anew"
+    elif metadata.engine.role == "sampler":
         again = f"build it here: gpcnn-export {portable_path(plan).name} --format trt"
     else:  # the model.onnx beside a step plan is a sampler as a rule
         again = (

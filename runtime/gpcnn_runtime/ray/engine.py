@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Union
 
 from gpcnn_deploy.commands.extras import require
 from gpcnn_deploy.errors import UsageError
-from gpcnn_deploy.metadata import encoder_path
+from gpcnn_deploy.metadata import decoder_path, encoder_path
 from gpcnn_deploy.model_file import SUFFIX, read_model_bytes
 from gpcnn_runtime.engines.base import Engine
 from gpcnn_runtime.sampler import BATCH_SIZE, Sampler
@@ -30,11 +30,13 @@ class EngineBytes:
         name: the path that it was read from, or `zoo:NAME`; its suffix says what it is.
         content: the bytes of the file.
         encoder: the bytes of the encoder beside an autoencoder's engine; None without.
+        decoder: the bytes of the decoder beside a VQ-VAE's step; None without.
     """
 
     name: str
     content: bytes = dataclasses.field(repr=False)
     encoder: bytes | None = dataclasses.field(default=None, repr=False)
+    decoder: bytes | None = dataclasses.field(default=None, repr=False)
 
     @classmethod
     def read(cls, path: str | Path) -> EngineBytes:
@@ -57,10 +59,10 @@ class EngineBytes:
                 f"{path}: only {SUFFIX} and .onnx engines are sent to workers: name such a file, or for a plan a path "
                 "that is there on every worker"
             )
-        encoder = None
-        if (beside := encoder_path(file)).is_file():
-            encoder = beside.read_bytes()
-        made = cls(engine_name(file), content, encoder)
+        encoder, decoder = (
+            beside.read_bytes() if beside.is_file() else None for beside in (encoder_path(file), decoder_path(file))
+        )
+        made = cls(engine_name(file), content, encoder, decoder)
         made.load("cpu").close()
         return made
 
@@ -81,7 +83,7 @@ class EngineBytes:
 
         if reproducible:
             raise UsageError(f"reproducible is for model files ({SUFFIX}): {self.name} is none")
-        return placed_engine(path, self.content, provider, warnings.warn)
+        return placed_engine(path, self.content, provider, warnings.warn, self.decoder)
 
 
 GivenEngine = Union[str, Path, EngineBytes, "ray.ObjectRef[EngineBytes]"]

@@ -19,6 +19,14 @@ typedef struct gpcnn_pictures {
 
 typedef struct gpcnn_decoder gpcnn_decoder;
 
+/* A decoder's weights packed beforehand, as gpcnn_packed of gpcnn.h has a model's. */
+typedef struct gpcnn_packed_pictures {
+  gpcnn_pictures spec;
+  uint32_t block;           /* GPCNN_PACKED_BLOCK */
+  const float *weights;     /* aligned to GPCNN_ALIGNMENT */
+  uint64_t bytes;
+} gpcnn_packed_pictures;
+
 #if defined(__GNUC__)
 #pragma GCC visibility push(default)
 #endif
@@ -31,6 +39,14 @@ uint64_t gpcnn_decoder_bytes(const gpcnn_model *prior, const gpcnn_pictures *spe
  * bias, `out`: weight, bias; of each doubling: weight, bias. */
 gpcnn_status gpcnn_decoder_load(const gpcnn_model *prior, const gpcnn_pictures *spec, const float *weights, uint64_t floats,
                                 void *memory, uint64_t memory_bytes, gpcnn_decoder **decoder);
+/* What gpcnn_decoder_pack and _attach need; `workspace` is that of gpcnn_decode. */
+gpcnn_status gpcnn_decoder_packed_size(const gpcnn_pictures *spec, gpcnn_packed_needs *needs);
+/* Packs weights, given as to gpcnn_decoder_load, on any machine for any other; `memory` is scratch of needs.memory bytes. */
+gpcnn_status gpcnn_decoder_pack(const gpcnn_pictures *spec, const float *weights, uint64_t floats, void *memory,
+                                size_t memory_bytes, float *packed, size_t packed_bytes);
+/* A decoder on packed weights, beside a prior of gpcnn_attach. Errors as of gpcnn_attach. */
+gpcnn_status gpcnn_decoder_attach(const gpcnn_model *prior, const gpcnn_packed_pictures *packed, void *memory,
+                                  size_t memory_bytes, gpcnn_decoder **decoder);
 size_t gpcnn_decoder_workspace_bytes(const gpcnn_decoder *decoder);
 /* codes [N,h,w], each below `codes` → pictures [N,C,H,W]. Of two levels, codes of a picture are [h/2,w/2], then [h,w]. */
 gpcnn_status gpcnn_decode(const gpcnn_decoder *decoder, uint32_t images, const int32_t *codes, uint8_t *pictures,

@@ -42,8 +42,9 @@ INLINE affine take_affine(arena *from, size_t outputs, size_t depth) {
   return taken;
 }
 
-/* Lays the decoder out: its sizes and, if the arena has memory, its pointers. */
-static SMALL void lay_out_decoder(decoder *d, const gpcnn_pictures *spec, arena *from) {
+/* Lays the decoder out: its sizes and, if the arenas have memory, its pointers. Weights are taken `from` an arena of
+ * their own if they are packed beforehand, else from that of the structs. */
+static SMALL void lay_out_decoder(decoder *d, const gpcnn_pictures *spec, arena *structs, arena *from) {
   const size_t f = spec->features;
   d->head.spec = *spec;
   d->halvings = 0;
@@ -57,7 +58,7 @@ static SMALL void lay_out_decoder(decoder *d, const gpcnn_pictures *spec, arena 
   for (size_t parity = 0; two && parity < 4; parity++)
     d->top_up[parity] = take_affine(from, spec->code_size, 4 * (size_t)spec->code_size);
   d->first = take_affine(from, f, 9 * d->inputs);
-  d->blocks = (residual *)arena_take(from, sizeof(residual), spec->blocks ? spec->blocks : 1, 1, 1, 1);
+  d->blocks = (residual *)arena_take(structs, sizeof(residual), spec->blocks ? spec->blocks : 1, 1, 1, 1);
   for (size_t b = 0; b < spec->blocks; b++) {
     const residual taken = {take_affine(from, f, 9 * f), take_affine(from, f, f)};
     if (d->blocks) d->blocks[b] = taken;
@@ -73,16 +74,43 @@ static uint64_t decoder_bytes(const gpcnn_pictures *spec) {
   decoder d;
   arena from = {0};
   arena_take(&from, sizeof d, 1, 1, 1, 1);
-  lay_out_decoder(&d, spec, &from);
+  lay_out_decoder(&d, spec, &from, &from);
   return from.overflow ? 0 : from.used;
 }
 
-/* ---- packing ---- */
+/* Bytes of packed weights, and of the structs that point into them: together they are a decoder. 0: they do not fit. */
+static int packed_decoder_bytes(const gpcnn_pictures *spec, uint64_t *struct_bytes, uint64_t *weight_bytes) {
+  decoder d;
+  arena structs = {0}, weights = {0};
+  arena_take(&structs, sizeof d, 1, 1, 1, 1);
+  lay_out_decoder(&d, spec, &structs, &weights);
+  *struct_bytes = structs.used;
+  *weight_bytes = weights.used;
+  return !structs.overflow && !weights.overflow;
+}
+
+/* A decoder whose weights were packed before and stay where they are: read-only memory will do. */
+static gpcnn_status attach_decoder(const gpcnn_kernel *kernel, const gpcnn_packed_pictures *packed, void *memory,
+                                   size_t memory_bytes, gpcnn_decoder **made) {
+  uint64_t struct_bytes, weight_bytes;
+  if (!packed_decoder_bytes(&packed->spec, &struct_bytes, &weight_bytes)) return GPCNN_BAD_SPEC;
+  if (packed->bytes != weight_bytes) return GPCNN_BAD_ARGUMENT;
+  if (memory_bytes < struct_bytes) return GPCNN_OUT_OF_MEMORY;
+  arena structs = {memory, 0, 0}, weights = {(unsigned char *)(uintptr_t)packed->weights, 0, 0};
+  decoder *d = arena_take(&structs, sizeof *d, 1, 1, 1, 1);
+  lay_out_decoder(d, &packed->spec, &structs, &weights);
+  d->head.kernel = kernel;
+  *made = &d->head;
+  return GPCNN_OK;
+}
 
 static void wipe(float *x, size_t floats) {
   for (size_t i = 0; i < floats; i += LANES) store(x + i, splat(0));
 }
 
+/* ---- packing ---- */
+
+#if !GPCNN_PACKED_ONLY
 INLINE void place(const matrix *m, size_t output, size_t k, float value) {
   m->packed[(output / BLOCK * m->depth + k) * BLOCK + output % BLOCK] = value;
 }
@@ -120,14 +148,10 @@ static const float *pack_up(affine up[4], const float *from, size_t inputs, size
   return from + outputs;
 }
 
-static SELDOM gpcnn_decoder *load_decoder(const gpcnn_kernel *kernel, const gpcnn_pictures *spec, const float *weights,
-                                   void *memory) {
+/* Fills a decoder that was laid out and is zero. */
+static SELDOM void pack_decoder(decoder *d, const float *weights) {
+  const gpcnn_pictures *spec = &d->head.spec;
   const size_t f = spec->features;
-  wipe(memory, (size_t)decoder_bytes(spec) / sizeof(float));
-  arena from = {memory, 0, 0};
-  decoder *d = arena_take(&from, sizeof *d, 1, 1, 1, 1);
-  lay_out_decoder(d, spec, &from);
-  d->head.kernel = kernel;
   weights = pack_codebook(d->codebook, weights, spec->codes, spec->code_size);
   if (d->top) {
     weights = pack_codebook(d->top_codebook, weights, spec->codes, spec->code_size);
@@ -140,8 +164,19 @@ static SELDOM gpcnn_decoder *load_decoder(const gpcnn_kernel *kernel, const gpcn
   }
   for (size_t u = 0; u < d->halvings; u++)
     weights = pack_up(d->up[u], weights, f, u + 1 < d->halvings ? f : spec->channels);
+}
+
+static SELDOM gpcnn_decoder *load_decoder(const gpcnn_kernel *kernel, const gpcnn_pictures *spec, const float *weights,
+                                   void *memory) {
+  wipe(memory, (size_t)decoder_bytes(spec) / sizeof(float));
+  arena from = {memory, 0, 0};
+  decoder *d = arena_take(&from, sizeof *d, 1, 1, 1, 1);
+  lay_out_decoder(d, spec, &from, &from);
+  d->head.kernel = kernel;
+  pack_decoder(d, weights);
   return &d->head;
 }
+#endif
 
 /* ---- decoding ---- */
 

@@ -4,6 +4,7 @@
 #include "weights.h"
 
 struct gpcnn_pictures;
+struct gpcnn_packed_pictures;
 struct gpcnn_decoder;
 
 typedef struct gpcnn_kernel {
@@ -23,6 +24,8 @@ typedef struct gpcnn_kernel {
   uint64_t (*decoder_bytes)(const struct gpcnn_pictures *spec);
   struct gpcnn_decoder *(*load_decoder)(const struct gpcnn_kernel *kernel, const struct gpcnn_pictures *spec,
                                         const float *weights, void *memory);
+  gpcnn_status (*attach_decoder)(const struct gpcnn_kernel *kernel, const struct gpcnn_packed_pictures *packed,
+                                 void *memory, size_t memory_bytes, struct gpcnn_decoder **decoder);
   size_t (*decoder_workspace_bytes)(const struct gpcnn_decoder *decoder);
   void (*decode)(const struct gpcnn_decoder *decoder, uint32_t images, const int32_t *codes, uint8_t *pictures,
                  void *workspace);

@@ -9,6 +9,8 @@
 #endif
 #include "draw.h"
 #include "packing.h"
+#include "decoder.h"
+#include "pictures_spec.h"
 
 _Static_assert(BLOCK == GPCNN_PACKED_BLOCK, "blocks of another width");
 
@@ -39,5 +41,34 @@ gpcnn_status gpcnn_pack(const void *file, size_t file_bytes, void *memory, size_
   lay_out_network(net, &info.spec, &structs, &floats);
   for (size_t i = 0; i < needs.weights / sizeof *weights; i++) weights[i] = 0;
   pack_network(net, file, &head);
+  return GPCNN_OK;
+}
+
+gpcnn_status gpcnn_decoder_packed_size(const gpcnn_pictures *spec, gpcnn_packed_needs *needs) {
+  decoder d;
+  arena structs = {0}, weights = {0};
+  if (!needs) return GPCNN_BAD_ARGUMENT;
+  if (!is_sound(spec)) return GPCNN_BAD_SPEC;
+  if (!packed_decoder_bytes(spec, &needs->memory, &needs->weights)) return GPCNN_OUT_OF_MEMORY;
+  lay_out_decoder(&d, spec, &structs, &weights);
+  needs->workspace = decoder_workspace_bytes(&d.head);
+  return needs->workspace ? GPCNN_OK : GPCNN_OUT_OF_MEMORY;
+}
+
+gpcnn_status gpcnn_decoder_pack(const gpcnn_pictures *spec, const float *weights, uint64_t floats, void *memory,
+                                size_t memory_bytes, float *packed, size_t packed_bytes) {
+  gpcnn_packed_needs needs;
+  if (!weights) return GPCNN_BAD_ARGUMENT;
+  gpcnn_status status = gpcnn_decoder_packed_size(spec, &needs);
+  if (!status) status = check_weights(spec, weights, floats);
+  if (status) return status;
+  if (!memory || !packed || (uintptr_t)memory % GPCNN_ALIGNMENT || (uintptr_t)packed % GPCNN_ALIGNMENT ||
+      memory_bytes < needs.memory || packed_bytes < needs.weights)
+    return GPCNN_OUT_OF_MEMORY;
+  arena structs = {memory, 0, 0}, from = {(unsigned char *)packed, 0, 0};
+  decoder *d = arena_take(&structs, sizeof *d, 1, 1, 1, 1);
+  lay_out_decoder(d, spec, &structs, &from);
+  for (size_t i = 0; i < needs.weights / sizeof *packed; i++) packed[i] = 0;
+  pack_decoder(d, weights);
   return GPCNN_OK;
 }

@@ -10,14 +10,15 @@
 #include "draw.h"
 #if GPCNN_PACKED_ONLY /* weights come packed: nothing here reads model files */
 #define load_network 0
+#define load_decoder 0
 #else
 #include "packing.h"
 #endif
 #ifdef GPCNN_DECODER
 #include GPCNN_DECODER
-#define DECODER , decoder_bytes, load_decoder, decoder_workspace_bytes, decode
+#define DECODER , decoder_bytes, load_decoder, attach_decoder, decoder_workspace_bytes, decode
 #else
-#define DECODER , 0, 0, 0, 0
+#define DECODER , 0, 0, 0, 0, 0
 #endif
 
 const gpcnn_kernel GPCNN_VARIANT = {

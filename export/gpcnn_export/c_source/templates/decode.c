@@ -13,12 +13,4 @@
   uint8_t *picture = allocate(values);
   status = gpcnn_decode(decoder, 1, image, picture, allocate(decoding_bytes), decoding_bytes); /* `image` holds codes */
   if (status) fail("decoder", gpcnn_status_text(status));
-
-  gpcnn_spec written = {0};
-  written.height = shown->height;
-  written.width = shown->width;
-  written.channels = shown->channels;
-  written.levels = 256;
-  int32_t *levels = allocate(values * sizeof *levels);
-  for (size_t i = 0; i < values; i++) levels[i] = picture[i];
-  write_picture(arguments[1], &written, levels);
+  write_picture(arguments[1], shown, picture);

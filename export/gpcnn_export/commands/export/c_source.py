@@ -110,9 +110,9 @@ def run(
     """
     from gpcnn_deploy.model_file import decode_model_file, decoder_weights, priors_alone
     from gpcnn_export.c_source.compile import check_target, compile_folder
-    from gpcnn_export.c_source.data import static_memory
+    from gpcnn_export.c_source.data import PackedDecoder, static_memory
     from gpcnn_export.c_source.folder import check_ours, folder_files, write_folder
-    from gpcnn_runtime.engines.native.packing import pack_weights
+    from gpcnn_runtime.engines.native.packing import pack_decoder, pack_weights
 
     if static and weights == "file":
         raise UsageError("--weights file goes without --static: a program with static memory reads no files")
@@ -127,22 +127,25 @@ def run(
     content = read()
     metadata, arrays = decode_model_file(content, "the model file")
     decoder = top = b""
+    decodes = None
     if metadata.vqvae is not None:
-        if static:
-            raise UsageError(
-                "--static goes without a VQ-VAE, whose decoder is packed when the program starts: leave --static out"
-            )
         *above, content = priors_alone(metadata, arrays)
-        top = b"".join(above)  # of a VQ-VAE-2
-        decoder = decoder_weights(metadata.vqvae, arrays).astype("<f4").tobytes()
+        top, numbers = b"".join(above), decoder_weights(metadata.vqvae, arrays)  # `top` of a VQ-VAE-2
+        decoder = numbers.astype("<f4").tobytes()
+        if static:
+            if metadata.spec.code_levels > 1:
+                raise UsageError(
+                    "--static goes without a VQ-VAE-2, which two models draw one after the other: leave --static out"
+                )
+            decodes = PackedDecoder(metadata.vqvae, pack_decoder(metadata.vqvae, numbers, "the model file"))
     packed = pack_weights(content, "the model file") if static else None
-    memory = None if packed is None else static_memory(metadata.spec, packed)
+    memory = None if packed is None else static_memory(metadata.spec, packed, decodes)
     if memory is not None and max_ram is not None and memory.ram > max_ram:
         raise UsageError(
             f"this model needs {memory.ram} bytes of RAM, and --max-ram allows {max_ram}: train a smaller one "
-            "(--layers, --features), or allow more"
+            f"({'--image-size' if decodes else '--layers, --features'}), or allow more"
         )
-    files = folder_files(metadata, content, packed, weights == "file", decoder, top)
+    files = folder_files(metadata, content, packed, weights == "file", decodes or decoder, top)
     write_folder(out, files)
     made = None if target is None else compile_folder(out, target, cpu, "library" if library else "program")
     size = sum(map(len, files.values()))
@@ -163,7 +166,7 @@ def run(
         say(
             json_path,
             f"Static memory: {memory.ram:,} bytes of RAM besides the stack; {memory.weights:,} bytes of read-only "
-            "memory for the weights, and about 35,000 for the kernel.",
+            f"memory for the weights, and about {42_000 if decodes else 35_000:,} for the kernel.",
         )
     if made is not None:
         say(json_path, f"Compiled {made}: {made.stat().st_size:,} bytes, for {target}.")

@@ -15,7 +15,7 @@ from gpcnn_deploy.commands.extras import require
 from gpcnn_deploy.commands.outputs import OUTPUT_EITHER, Output, check_outputs
 from gpcnn_deploy.commands.paths import PATH
 from gpcnn_deploy.errors import UsageError
-from gpcnn_deploy.metadata import encoder_path
+from gpcnn_deploy.metadata import decoder_path, encoder_path
 from gpcnn_deploy.schedule import Schedule
 from gpcnn_deploy.text import counted
 from gpcnn_export.commands.export.c_source import OPTIONS as C_OPTIONS
@@ -144,7 +144,7 @@ def main(
     if form == "c":
         from gpcnn_export.commands.export.c_source import run
 
-        run(output or Path(FOLDERS[form]), lambda: _model_file(source, of_pictures=True), json_path, **of_c)
+        run(output or Path(FOLDERS[form]), lambda: _model_file(source), json_path, **of_c)
         return
     if form == "triton":
         from gpcnn_export.commands.export.triton import run as write_triton
@@ -173,10 +173,6 @@ def main(
         _plan(source, None, None, out, flavor, precision, max_batch, opt_batch, json_path)
         return
     checkpoint = _checkpoint(source, form)
-    if form == "trt":
-        from gpcnn_export.source import refuse_vqvae
-
-        refuse_vqvae(checkpoint)
     with _Telling() as tell:
         from gpcnn_export.checkpoint_to_native import make_model_file, write_model_file
 
@@ -205,7 +201,7 @@ def main(
         native = make_model_file(checkpoint, encoder=portable.encoder, tell=tell)
     with tempfile.TemporaryDirectory(prefix="gpcnn-export-") as folder:
         network_path, portable_path = Path(folder, "network.onnx"), Path(folder, "portable.onnx")
-        write_engine(network_path, network)  # its encoder goes along
+        write_engine(network_path, network)  # its encoder and decoder go along
         portable_path.write_bytes(portable.content)
         _plan(network_path, portable_path, native.content, out, flavor, precision, max_batch, opt_batch, json_path)
 
@@ -316,12 +312,10 @@ def _web(source: Path | None, out: Path, json_path: Path | None) -> None:
     if _is_model_file(source):
         path = resolve_engine(source)
         engine = engine_name(path)
-        site = make_site(
-            _model_file(source, of_pictures=True), engine, path.stem, engine if engine.startswith("zoo:") else path.name
-        )
+        site = make_site(_model_file(source), engine, path.stem, engine if engine.startswith("zoo:") else path.name)
     else:
         checkpoint = _checkpoint(source, "native")
-        site = make_site(_model_file(checkpoint, of_pictures=True), str(checkpoint), "model", "model.gpcnn")
+        site = make_site(_model_file(checkpoint), str(checkpoint), "model", "model.gpcnn")
     site.write(out)
     write_json(json_path, of_site(out, site))
     parameters = f"{site.metadata.parameters:,} parameters"
@@ -332,34 +326,18 @@ def _web(source: Path | None, out: Path, json_path: Path | None) -> None:
     say(json_path, f"Next: python3 -m http.server --bind 127.0.0.1 --directory {shlex.quote(str(out))}")
 
 
-def _model_file(source: Path | None, of_pictures: bool = False) -> bytes:
-    """The bytes of the model file that was named, or of one made of a checkpoint, proven.
-
-    Raises:
-        UsageError: a VQ-VAE, unless `of_pictures` are taken.
-    """
+def _model_file(source: Path | None) -> bytes:
+    """The bytes of the model file that was named, or of one made of a checkpoint, proven."""
     if _is_model_file(source):
-        from gpcnn_deploy.model_file import decode_model_file, read_model_bytes
+        from gpcnn_deploy.model_file import read_model_bytes
         from gpcnn_runtime.zoo.catalogue import resolve_engine
 
-        path = resolve_engine(source)
-        content = read_model_bytes(path)
-        if not of_pictures:
-            _refuse_pictures(decode_model_file(content, str(path))[0])
-        return content
+        return read_model_bytes(resolve_engine(source))
     checkpoint = _checkpoint(source, "native")
     with _Telling() as tell:
         from gpcnn_export.checkpoint_to_native import make_model_file
 
-        file = make_model_file(checkpoint, tell=tell)
-        if not of_pictures:
-            _refuse_pictures(file.metadata)
-        return file.content
-
-
-def _refuse_pictures(metadata: EngineMetadata) -> None:
-    if metadata.vqvae is not None:
-        raise UsageError("Triton cannot draw a VQ-VAE yet: add --format native, onnx, web or c")
+        return make_model_file(checkpoint, tell=tell).content
 
 
 def _report(out: Path, engine: OnnxEngine | ModelFile, json_path: Path | None) -> None:
@@ -384,6 +362,8 @@ def _report(out: Path, engine: OnnxEngine | ModelFile, json_path: Path | None) -
         )
     if engine.encoder is not None:
         _report_encoder(out, engine.encoder, json_path)
+    if metadata.decoder_digest is not None:
+        say(json_path, f"Wrote {decoder_path(out)}: decoder, which makes pictures of the codes.")
     say(json_path, f"Next: gpcnn-sample --engine {out}{_condition(metadata)}")
 
 
@@ -454,6 +434,8 @@ def _plan(
     say(json_path, f"Wrote {report}.")
     if report.encoder is not None:
         say(json_path, f"Wrote {report.encoder}: encoder, which ONNX Runtime runs.")
+    if report.decoder is not None:
+        say(json_path, f"Wrote {report.decoder}: decoder, fp32, which makes pictures of the codes.")
     say(json_path, f"Next: gpcnn-sample --engine {out}{_condition(report.metadata.engine)}")
 
 

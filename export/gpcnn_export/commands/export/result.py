@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from gpcnn_deploy.metadata import EngineMetadata, encoder_path
+from gpcnn_deploy.metadata import EngineMetadata, decoder_path, encoder_path
 from gpcnn_runtime.engines.plan_file import PlanMetadata
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ class ExportResult(msgspec.Struct, frozen=True, kw_only=True):
         portable: the ONNX engine beside a plan; None for other engines.
         native: the model file beside a plan; None for other engines, and where the plan was built from an .onnx file.
         encoder: the encoder engine beside it; None without one.
+        decoder: the decoder beside a VQ-VAE's step, a plan beside a plan; None for other engines.
         seconds: TensorRT's build time, in seconds; None for other engines.
     """
 
@@ -39,13 +40,16 @@ class ExportResult(msgspec.Struct, frozen=True, kw_only=True):
     portable: str | None = None
     native: str | None = None
     encoder: str | None = None
+    decoder: str | None = None
     seconds: float | None = None
 
 
 def of_engine(out: Path, engine: OnnxEngine | ModelFile) -> ExportResult:
     """The result of an export to `out`."""
     encoder = None if engine.encoder is None else str(encoder_path(out))
-    return ExportResult(output=str(out), bytes=len(engine.content), engine=engine.metadata, encoder=encoder)
+    decoder = None if engine.metadata.decoder_digest is None else str(decoder_path(out))
+    size = len(engine.content)
+    return ExportResult(output=str(out), bytes=size, engine=engine.metadata, encoder=encoder, decoder=decoder)
 
 
 def of_site(out: Path, site: Site) -> ExportResult:
@@ -68,5 +72,6 @@ def of_plan(report: PlanReport) -> ExportResult:
         portable=str(report.portable),
         native=None if report.native is None else str(report.native),
         encoder=None if report.encoder is None else str(report.encoder),
+        decoder=None if report.decoder is None else str(report.decoder),
         seconds=report.seconds,
     )

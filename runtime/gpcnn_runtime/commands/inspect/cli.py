@@ -14,6 +14,7 @@ from gpcnn_deploy.schedule import Schedule
 from gpcnn_deploy.text import counted, spanned
 
 if TYPE_CHECKING:
+    from gpcnn_deploy.metadata import PictureParity
     from gpcnn_runtime.inspection import Inspection
 
 SHOWN_CLASSES = 20
@@ -33,7 +34,7 @@ def main(engine: Path, json_path: Path | None) -> None:
     from gpcnn_deploy.commands import console
     from gpcnn_deploy.errors import EngineError
     from gpcnn_runtime.commands.inspect.codes import codes_facts, inspect_codes
-    from gpcnn_runtime.engines.plan_file import metadata_path
+    from gpcnn_runtime.engines.plan_file import metadata_path, read_decoder, read_plan_metadata
     from gpcnn_runtime.inspection import inspect_engine
 
     if (codes := inspect_codes(engine)) is not None:
@@ -48,6 +49,8 @@ def main(engine: Path, json_path: Path | None) -> None:
             f"{engine}: is not the plan that {metadata_path(engine).name} was written for: it was changed or "
             "exchanged, and a plan is code; build it anew"
         )
+    if found.plan is not None and found.plan.decoder_matches is False:
+        read_decoder(engine, read_plan_metadata(engine))  # says what is wrong
 
 
 def facts(found: Inspection) -> Iterator[tuple[str, str]]:
@@ -96,6 +99,8 @@ def facts(found: Inspection) -> Iterator[tuple[str, str]]:
     else:
         yield "conditioning", "none"
     yield "parameters", f"{found.parameters:,}"
+    if found.role == "decoder" and found.vqvae is not None:
+        yield "multiply-adds", f"{found.vqvae.multiply_adds() / 1e6:,.1f} M a picture"
     if found.multiply_adds is not None:
         decoder = f", and {found.vqvae.multiply_adds() / 1e6:,.1f} M for the decoder" if found.vqvae else ""
         yield "multiply-adds", f"{found.multiply_adds / 1e6:,.1f} M an image{decoder}"
@@ -118,14 +123,13 @@ def _plan(found: Inspection) -> Iterator[tuple[str, str]]:
     yield "runs on", f"GPUs of compute capability {', '.join(plan.compute_capabilities)}"
     yield "batch", f"{spanned(1, plan.max_batch)}, tuned for {plan.opt_batch}"
     yield "digest", "as its metadata says" if plan.digest_matches else "NOT THAT OF ITS METADATA: changed or exchanged"
-    yield (
-        "elsewhere",
-        f"{plan.portable} runs instead" if plan.portable else "nothing: there is no .gpcnn or .onnx beside it",
-    )
+    if found.role != "decoder":
+        instead = f"{plan.portable} runs instead" if plan.portable else "nothing: there is no .gpcnn or .onnx beside it"
+        yield "elsewhere", instead
 
 
 def _origin(found: Inspection) -> Iterator[tuple[str, str]]:
-    from gpcnn_deploy.metadata import encoder_path
+    from gpcnn_deploy.metadata import decoder_path, encoder_path
 
     checkpoint, parity = found.checkpoint, found.parity
     if checkpoint is not None:
@@ -141,6 +145,8 @@ def _origin(found: Inspection) -> Iterator[tuple[str, str]]:
         yield "made from", f"checkpoint {found.checkpoint_digest}" if found.checkpoint_digest else "no checkpoint"
     if found.encoder_digest is not None:
         yield "encoder", f"{encoder_path(Path(found.path)).name} beside it, SHA-256 {found.encoder_digest}"
+    if found.decoder_digest is not None:
+        yield "decoder", f"{decoder_path(Path(found.path)).name} beside it, SHA-256 {found.decoder_digest}"
     if found.tools:
         yield "made by", ", ".join(f"{name} {version}" for name, version in sorted(found.tools.items()))
     if parity is not None:
@@ -150,12 +156,10 @@ def _origin(found: Inspection) -> Iterator[tuple[str, str]]:
             f"with eager PyTorch at export: {parity.identical} of {counted(parity.images, 'image')} identical{ties}; "
             f"log-probabilities within {parity.log_prob_error:.1e} nats (limit {parity.log_prob_tolerance:.0e})",
         )
-        if (shown := found.picture_parity) is not None:
-            yield (
-                "pictures",
-                f"of the same codes: {1 - shown.differing_share:.3%} of all pixels identical, the others within "
-                f"{shown.pixel_error} of 255 (limit {shown.pixel_tolerance})",
-            )
+        if found.picture_parity is not None:
+            yield "pictures", _pictures(found.picture_parity)
+    elif found.role == "decoder" and found.picture_parity is not None:
+        yield "parity", f"with eager PyTorch at export, {_pictures(found.picture_parity)}"
     elif (codes := found.codes_parity) is not None:
         yield (
             "parity",
@@ -171,6 +175,13 @@ def _origin(found: Inspection) -> Iterator[tuple[str, str]]:
         )
     elif checkpoint is None:
         yield "parity", "not shown by its export: gpcnn-verify shows it"
+
+
+def _pictures(shown: PictureParity) -> str:
+    return (
+        f"of the same codes: {1 - shown.differing_share:.3%} of all pixels identical, the others within "
+        f"{shown.pixel_error} of 255 (limit {shown.pixel_tolerance})"
+    )
 
 
 if __name__ == "__main__":

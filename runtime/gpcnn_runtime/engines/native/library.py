@@ -132,6 +132,11 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
         c_int,
         [c_void_p, POINTER(Pictures), c_void_p, c_uint64, c_void_p, c_uint64, POINTER(c_void_p)],
     ),
+    "gpcnn_decoder_packed_size": (c_int, [POINTER(Pictures), POINTER(PackedNeeds)]),
+    "gpcnn_decoder_pack": (
+        c_int,
+        [POINTER(Pictures), c_void_p, c_uint64, c_void_p, c_size_t, c_void_p, c_size_t],
+    ),
     "gpcnn_decoder_workspace_bytes": (c_size_t, [c_void_p]),
     "gpcnn_decode": (c_int, [c_void_p, c_uint32, c_void_p, c_void_p, c_void_p, c_size_t]),
 }

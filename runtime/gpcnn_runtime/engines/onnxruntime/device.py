@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gpcnn_runtime.engines.base import Request, StepBatch
-from gpcnn_runtime.engines.onnxruntime.engine import OnnxStep
+from gpcnn_runtime.engines.onnxruntime.engine import OnnxStep, translated
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -28,7 +28,7 @@ class OnnxDeviceStep(OnnxStep):
     @contextlib.contextmanager
     def open(self, request: Request) -> Iterator[StepBatch]:
         """A batch in device memory."""
-        with self.translated(request.count):
+        with translated(self.info.path, request.count):
             yield _DeviceBatch(self, request)
 
 

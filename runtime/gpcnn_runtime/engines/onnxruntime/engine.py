@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,6 +35,21 @@ if TYPE_CHECKING:
 _ALLOCATION = re.compile("bad.?alloc|failed to allocate|out of memory", re.IGNORECASE)
 
 
+@contextlib.contextmanager
+def translated(path: Path, count: int) -> Iterator[None]:
+    """What ONNX Runtime raises inside the block becomes an `EngineError`, or `OutOfMemoryError` for `count` images."""
+    try:
+        yield
+    except (GpcnnError, Cancelled):
+        raise
+    except MemoryError as error:
+        raise _out_of_memory(count) from error
+    except Exception as error:  # ONNX Runtime's classes share no base but Exception
+        if _ALLOCATION.search(str(error)):
+            raise _out_of_memory(count) from error
+        raise EngineError(f"{path}: ONNX Runtime failed ({brief(error)}): {EXPORT_ANEW}") from error
+
+
 class _OnnxEngine(Engine):
     concurrent = True
 
@@ -55,20 +71,6 @@ class _OnnxEngine(Engine):
         if self._session is None:
             raise EngineError(f"{self.info.path}: the engine is closed: load it again")
         return self._session
-
-    @contextlib.contextmanager
-    def translated(self, count: int) -> Iterator[None]:
-        """What ONNX Runtime raises inside the block becomes an `EngineError`, or `OutOfMemoryError` for `count`."""
-        try:
-            yield
-        except (GpcnnError, Cancelled):
-            raise
-        except MemoryError as error:
-            raise _out_of_memory(count) from error
-        except Exception as error:  # ONNX Runtime's classes share no base but Exception
-            if _ALLOCATION.search(str(error)):
-                raise _out_of_memory(count) from error
-            raise EngineError(f"{self.info.path}: ONNX Runtime failed ({brief(error)}): {EXPORT_ANEW}") from error
 
     def evaluate(self, inputs: dict[str, npt.NDArray[Any]], cancellation: Cancellation) -> dict[str, npt.NDArray[Any]]:
         """Outputs of the graph by name, checked for shape.
@@ -102,7 +104,7 @@ class _OnnxEngine(Engine):
         shape = inputs["noise"].shape
         options = onnxruntime.RunOptions()
         try:
-            with self.translated(shape[0]), cancellation.hook(lambda: setattr(options, "terminate", True)):
+            with translated(path, shape[0]), cancellation.hook(lambda: setattr(options, "terminate", True)):
                 values = self.session.run(self.outputs, inputs, options)
         except EngineError:
             cancellation.check()
@@ -129,6 +131,12 @@ class OnnxSampler(_OnnxEngine):
 
 class OnnxStep(_OnnxEngine, StepEngine):
     """Role `step`: the graph evaluates the network once; `StepEngine.run` iterates it."""
+
+    def close(self) -> None:
+        """Release the session and the decoder; a second call does nothing."""
+        super().close()
+        if self.decoder is not None:
+            self.decoder.close()
 
     @contextlib.contextmanager
     def open(self, request: Request) -> Iterator[StepBatch]:

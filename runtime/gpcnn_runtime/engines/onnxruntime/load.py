@@ -9,6 +9,7 @@ from pathlib import Path
 from gpcnn_deploy.errors import EngineError
 from gpcnn_deploy.ports import inputs, outputs
 from gpcnn_runtime.engines.base import Engine, EngineInfo
+from gpcnn_runtime.engines.onnxruntime.decoder import Decoder
 from gpcnn_runtime.engines.onnxruntime.device import OnnxDeviceStep
 from gpcnn_runtime.engines.onnxruntime.engine import OnnxSampler, OnnxStep
 from gpcnn_runtime.engines.onnxruntime.providers import CPU, Placement, Provider, place, running
@@ -33,30 +34,36 @@ def load_onnx_engine(path: Path, provider: Provider = "cpu", warn: Callable[[str
 
 
 def placed_engine(
-    path: Path, content: bytes, provider: Provider = "cpu", warn: Callable[[str], None] = warnings.warn
+    path: Path,
+    content: bytes,
+    provider: Provider = "cpu",
+    warn: Callable[[str], None] = warnings.warn,
+    decoder: bytes | None = None,
 ) -> Engine:
-    """As `load_onnx_engine`, from the bytes of the file, which `read_onnx` found to be sound.
+    """As `load_onnx_engine`, from the bytes of the file, which `read_onnx` found to be sound, and of its decoder.
 
     Raises:
         EngineError, MissingExtraError: as `load_onnx_engine`.
     """
     if provider != "auto":
-        return onnx_engine(path, content, place(provider))
-    engine = onnx_engine(path, content)
+        return onnx_engine(path, content, place(provider), decoder)
+    engine = onnx_engine(path, content, decoder=decoder)
     if engine.metadata.role == "step":
         try:
             cuda = place("cuda")
         except EngineError:  # this ONNX Runtime is not made for it
             return engine
         try:
-            return onnx_engine(path, content, cuda)
+            return onnx_engine(path, content, cuda, decoder)
         except EngineError as error:
             warn(f"{path} runs on the CPU: {error}")
     return engine
 
 
-def onnx_engine(path: Path, content: bytes, placement: Placement = CPU) -> Engine:
+def onnx_engine(path: Path, content: bytes, placement: Placement = CPU, decoder: bytes | None = None) -> Engine:
     """An engine from the bytes of an ONNX file; `path` names it in messages, and need not exist.
+
+    The decoder of a VQ-VAE's step is read from beside `path`, unless `decoder` is the content of its file.
 
     Raises:
         EngineError, MissingExtraError: as `load_onnx_engine`.
@@ -66,6 +73,10 @@ def onnx_engine(path: Path, content: bytes, placement: Placement = CPU) -> Engin
         raise EngineError(
             f"{path} is an encoder, which draws nothing: name the engine beside it; gpcnn-sample --like finds the "
             "encoder by itself"
+        )
+    if metadata.role == "decoder":
+        raise EngineError(
+            f"{path} is a decoder, which draws nothing: name the engine beside it, which finds it by itself"
         )
     session = open_session(path, content, placement)
     from onnxruntime import __version__ as version
@@ -78,5 +89,8 @@ def onnx_engine(path: Path, content: bytes, placement: Placement = CPU) -> Engin
         kind = OnnxSampler if metadata.role == "sampler" else OnnxStep
         engine = kind(session, metadata, info)
         engine.concurrent = placement.provider == "cpu"  # threads of one GPU would only wait for each other
-        return engine
-    return OnnxDeviceStep(session, metadata, info)
+    else:
+        engine = OnnxDeviceStep(session, metadata, info)
+    if isinstance(engine, OnnxStep) and metadata.decoder_digest is not None:
+        engine.decoder = Decoder.beside(path, metadata, decoder, placement)
+    return engine

@@ -8,13 +8,13 @@ then: a fixed point stays fixed, so a step too many costs its time and changes n
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from gpcnn_deploy.errors import EngineError
-from gpcnn_runtime.engines.base import Request
 from gpcnn_runtime.engines.plan_file import PlanTensor
 from gpcnn_runtime.engines.tensorrt.cuda import DeviceBuffer, Graph, HostBuffer, Stream
 from gpcnn_runtime.engines.tensorrt.gpu import CudaError
@@ -88,14 +88,13 @@ class DeviceBatch:
             buffer.close()
         self.buffers.clear()
 
-    def upload(self, request: Request) -> None:
-        """Copy what stays the same through all steps to the device; counting starts anew.
+    def upload(self, inputs: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Copy what stays the same through all steps to the device, by the names of tensors; counting starts anew.
 
         Raises:
             CudaError: a copy failed.
         """
         self._at = self.launches = 0
-        inputs = request.inputs()  # held until they are copied: some are made here
         for name, array in inputs.items():
             self.buffers[name].upload(array, self._stream)
         self._stream.synchronize()

@@ -5,13 +5,19 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from gpcnn_deploy.errors import EngineError, OutputError
 from gpcnn_deploy.system.files import write_atomic
 from gpcnn_deploy.text import counted
 from gpcnn_runtime.engines.base import (
+    Closing,
+    DecodesCodes,
     Engine,
     EngineInfo,
     OutOfMemoryError,
@@ -37,18 +43,17 @@ def cache_path(plan: Path) -> Path:
     return plan.with_name(plan.name + ".cache")
 
 
-class PlanEngine(Engine):
+class LoadedPlan(Closing):
     """A deserialized plan and, for the batch sizes used last, the memory and contexts to run them."""
 
     replay = False  # whether the same network runs again and again on the same addresses
 
     def __init__(
-        self, plan: Plan, metadata: PlanMetadata, tensors: tuple[PlanTensor, ...], info: EngineInfo, gpu: Gpu
+        self, plan: Plan, metadata: PlanMetadata, tensors: tuple[PlanTensor, ...], path: Path, gpu: Gpu
     ) -> None:
-        self.metadata = metadata.engine
-        self.info = info
+        self.path = path
         self.gpu = gpu
-        self.max_batch = most_images(tensors)
+        self.most = most_images(tensors)
         self.tensors = tensors
         self.plan: Plan | None = plan
         self.stream = Stream()
@@ -73,17 +78,16 @@ class PlanEngine(Engine):
                 self.stream.close()
         if cache and cache != self._saved_cache:
             with contextlib.suppress(OutputError):  # a cache that cannot be kept costs the next start some seconds
-                write_atomic(cache_path(self.info.path), cache)
+                write_atomic(cache_path(self.path), cache)
 
     @contextlib.contextmanager
-    def batch(self, request: Request) -> Iterator[DeviceBatch]:
+    def batch(self, count: int, inputs: Mapping[str, npt.NDArray[Any]]) -> Iterator[DeviceBatch]:
         """Memory and contexts for a batch, its inputs uploaded; given up for good if anything fails inside."""
-        count = request.count
         with self._lock:
             if self.plan is None:
-                raise EngineError(f"{self.info.path}: the engine is closed: load it again")
-            if self.max_batch is not None and count > self.max_batch:
-                raise EngineError(f"{self.info.path}: {count} images in one call, built for {self.max_batch} at most")
+                raise EngineError(f"{self.path}: the engine is closed: load it again")
+            if count > self.most:
+                raise EngineError(f"{self.path}: {count} images in one call, built for {self.most} at most")
             self.gpu.use()  # CUDA's current device is one per thread, and any thread may draw
             try:
                 if count not in self._batches:
@@ -92,7 +96,7 @@ class PlanEngine(Engine):
                     self._batches[count] = self._make(self.plan, count)
                 self._batches.move_to_end(count)
                 batch = self._batches[count]
-                batch.upload(request)
+                batch.upload(inputs)
                 yield batch
             except BaseException as error:
                 if count in self._batches:
@@ -112,9 +116,54 @@ class PlanEngine(Engine):
 
     def _read_cache(self) -> bytes | None:
         try:
-            return cache_path(self.info.path).read_bytes() if not self.own_graphs else None
+            return cache_path(self.path).read_bytes() if not self.own_graphs else None
         except OSError:
             return None
+
+
+class PlanDecoder(LoadedPlan):
+    """Role `decoder`: the plan makes pictures of the codes that a VQ-VAE's step drew."""
+
+    def decode(self, codes: npt.NDArray[np.int32]) -> npt.NDArray[np.uint8]:
+        """Pictures uint8 [N, C, H, W] of codes int32 [N, 1, h, w].
+
+        Raises:
+            EngineError: the decoder is closed, or TensorRT or CUDA failed.
+            OutOfMemoryError: not enough memory on the GPU.
+        """
+        parts = []
+        for start in range(0, len(codes), self.most):
+            part = np.ascontiguousarray(codes[start : start + self.most], np.int32)
+            with self.batch(len(part), {"codes": part}) as batch:
+                batch.enqueue()
+                parts.append(batch.fetch("picture"))
+        return np.concatenate(parts)
+
+
+class PlanEngine(LoadedPlan, Engine):
+    """A plan that draws.
+
+    Attributes:
+        decoder: of a VQ-VAE's step, what makes pictures of its codes; it is closed with the engine.
+    """
+
+    decoder: DecodesCodes | None = None
+
+    def __init__(
+        self, plan: Plan, metadata: PlanMetadata, tensors: tuple[PlanTensor, ...], info: EngineInfo, gpu: Gpu
+    ) -> None:
+        self.metadata = metadata.engine
+        self.info = info
+        super().__init__(plan, metadata, tensors, info.path, gpu)
+        self.max_batch = self.most
+
+    def close(self) -> None:
+        """As `LoadedPlan.close`, of the plan and of the decoder beside it."""
+        try:
+            super().close()
+        finally:
+            if self.decoder is not None:
+                self.decoder.close()
 
 
 class PlanSampler(PlanEngine):
@@ -123,9 +172,10 @@ class PlanSampler(PlanEngine):
     def run(self, request: Request, strategy: Strategy = "jacobi") -> Result:
         """Draw one batch; shapes and errors as `Engine.run`."""
         refuse_strategy(self.metadata, strategy)
-        with self.batch(request) as batch:
+        with self.batch(request.count, request.inputs()) as batch:
             batch.enqueue()
-            return Result(batch.fetch("image"), batch.fetch("log_prob"), int(batch.fetch("evaluations")))
+            picture = None if self.metadata.vqvae is None else batch.fetch("picture")
+            return Result(batch.fetch("image"), batch.fetch("log_prob"), int(batch.fetch("evaluations")), picture)
 
 
 class PlanStep(PlanEngine, StepEngine):
@@ -137,6 +187,6 @@ class PlanStep(PlanEngine, StepEngine):
     @contextlib.contextmanager
     def open(self, request: Request) -> Iterator[StepBatch]:
         """A batch on the GPU, its image at `request.start()`."""
-        with self.batch(request) as batch:
+        with self.batch(request.count, request.inputs()) as batch:
             batch.place(request.start())
             yield batch

@@ -26,7 +26,14 @@ MODULES: dict[Flavor, str] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_
 Progress = Callable[[str, int, int], bool]
 """Called with (phase, steps done, steps in all), from any thread; False stops the build."""
 
-_DTYPES = {"FLOAT": "float32", "HALF": "float16", "INT32": "int32", "INT64": "int64", "BOOL": "bool"}
+_DTYPES = {
+    "FLOAT": "float32",
+    "HALF": "float16",
+    "INT32": "int32",
+    "INT64": "int64",
+    "UINT8": "uint8",
+    "BOOL": "bool",
+}
 _OUT_OF_MEMORY = re.compile("out ?of ?memory", re.IGNORECASE)
 _loaded: dict[Flavor, TensorRT] = {}
 

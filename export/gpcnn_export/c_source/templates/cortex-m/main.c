@@ -9,7 +9,13 @@
 static _Alignas(GPCNN_ALIGNMENT) unsigned char memory[MODEL_MEMORY_BYTES], workspace[MODEL_WORKSPACE_BYTES];
 static float noise[MODEL_SUBPIXELS];
 static int32_t image[MODEL_SUBPIXELS];
+#ifdef MODEL_PICTURE_BYTES /* `image` holds codes, of which the decoder makes a picture */
+static _Alignas(GPCNN_ALIGNMENT) unsigned char decoder_memory[MODEL_DECODER_BYTES];
+static uint8_t pixels[MODEL_PICTURE_BYTES];
+static unsigned char picture[32 + MODEL_PICTURE_BYTES];
+#else
 static unsigned char picture[32 + MODEL_SUBPIXELS];
+#endif
 
 /* ---- semihosting ---- */
 
@@ -73,26 +79,34 @@ static size_t put_number(unsigned char *to, uint32_t value) {
   return count;
 }
 
+#ifdef MODEL_PICTURE_BYTES
+#define SHOWN model_decoder.spec
+static unsigned char value(size_t at) { return pixels[at]; }
+#else
+#define SHOWN model_packed.spec
 /* Levels 0 .. K-1 spread over 0 .. 255, halves to the even number. */
 static unsigned char grey(uint32_t level, uint32_t levels) {
   const uint32_t top = levels - 1, whole = level * 255 / top, rest = level * 255 % top;
   return (unsigned char)(whole + (2 * rest > top || (2 * rest == top && whole % 2)));
 }
 
+static unsigned char value(size_t at) { return grey((uint32_t)image[at], model_packed.spec.levels); }
+#endif
+
 /* A PGM or PPM file in `picture`; its bytes are returned. */
-static size_t make_picture(const gpcnn_spec *spec) {
+static size_t make_picture(void) {
+  const uint32_t height = SHOWN.height, width = SHOWN.width, channels = SHOWN.channels;
   size_t at = 0;
   picture[at++] = 'P';
-  picture[at++] = spec->channels == 1 ? '5' : '6';
+  picture[at++] = channels == 1 ? '5' : '6';
   picture[at++] = '\n';
-  at += put_number(picture + at, spec->width);
+  at += put_number(picture + at, width);
   picture[at++] = ' ';
-  at += put_number(picture + at, spec->height);
+  at += put_number(picture + at, height);
   for (const char *rest = "\n255\n"; *rest; rest++) picture[at++] = (unsigned char)*rest;
-  const size_t pixels = (size_t)spec->height * spec->width;
-  for (size_t i = 0; i < pixels; i++)
-    for (uint32_t c = 0; c < spec->channels; c++)
-      picture[at++] = grey((uint32_t)image[c * pixels + i], spec->levels);
+  const size_t count = (size_t)height * width;
+  for (size_t i = 0; i < count; i++)
+    for (uint32_t c = 0; c < channels; c++) picture[at++] = value(c * count + i);
   return at;
 }
 
@@ -108,6 +122,12 @@ static void draw(uint64_t seed, uint64_t label, uint64_t position) {
   gpcnn_noise(spec, seed, position, 1, noise);
   status = gpcnn_draw(model, &request, workspace, sizeof workspace);
   if (status) fail("model", gpcnn_status_text(status));
+#ifdef MODEL_PICTURE_BYTES
+  gpcnn_decoder *decoder;
+  status = gpcnn_decoder_attach(model, &model_decoder, decoder_memory, sizeof decoder_memory, &decoder);
+  if (!status) status = gpcnn_decode(decoder, 1, image, pixels, workspace, sizeof workspace);
+  if (status) fail("decoder", gpcnn_status_text(status));
+#endif
 }
 
 /* Words of the command line, which the host writes into `line`. */
@@ -132,7 +152,7 @@ void run(void) {
   const int count = split(line, words, 5);
   if (count < 2) fail("usage", "draw PICTURE [SEED [LABEL [POSITION]]]");
   draw(count > 2 ? number(words[2]) : 0, count > 3 ? number(words[3]) : 0, count > 4 ? number(words[4]) : 0);
-  write_file(words[1], picture, make_picture(&model_packed.spec));
+  write_file(words[1], picture, make_picture());
   leave(0);
 }
 
