@@ -18,7 +18,7 @@ from gpcnn_deploy.commands.extras import require
 from gpcnn_deploy.errors import EngineError, GpcnnError, MissingExtraError, NotHereError, OutputError, UsageError
 from gpcnn_deploy.metadata import MAX_BATCH, EngineMetadata, Precision, decoder_path, encoder_path
 from gpcnn_deploy.system.files import atomic_path
-from gpcnn_deploy.text import spanned
+from gpcnn_deploy.text import counted, spanned
 from gpcnn_runtime.engines.base import EXPORT_ANEW
 from gpcnn_runtime.engines.onnxruntime.session import onnx_metadata, read_onnx
 from gpcnn_runtime.engines.plan_file import (
@@ -135,8 +135,8 @@ def build_plan(
         )
     if metadata.batch is not None:
         raise EngineError(
-            f"{onnx_path} draws batches of {metadata.batch} in every call: plans are built from engines of any batch; "
-            "export it without --static"
+            f"{onnx_path} takes {counted(metadata.batch, 'image')} in every call: plans are built from engines of any "
+            "batch; export it without --static"
         )
     library, gpu = choose(flavor)
     encoder, decoder_onnx = _encoder(onnx_path, metadata), _decoder(onnx_path, metadata)

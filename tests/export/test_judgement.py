@@ -114,7 +114,7 @@ def test_farther_off_it_is_rounding_of_fp16_or_a_defect(
     found = verdict(model, *tie(model, request_of(model), offset), precision)
     assert found.first_divergence is not None
     assert found.first_divergence.cause == cause
-    line = "1 of 12 images are not eager PyTorch's, and no rounding error explains it"
+    line = "not eager PyTorch's: 1 of 12 images, and no rounding error explains it"
     assert found.failures == ((line,) if cause == "defect" else ())
 
 

@@ -25,6 +25,7 @@ from small_engines import (
 
 from gpcnn_deploy.errors import EngineError
 from gpcnn_deploy.spec import ModelSpec
+from gpcnn_deploy.text import counted
 from gpcnn_export.commands.export.cli import main as export
 from gpcnn_export.graphs.builder import Graph, reads
 from gpcnn_export.graphs.sampler import sampler_graph
@@ -183,7 +184,7 @@ def test_the_command_exports_what_other_commands_take(checkpoint: Path, options:
     assert f"{batch} in every call" in shown.output
     refused = run("model.onnx", "--format", "trt")
     assert refused.exit_code == 1
-    assert f"takes {batch} images in every call" in refused.stderr
+    assert f"takes {counted(batch, 'image')} in every call" in refused.stderr
 
 
 def test_static_alone_is_c_source_and_with_the_name_of_an_engine_onnx(checkpoint: Path) -> None:

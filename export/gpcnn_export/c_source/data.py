@@ -200,8 +200,8 @@ def _about(spec: ModelSpec) -> str:
     if spec.code_levels == 2:
         grids = " and ".join(f"{rows} x {columns}" for rows, columns in spec.code_grids)
         return (
-            f"Two Gated PixelCNNs of {spec.layers} layers of {spec.features} features: {grids} codes of {spec.levels}"
-            f"{condition[spec.conditioning]}"
+            f"Two Gated PixelCNNs of {counted(spec.layers, 'layer')} of {counted(spec.features, 'feature')}: {grids} "
+            f"codes of {spec.levels}{condition[spec.conditioning]}"
         )
     return (
         f"A Gated PixelCNN of {counted(spec.layers, 'layer')} of {counted(spec.features, 'feature')}: {spec.height} x "

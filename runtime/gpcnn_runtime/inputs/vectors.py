@@ -46,7 +46,9 @@ def read_vectors(text: str | Path, length: int) -> npt.NDArray[np.float32]:
     if array.ndim == 1:
         array = array[None]
     if array.ndim == 2 and len(array) == 0:
-        raise DataError(f"{name}: empty, of shape {list(array.shape)}: expected at least one row of {length} numbers")
+        raise DataError(
+            f"{name}: empty, of shape {list(array.shape)}: expected at least one row of {counted(length, 'number')}"
+        )
     if array.ndim != 2 or array.shape[1] != length:
         shape = list(array.shape[1:] if array.ndim == 2 and len(array) == 1 else array.shape)
         raise DataError(f"{name} has shape {shape}: expected [{length}] or [N, {length}], as the model takes")

@@ -90,7 +90,7 @@ def codes_facts(found: CodesInspection) -> Iterator[tuple[str, str]]:
     yield "kind", "first stage of a VQ-VAE: it makes pictures codes and back, and draws nothing yet"
     yield "next", f"gpcnn-train --resume {shlex.quote(str(Path(found.path).parent))} trains its prior, which draws"
     yield "pictures", f"{coder.height}×{coder.width} {'grey' if coder.channels == 1 else 'RGB'}, of {h}×{w} codes"
-    yield "codes", f"{coder.codes:,} vectors of {counted(coder.code_size, 'number')}"
+    yield "codes", f"{counted(coder.codes, 'vector')} of {counted(coder.code_size, 'number')}"
     blocks = counted(coder.blocks, "residual block")
     yield "decoder", f"{counted(coder.features, 'feature')}, {blocks}; the encoder has as many"
     if found.preparation is not None:
