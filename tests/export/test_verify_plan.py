@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 import pytest
+import small_vqvae
+import torch
 from click.testing import CliRunner, Result
 from small_engines import metadata_of, model_of, write_checkpoint
 from small_plans import LABEL, write_plan
@@ -16,7 +18,7 @@ import gpcnn_export.commands.verify.verification
 from gpcnn_deploy.commands.child import Answer
 from gpcnn_export.commands.verify.cli import main
 from gpcnn_export.commands.verify.judge import main as judge_main
-from gpcnn_training.checkpoint import checkpoint_digest
+from gpcnn_training.checkpoint import checkpoint_digest, load_vqvae, save_vqvae
 
 
 @pytest.fixture
@@ -65,3 +67,21 @@ def test_where_the_plan_cannot_run_nothing_runs_in_its_place(
     reason = "no NVIDIA GPU answers" if "devices" in change else "runs on GPUs of compute capability 8.6, 8.9"
     assert line.startswith("Error: ")
     assert reason in line
+
+
+@pytest.mark.usefixtures("gpu")
+def test_the_plans_of_a_vqvae_are_proven_together(tmp_path: Path) -> None:
+    path = small_vqvae.save(tmp_path / "v.safetensors")
+    plan = small_vqvae.write_step_plan(tmp_path, checkpoint=checkpoint_digest(path))
+    done = run(plan, path)
+    assert done.exit_code == 0, done.output
+    assert "Pictures: " in done.stdout
+    assert "PROVEN" in done.stdout
+    model, pictures = small_vqvae.models()
+    with torch.no_grad():
+        pictures.decoder.first.bias[0] += 1
+    save_vqvae(path, model, pictures, load_vqvae(path)[2])
+    plan = small_vqvae.write_step_plan(tmp_path, checkpoint=checkpoint_digest(path))
+    done = run(plan, path)
+    assert done.exit_code == 1
+    assert "pictures differ from eager PyTorch's by up to" in done.output

@@ -57,13 +57,13 @@ def write_plan(
 
 
 def write_plan_of(
-    plan: Path, onnx_bytes: bytes, engine: EngineMetadata, flavor: str = "tensorrt", **changes: Any
+    plan: Path, onnx_bytes: bytes, metadata: EngineMetadata, flavor: str = "tensorrt", **changes: Any
 ) -> Path:
     """A plan for the double that computes an ONNX file, and its metadata; `changes` go into the metadata."""
     content = MAGIC + onnx_bytes
     plan.write_bytes(content)
     fields: dict[str, Any] = {
-        "engine": engine,
+        "engine": metadata,
         "digest": hashlib.sha256(content).hexdigest(),
         "flavor": flavor,
         "tensorrt_version": "99.1",

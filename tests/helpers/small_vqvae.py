@@ -74,8 +74,14 @@ def draft_step(batch: int | None = None) -> OnnxEngine:
     )
 
 
-def write_step_plan(folder: Path, flavor: str = "tensorrt", max_batch: int = 64) -> Path:
-    """Plans for the double of `draft_step()` and its decoder, their metadata, and both as ONNX engines."""
+def write_step_plan(folder: Path, flavor: str = "tensorrt", max_batch: int = 64, checkpoint: str = "0" * 64) -> Path:
+    """Plans for the double of `draft_step()` and its decoder, their metadata, and both as ONNX engines.
+
+    Args:
+        folder: where.
+        flavor, max_batch: of both plans.
+        checkpoint: digest that the step's plan names.
+    """
     step, plan = draft_step(), folder / "model.plan"
     assert step.decoder is not None
     onnx, beside = plan.with_suffix(".onnx"), decoder_path(plan)
@@ -84,7 +90,7 @@ def write_step_plan(folder: Path, flavor: str = "tensorrt", max_batch: int = 64)
     sizes = {"max_batch": max_batch, "opt_batch": min(8, max_batch)}
     write_plan_of(beside, step.decoder.content, step.decoder.metadata, flavor, **sizes)
     digest = read_plan_metadata(beside).digest
-    engine = msgspec.structs.replace(step.metadata, decoder_digest=digest)
+    engine = msgspec.structs.replace(step.metadata, decoder_digest=digest, checkpoint_digest=checkpoint)
     return write_plan_of(plan, step.content, engine, flavor, **sizes)
 
 
