@@ -12,7 +12,7 @@ import pytest
 from gpu_here import needs_tensorrt
 from small_plans import LABEL, write_plan, write_plan_of
 from small_vqvae import SPEC, draft_step, models, write_step_plan
-from tensorrt_double import Machine, install, nothing_left
+from tensorrt_double import install, nothing_left
 
 from gpcnn_deploy.errors import EngineError, GpcnnError, NotHereError
 from gpcnn_deploy.metadata import decoder_path
@@ -22,13 +22,14 @@ from gpcnn_export.onnx_engine import draft_engine
 from gpcnn_export.onnx_to_plan import build_plan
 from gpcnn_export.proof.parity import draw_on, prove
 from gpcnn_export.proof.pictures import prove_pictures
-from gpcnn_runtime.engines.base import Engine, OutOfMemoryError
+from gpcnn_runtime.engines.base import Engine, OutOfMemoryError, Result
 from gpcnn_runtime.engines.onnxruntime.load import load_onnx_engine
 from gpcnn_runtime.engines.plan_file import Flavor, encode_plan_metadata, metadata_path, read_plan_metadata
 from gpcnn_runtime.engines.tensorrt.engine import cache_path
 from gpcnn_runtime.engines.tensorrt.load import load_plan_engine
 from gpcnn_runtime.sampler import Sampler
 from gpcnn_runtime.samples import Samples
+from gpcnn_runtime.serving import BatchSampler, check_images, load_served
 
 FLAVORS = ("tensorrt", "tensorrt-rtx")
 
@@ -161,11 +162,9 @@ def of_other_weights(plan: Path) -> None:
 
 def of_another_role(plan: Path) -> None:
     """The step in its decoder's place, and named as such."""
-    for path in (plan, metadata_path(plan)):
-        shutil.copy(path, decoder_path(plan) if path == plan else metadata_path(decoder_path(plan)))
+    shutil.copy(plan, decoder_path(plan))
+    shutil.copy(metadata_path(plan), metadata_path(decoder_path(plan)))
     name(plan, read_plan_metadata(decoder_path(plan)).digest)
-    other = decoder_path(decoder_path(plan))
-    shutil.copy(plan, other)
 
 
 def of_another_model(plan: Path) -> None:
@@ -235,14 +234,10 @@ def test_a_decoder_alone_draws_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path
         load_onnx_engine(decoder_path(plan.with_suffix(".onnx")))
 
 
-def no_gpu(machine: Machine) -> None:
-    machine.devices = 0
-
-
 def test_where_the_plan_cannot_run_the_model_file_draws_the_codes(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    no_gpu(install(monkeypatch, "tensorrt"))
+    install(monkeypatch, "tensorrt").devices = 0
     plan = write_step_plan(tmp_path)
     model, pictures = models()
     expected = draw(load_onnx_engine(plan.with_suffix(".onnx")))
@@ -252,3 +247,19 @@ def test_where_the_plan_cannot_run_the_model_file_draws_the_codes(
     plan.with_suffix(".gpcnn").write_bytes(content)
     with pytest.warns(UserWarning, match=r"model\.gpcnn runs on the CPU instead"):
         assert_equal(draw(Sampler.load(plan).engine), expected)
+
+
+def test_a_server_draws_with_both_plans(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    install(monkeypatch, "tensorrt")
+    model, pictures = models()
+    plan = write_step_plan(tmp_path)
+    plan.with_suffix(".gpcnn").write_bytes(draft_model_file(model, ("a", "b"), "0" * 64, pictures=pictures).content)
+    expected = draw(load_onnx_engine(plan.with_suffix(".onnx")), count=1)
+    with BatchSampler(load_served(tmp_path)) as batch:
+        assert batch.sampler.engine.info.runtime == "TensorRT"
+        label = np.array([[0], [1]], np.int32)
+        (answer,) = batch.draw([check_images(batch.sampler.metadata, label=label, seed=np.full_like(label, 5))])
+    assert isinstance(answer, Result)
+    np.testing.assert_array_equal(answer.levels, expected.levels)
+    assert answer.pictures is not None
+    assert np.abs(answer.pictures.astype(int) - expected.pixels()).max() <= 1
