@@ -97,6 +97,21 @@ def test_a_top_code_changes_bottom_codes_on_all_sides_and_a_bottom_code_only_lat
         assert changed_by[place, 8:][rows >= 2 * (place // 2) - 4].all()
 
 
+def test_a_step_iterates_both_levels_at_once_to_the_same_sheet_and_picture() -> None:
+    model, pictures = models(SPEC_2, PRIOR_2)
+    decoder = draft_engine(model, "decoder", pictures=pictures)
+    step = draft_engine(model, "step", pictures=pictures, decoder=decoder)
+    with step.load() as engine, Sampler(draft_model_file(model, pictures=pictures).load()) as native:
+        parity = prove(model, draw_on(engine), (4,))
+        assert (parity.images, parity.identical + parity.near_ties) == (12, 12)
+        assert prove_pictures(model, pictures, engine).pixel_error <= 1
+        sampler = Sampler(engine)
+        found = [one.sample([0, 1], seed=6, count=2) for one in (sampler, native)]
+        raster = sampler.sample([0, 1], seed=6, count=2, strategy="raster")
+    assert np.array_equal(found[0].levels, found[1].levels)
+    assert np.array_equal(found[0].levels, raster.levels)
+
+
 def test_known_top_codes_stay_and_the_bottom_codes_are_drawn_under_them() -> None:
     model, pictures = models(SPEC_2, PRIOR_2)
     top = np.random.default_rng(3).integers(0, 9, (6, 1, 4, 2), np.int32)
