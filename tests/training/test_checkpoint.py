@@ -189,7 +189,7 @@ def weight_nan(path: Path) -> None:
         (newer, "schema 2, this version reads up to 1: pip install --upgrade gpcnn-deploy"),
         (bad_spec, "levels is 0: expected 2 to 256"),
         (huge_spec, "weights do not fit the spec"),
-        (other_classes, "1 class names for 2 classes"),
+        (other_classes, "1 class name for 2 classes"),
         (other_quantization, "damaged"),
         (weight_missing, "layers.0.link.weight is none, expected [8, 8, 1, 1]"),
         (weight_too_many, "backdoor is [1], expected no such weight"),
