@@ -34,7 +34,8 @@ from gpcnn_training.commands.train.places import data_folder, hold, is_there, no
 from gpcnn_training.commands.train.presets import OWN_DATA, PRESETS
 from gpcnn_training.commands.train.recipe import with_recipe
 from gpcnn_training.commands.train.request import TrainRequest
-from gpcnn_training.commands.train.stages import is_of_stages, only_pictures, refuse_stages, run_stages
+from gpcnn_training.commands.train.stages import only_pictures, run_stages
+from gpcnn_training.commands.train.stages_begun import is_of_stages, refuse_stages
 from gpcnn_training.data.conditions import conditions_of, note_on_scale
 from gpcnn_training.data.dataset import DataSet
 from gpcnn_training.data.names import NAMES
