@@ -14,8 +14,7 @@ from click.testing import CliRunner
 from opened_page import DRAWN, Opened, told, until
 from PIL import Image
 from small_engines import LABELLED
-from small_vqvae import save
-from small_vqvae2 import models_of_two
+from small_vqvae import PRIOR_2, SPEC_2, models, save
 
 from gpcnn_deploy.pictures.levels import pixels_from_levels
 from gpcnn_deploy.spec import ModelSpec
@@ -427,12 +426,12 @@ def test_a_vqvae_2_draws_pictures_by_two_levels_of_codes(
     chromium: Callable[..., Any], serve: Callable[[Path], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    model, pictures = models_of_two()
+    model, pictures = models(SPEC_2, PRIOR_2)
     Path("model.gpcnn").write_bytes(draft_model_file(model, ("a", "b"), pictures=pictures).content)
     result = CliRunner().invoke(export, ["model.gpcnn", "--format", "web", "-o", "site"])
     assert result.exit_code == 0, result.output
     with Opened(chromium(), serve(Path("site"))) as page:
-        assert page.inner_text("#model").startswith("model: 16×32 pixels, colour, 2×4 and 4×8 codes of 9, ")
+        assert page.inner_text("#model").startswith("model: 8×16 pixels, colour, 2×4 and 4×8 codes of 9, ")
         draw(page, "b", 7, 3)
         with Sampler.load("model.gpcnn") as sampler:
             drawn = sampler.sample(["b"], 7, 3)
@@ -441,9 +440,9 @@ def test_a_vqvae_2_draws_pictures_by_two_levels_of_codes(
             button.click()
             assert page.inner_text("#hash") == hashlib.sha256(drawn.levels[k].tobytes()).hexdigest()
             pixels = page.evaluate(
-                f"Array.from(document.querySelectorAll('#pictures canvas')[{k}].getContext('2d').getImageData(0, 0, 16, 32).data)"  # noqa: E501
+                f"Array.from(document.querySelectorAll('#pictures canvas')[{k}].getContext('2d').getImageData(0, 0, 8, 16).data)"  # noqa: E501
             )
-            found = np.reshape(pixels, (32, 16, 4))[..., :3].transpose(2, 0, 1)
+            found = np.reshape(pixels, (16, 8, 4))[..., :3].transpose(2, 0, 1)
             assert np.abs(found - drawn.pictures[k].astype(int)).max() <= 1
         assert not page.is_visible("#picture")
 

@@ -14,7 +14,7 @@ from small_plans import write_plan_of
 
 from gpcnn_deploy.checkpoint_header import Header
 from gpcnn_deploy.metadata import decoder_path
-from gpcnn_deploy.spec import ModelSpec, VqvaeSpec
+from gpcnn_deploy.spec import Conditioning, ModelSpec, VqvaeSpec
 from gpcnn_export.checkpoint_to_native import make_model_file, write_model_file
 from gpcnn_export.checkpoint_to_onnx import make_engine, write_engine
 from gpcnn_export.onnx_engine import OnnxEngine, draft_engine
@@ -34,6 +34,13 @@ SPEC_2 = VqvaeSpec(height=16, width=8, channels=3, codes=9, downsample=2, code_s
 PRIOR_2 = ModelSpec(height=10, width=4, levels=9, layers=3, features=5, head_features=6, first_kernel_size=5,
                     conditioning="label", conditioning_size=2, input="categorical", input_size=4, map_features=3,
                     code_levels=2)  # fmt: skip
+
+
+def prior_of(spec: VqvaeSpec, conditioning: Conditioning = "label") -> ModelSpec:
+    """PRIOR_2 over the codes of another VQ-VAE-2."""
+    (height, width), labels = spec.grid, 2 if conditioning == "label" else 0
+    sizes = {"height": height, "width": width, "levels": spec.codes}
+    return msgspec.structs.replace(PRIOR_2, **sizes, conditioning=conditioning, conditioning_size=labels)
 
 
 def models(spec: VqvaeSpec = SPEC, prior: ModelSpec = PRIOR) -> tuple[Prior, Vqvae]:

@@ -16,9 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from click.testing import CliRunner, Result
-from small_vqvae import SPEC, models
-from small_vqvae2 import SPEC as SPEC_OF_TWO
-from small_vqvae2 import models_of_two
+from small_vqvae import SPEC, SPEC_2, models, prior_of
 
 from gpcnn_deploy.errors import EngineError
 from gpcnn_deploy.spec import Conditioning, ModelSpec, VqvaeSpec
@@ -186,7 +184,7 @@ GREY_OF_TWO = VqvaeSpec(
 @pytest.mark.parametrize("compiler", ["gcc", "clang"])
 @pytest.mark.parametrize(
     ("spec", "conditioning", "options"),
-    [(SPEC_OF_TWO, "label", ()), (GREY_OF_TWO, "none", ("--weights", "file"))],
+    [(SPEC_2, "label", ()), (GREY_OF_TWO, "none", ("--weights", "file"))],
     ids=["array", "file"],
 )
 def test_the_program_draws_the_pictures_of_a_vqvae_2(
@@ -226,7 +224,7 @@ def test_the_program_draws_the_pictures_of_a_vqvae_2(
 
 def _write_vqvae_2(path: Path, spec: VqvaeSpec, conditioning: Conditioning) -> Levels:
     """Writes the model file; pictures [2, C, H, W] that gpcnn-sample draws of its last label."""
-    prior, pictures = models_of_two(spec, conditioning)
+    prior, pictures = models(spec, prior_of(spec, conditioning))
     path.write_bytes(draft_model_file(prior, pictures=pictures).content)
     with Sampler.load(path) as sampler:
         drawn = sampler.sample([1] if conditioning == "label" else None, SEED, 2)
@@ -248,7 +246,7 @@ def _check_pictures(
 
 def test_static_memory_is_not_for_a_vqvae_2(tmp_path: Path) -> None:
     path = tmp_path / "model.gpcnn"
-    _write_vqvae_2(path, SPEC_OF_TWO, "label")
+    _write_vqvae_2(path, SPEC_2, "label")
     done = run_export(path, "--format", "c", "--static", "-o", tmp_path / "c")
     assert done.exit_code == 2
     assert "--static" in done.output
@@ -516,9 +514,9 @@ def test_other_processors_draw_the_pictures_of_a_vqvae_2(
     if qemu and shutil.which(qemu) is None:
         pytest.skip(f"{qemu} is not installed: apt-get install qemu-user-static")
     path = tmp_path / "model.gpcnn"
-    expected = _write_vqvae_2(path, SPEC_OF_TWO, "label")
+    expected = _write_vqvae_2(path, SPEC_2, "label")
     folder = made(path, tmp_path / "c", "--target", target)
-    _check_pictures([*([qemu] if qemu else []), "./draw"], folder, SPEC_OF_TWO, "label", expected)
+    _check_pictures([*([qemu] if qemu else []), "./draw"], folder, SPEC_2, "label", expected)
 
 
 @pytest.mark.slow
