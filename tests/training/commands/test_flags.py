@@ -20,8 +20,11 @@ from gpcnn_training.commands.train.flag import Flag, flags_of
 from gpcnn_training.commands.train.presets import PRESETS
 from gpcnn_training.commands.train.recipe import read_recipe, recipe_keys
 from gpcnn_training.commands.train.request import TrainRequest
+from gpcnn_training.data.dataset import DataSet
+from gpcnn_training.data.sources import load_data
 from gpcnn_training.trainer.compute import CompileChoice, PrecisionChoice
 from gpcnn_training.trainer.settings import OptimizerName, Settings
+from gpcnn_training.trainer.state import read_state
 
 FLAGS = dict(flags_of(TrainRequest))
 OPTIONS = {str(param.name): param for param in main.params if param.name != "version"}
@@ -122,3 +125,30 @@ def test_epochs_of_a_recipe_train(tmp_path: Path) -> None:
     (tmp_path / "r.toml").write_text('about = "x"\ndata = "digits"\nepochs = 0\n')
     with pytest.raises(UsageError, match=r"Expected `int` >= 1 - at `\$.epochs`"):
         read_recipe(str(tmp_path / "r.toml"))
+
+
+def test_each_optimizer_has_a_learning_rate_of_its_own_where_a_preset_says_one() -> None:
+    mnist, digits = PRESETS["mnist"], PRESETS["digits"]
+    assert mnist.optimizer == "muon"
+    assert [mnist.rate(name) for name in ("muon", "adamw", "rmsprop")] == [1e-3, 4e-3, 4e-3]
+    assert digits.optimizer == "adamw"
+    assert digits.rate("muon") == digits.rate("adamw") == 5e-3
+
+
+@pytest.mark.parametrize(("asked", "rate"), [(None, 1e-3), ("muon", 1e-3), ("adamw", 4e-3)])
+def test_mnist_trains_with_the_optimizer_of_its_preset_unless_another_is_asked_for(
+    asked: OptimizerName | None, rate: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def few(name: str, *others: object) -> DataSet:
+        return dataclasses.replace(load_data("digits"), name=name)
+
+    monkeypatch.setattr("gpcnn_training.commands.train.run.load_data", few)
+    small = ["--max-steps", "1", "--layers", "1", "--features", "4", "--levels", "17", "--batch-size", "4"]
+    more = [] if asked is None else ["--optimizer", asked]
+    run = tmp_path / "run"
+    result = CliRunner().invoke(
+        main, ["--data", "mnist", *small, *more, "--test-images", "2", "--compile", "off", "--out", str(run)]
+    )
+    assert result.exit_code == 0, result.output
+    settings = read_state(run).settings
+    assert (settings.optimizer, settings.learning_rate) == (asked or "muon", rate)

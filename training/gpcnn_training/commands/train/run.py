@@ -263,7 +263,8 @@ def _settings(request: TrainRequest, spec: ModelSpec, device: torch.device) -> S
         data=remembered_name(name),
         data_dir=str(request.data_dir.resolve()) if request.data_dir else None,
         batch_size=fitting,
-        learning_rate=preset.learning_rate,
+        learning_rate=preset.rate(request.optimizer or preset.optimizer),
+        optimizer=preset.optimizer,
         epochs=None if stepwise else preset.epochs,
         time_limit=time_limit,
     )
