@@ -30,8 +30,11 @@ Array = npt.NDArray[Any]
 Feed = dict[str, Array]
 Draw = Callable[[Feed], tuple[Array, Array]]
 
-LOG_PROB_TOLERANCE = 1e-4
+LOG_PROB_TOLERANCE = 3e-4
 """Largest difference of log-probabilities, nats per sub-pixel.
+
+Trained for long, a network has large activations on noise, which some checks score, and rounding grows with them: of
+MNIST's models after 12,500 steps of Muon, the native engine was 6e-5 to 1.1e-4 from eager PyTorch.
 
 Narrow logistics amplify rounding: their differences are counted as `Conditionals.log_prob_error` says."""
 
