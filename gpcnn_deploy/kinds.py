@@ -10,11 +10,11 @@ def kind_in_words(spec: ModelSpec, vqvae: VqvaeSpec | None = None) -> str:
 
     Args:
         spec: the model's; of a VQ-VAE its prior's.
-        vqvae: of a VQ-VAE, the dimensions of encoder, codebook and decoder.
+        vqvae: of a VQ-VAE or VQ-VAE-2, the dimensions of encoder, codebooks and decoder.
     """
     if spec.map_kind == "picture":
         return "a model that enlarges pictures"
-    model = "a model" if vqvae is None else "a VQ-VAE"
+    model = "a model" if vqvae is None else "a VQ-VAE" if vqvae.code_levels == 1 else "a VQ-VAE-2"
     if spec.architecture == "pixelcnn":
         model = "a PixelCNN of 2016"
     condition = {

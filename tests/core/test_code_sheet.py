@@ -11,6 +11,7 @@ import pytest
 from gpcnn_deploy.checkpoint_header import Header
 from gpcnn_deploy.code_sheet import join_sheet, split_sheet
 from gpcnn_deploy.errors import SpecError
+from gpcnn_deploy.kinds import kind_in_words
 from gpcnn_deploy.schema import written
 from gpcnn_deploy.spec import ModelSpec, VqvaeSpec, grids_in_words
 
@@ -44,6 +45,7 @@ def test_each_level_has_a_model_of_its_own_and_the_bottom_one_is_conditioned_on_
     assert CODER.grid == (20, 16)
     assert grids_in_words(SPEC) == grids_in_words(CODER) == "8×8 and 16×16"
     plain = VqvaeSpec(height=64, width=64, channels=3, codes=9)
+    assert kind_in_words(SPEC, CODER) == "a VQ-VAE-2 with labels"
     assert plain.refuse(SPEC) == (
         "its prior draws 20×16 grids of 9 categorical levels of codes in two levels, its decoder reads 16×16 grids of "
         "9 categorical levels"
